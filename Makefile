@@ -1,0 +1,65 @@
+# `make demo` and `make test` need Python 3.11 or later and nothing else: the first run creates .venv.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+PYTEST_ARGS ?= -n auto
+
+# Small matrices everywhere: one thread each is faster than several that wait for each other.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup demo test test-fast bench lint format types imports kernel build-check clean
+
+help:
+	@echo "make demo         train, prove, re-check and plot a small model (under 3 minutes after the downloads)"
+	@echo "make test         the whole test suite;  make test-fast leaves out the slow tests"
+	@echo "make bench        the benchmarks: table, JSON and figures in out/"
+	@echo "make lint types imports kernel build-check    what continuous integration runs besides the tests"
+	@echo "make clean        removes what was built, and .venv"
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "expected Python 3.11 or later, found none;" \
+		"install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(INSTALLED)
+	$(PY) examples/demo.py
+
+test: $(INSTALLED)
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+test-fast: $(INSTALLED)
+	$(PY) -m pytest -m "not slow" $(PYTEST_ARGS)
+
+bench: $(INSTALLED)
+	$(PY) benchmarks/run.py
+
+lint: $(INSTALLED)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: $(INSTALLED)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: $(INSTALLED)
+	$(PY) -m mypy
+
+imports: $(INSTALLED)
+	$(VENV)/bin/lint-imports
+
+kernel: $(INSTALLED)
+	$(PY) -I -S .ci/replay.py
+
+build-check: $(INSTALLED)
+	$(PY) -I .ci/build_check.py
+
+clean:
+	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,156 @@
+"""Certificates: how a proof is put together, kept and written. Nothing here decides whether it holds; the kernel does.
+
+A prover returns a `Derivation`: steps whose premises count within the derivation, with boxes and norms written out.
+`CertificateBuilder` joins derivations into one document and shares equal boxes, norms and steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trm_verify import __version__
+from trm_verify.encode import Json
+from trm_verify.kernel.check import PREDICATE, STATEMENT
+
+SUFFIX = ".trmcert.json"
+BOXES = ("domain", "region", "start")  # fields that hold a box; `norm` holds a norm
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """Steps in order; the last one concludes. `premises` of a step are indices within the derivation."""
+
+    steps: tuple[Json, ...]
+
+    def then(self, rule: str, premises: Sequence[int] = (-1,), **witness: Any) -> Derivation:
+        """The derivation followed by one more step; negative premises count from the end."""
+        count = len(self.steps)
+        cited = [p if p >= 0 else count + p for p in premises]
+        return Derivation((*self.steps, {"rule": rule, "premises": cited, **witness}))
+
+    def join(self, other: Derivation) -> tuple[Derivation, int, int]:
+        """Both, one after the other, with the index of each conclusion."""
+        shift = len(self.steps)
+        moved = tuple({**s, "premises": [p + shift for p in s["premises"]]} for s in other.steps)
+        return Derivation(self.steps + moved), shift - 1, shift + len(moved) - 1
+
+
+def derive(rule: str, **witness: Any) -> Derivation:
+    """A derivation of one step without premises."""
+    return Derivation(({"rule": rule, "premises": [], **witness},))
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A finished certificate: the in-toto statement, ready to be checked or saved beside the weights."""
+
+    statement: Json = field(repr=False)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Certificate:
+        return cls(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(self.statement, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the certificate in one piece: to a temporary file in the same folder, then renamed."""
+        return write_atomic(Path(path), self.to_bytes())
+
+    @property
+    def predicate(self) -> Json:
+        found: Json = self.statement["predicate"]
+        return found
+
+    @property
+    def weights_digest(self) -> str:
+        return str(self.statement["subject"][0]["digest"]["sha256"])
+
+
+def write_atomic(path: Path, data: bytes) -> Path:
+    """Write a file so that a reader sees the old one or the whole new one.
+
+    Raises:
+        OSError: the folder is missing or not writable.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+class CertificateBuilder:
+    """Collects derivations and claims about one graph and one weights file."""
+
+    def __init__(self, graph: Json, weights: bytes, unused: Sequence[str] = (), name: str = "model.safetensors") -> None:
+        self._graph, self._unused, self._name = graph, sorted(unused), name
+        self._digest = hashlib.sha256(weights).hexdigest()
+        self._steps: dict[str, int] = {}
+        self._claims: list[Json] = []
+
+    def add(self, derivation: Derivation) -> int:
+        """File a derivation; returns the index of its conclusion. Equal steps are filed once."""
+        places: list[int] = []
+        for step in derivation.steps:
+            filed = {**step, "premises": [places[p] for p in step["premises"]]}
+            places.append(self._steps.setdefault(json.dumps(filed, sort_keys=True), len(self._steps)))
+        return places[-1]
+
+    def claim(self, step: int, claim: str, **fields: Any) -> None:
+        self._claims.append({"step": step, "claim": claim, **fields})
+
+    def build(self) -> Certificate:
+        """The certificate of all claims so far, without steps, boxes and norms that no claim needs."""
+        steps = [json.loads(text) for text in self._steps]
+        needed: set[int] = set()
+        stack = [c["step"] for c in self._claims]
+        while stack:
+            step = stack.pop()
+            if step not in needed:
+                needed.add(step)
+                stack += steps[step]["premises"]
+        place = {old: new for new, old in enumerate(sorted(needed))}
+        boxes: dict[str, int] = {}
+        norms: dict[str, int] = {}
+
+        def filed(fields: Json) -> Json:
+            tables = {**{name: boxes for name in BOXES}, "norm": norms}
+            for name, table in tables.items():
+                if isinstance(fields.get(name), dict):
+                    text = json.dumps(fields[name], sort_keys=True)
+                    fields = {**fields, name: table.setdefault(text, len(table))}
+            return fields
+
+        kept = [filed({**steps[old], "premises": [place[p] for p in steps[old]["premises"]]}) for old in sorted(needed)]
+        claims = [filed({**c, "step": place[c["step"]]}) for c in self._claims]
+        return Certificate(
+            {
+                "_type": STATEMENT,
+                "subject": [{"name": self._name, "digest": {"sha256": self._digest}}],
+                "predicateType": PREDICATE,
+                "predicate": {
+                    "semantics": "real", "graph": self._graph, "unused": self._unused,
+                    "boxes": [json.loads(b) for b in boxes], "norms": [json.loads(n) for n in norms],
+                    "steps": kept, "claims": claims, "produced_by": {"name": "trm_verify", "version": __version__},
+                },
+            }
+        )  # fmt: skip

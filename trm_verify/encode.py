@@ -1,0 +1,88 @@
+"""Numbers in the certificate's spelling: dyadics and vectors with one shared exponent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from math import ceil, frexp
+from typing import Any
+
+import numpy as np
+
+Json = dict[str, Any]
+
+
+def hexadecimal(value: int) -> str:
+    return format(value, "x")
+
+
+def dyadic(value: Fraction | int | float) -> Json:
+    """The exact value of a binary fraction.
+
+    Raises:
+        ValueError: the value is not a binary fraction (round it first).
+    """
+    exact = Fraction(value)
+    if exact.denominator & (exact.denominator - 1):
+        raise ValueError(f"expected a binary fraction, found {exact}; round it outward first")
+    exp = 1 - exact.denominator.bit_length()
+    mantissa = exact.numerator
+    return {"exp": exp, "int": hexadecimal(mantissa)}
+
+
+def round_up(value: Fraction | float, bits: int = 64) -> Fraction:
+    """A binary fraction ≥ value with about `bits` significant bits."""
+    exact = Fraction(value)
+    shift = _shift(exact, bits)
+    return Fraction(ceil(exact * Fraction(2) ** shift)) / Fraction(2) ** shift
+
+
+def round_down(value: Fraction | float, bits: int = 64) -> Fraction:
+    """A binary fraction ≤ value with about `bits` significant bits."""
+    return -round_up(-Fraction(value), bits)
+
+
+def _shift(value: Fraction, bits: int) -> int:
+    if value == 0:
+        return 0
+    return bits - (abs(value).numerator.bit_length() - value.denominator.bit_length())
+
+
+def integers(values: Sequence[int], exp: int) -> Json:
+    """A vector of the values `values[i] · 2^exp`, with common factors of two moved into the exponent."""
+    combined = 0
+    for v in values:
+        combined |= abs(v)
+    shift = (combined & -combined).bit_length() - 1 if combined else 0
+    return {"exp": exp + shift, "int": " ".join([format(v >> shift, "x") for v in values])}
+
+
+def vector(values: Iterable[float] | np.ndarray) -> Json:
+    """A vector of exactly these doubles."""
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    if not np.isfinite(flat).all():
+        raise ValueError("expected finite numbers, found NaN or an infinity")
+    nonzero = np.abs(flat[flat != 0])
+    if not nonzero.size:
+        return {"exp": 0, "int": " ".join(["0"] * flat.size)}
+    exp = max(frexp(float(nonzero.min()))[1] - 53, -1074)
+    return integers([_at(float(v), exp) for v in flat], exp)
+
+
+def _at(value: float, exp: int) -> int:
+    numerator, denominator = value.as_integer_ratio()
+    shifted = numerator << -exp if exp <= 0 else numerator >> exp
+    return shifted // denominator
+
+
+def quantized(values: np.ndarray, exp: int) -> Json:
+    """A vector of these doubles rounded to multiples of `2^exp` (for witnesses, where rounding is harmless)."""
+    scaled = np.rint(np.ldexp(np.asarray(values, dtype=np.float64).ravel(), -exp))
+    return integers([int(v) for v in scaled.tolist()], exp)
+
+
+def fractions(values: Sequence[Fraction]) -> Json:
+    """A vector of exactly these binary fractions."""
+    exp = min((1 - v.denominator.bit_length() for v in values), default=0)
+    return integers([int(v / Fraction(2) ** exp) for v in values], exp)
+

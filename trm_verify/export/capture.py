@@ -1,0 +1,157 @@
+"""One function of a model as an ATen program, traced by `torch.export` with a symbolic batch size."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException, UserError
+from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
+
+from trm_verify.export.errors import (
+    BatchMixing,
+    DataDependent,
+    ExportError,
+    ShapeChanged,
+    WrongOutput,
+)
+from trm_verify.export.translate import HANDLERS
+
+Call = Callable[..., Any]
+Shape = tuple[int, ...]
+
+EXAMPLE_BATCH = 3
+
+
+class Traced(nn.Module):
+    """Calls one of the model's functions; the model is a submodule only so that its parameters keep their names."""
+
+    def __init__(self, owner: nn.Module, call: Call) -> None:
+        super().__init__()
+        self.owner = owner
+        self.__dict__["call"] = call  # not a submodule of its own: that would give every parameter two names
+
+    def forward(self, *args: Tensor) -> Any:
+        return self.call(*args)
+
+
+def check_parts(result: Any, parts: Sequence[Shape], multi: bool, what: str) -> list[Tensor]:
+    """The state parts that `step` or `init` returned.
+
+    Raises:
+        ShapeChanged: another number of parts, or other shapes.
+    """
+    wanted = [f"(batch, {', '.join(map(str, p))})" for p in parts]
+    hint = f"return a {'tuple of tensors' if multi else 'tensor'} of the shape state_shape names"
+    if isinstance(result, (tuple, list)) != multi:
+        raise ShapeChanged(
+            f"expected {what} to return {wanted if multi else wanted[0]}, found {_kind(result)}; {hint}"
+        )
+    tensors = list(result) if multi else [result]
+    found = [tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in tensors]
+    shapes = [f[1:] if isinstance(f, tuple) and f else f for f in found]
+    if shapes != [tuple(p) for p in parts]:
+        raise ShapeChanged(f"expected {what} to return {wanted}, found {found}; {hint}")
+    return tensors
+
+
+def check_logits(result: Any) -> list[Tensor]:
+    """The logits that `readout` returned.
+
+    Raises:
+        WrongOutput: not one floating-point tensor with a class axis.
+    """
+    if not isinstance(result, Tensor) or result.dim() < 2 or not result.is_floating_point():
+        raise WrongOutput(
+            f"expected readout to return one tensor of logits, (batch, …, classes), found {_kind(result)}; put the "
+            "classes on the last axis"
+        )
+    return [result]
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"
+
+
+def capture(model: nn.Module, call: Call, examples: Sequence[Tensor], what: str) -> ExportedProgram:
+    """Trace `call(*examples)`; every example's first axis is the batch.
+
+    Raises:
+        ExportError: the function cannot be traced.
+    """
+    batch = Dim("batch", min=1)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(
+                Traced(model, call), tuple(examples), strict=False,
+                dynamic_shapes=(tuple({0: batch} for _ in examples),),
+            )  # fmt: skip
+            return _decompose(program)
+    except ExportError:
+        raise
+    except GuardOnDataDependentSymNode as error:
+        raise DataDependent(
+            f"expected {what} to compute the same operations for all values, found control flow or a shape that depends "
+            f"on values ({_first_line(error)}); use torch.where with a constant mask, clamp, or maximum"
+        ) from error
+    except (UserError, ConstraintViolationError) as error:
+        if "onstraint" in str(error):
+            raise BatchMixing(
+                f"expected {what} to work alike for every batch size, found code that treats some sizes differently "
+                f"({_first_line(error)}); do not branch on z.shape[0]"
+            ) from error
+        raise DataDependent(
+            f"torch.export refused {what}: {_first_line(error)}; remove control flow that depends on values"
+        ) from error
+    except (TorchDynamoException, RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
+        raise ExportError(
+            f"torch.export could not trace {what}: {type(error).__name__}: {_first_line(error)}; keep to torch operations "
+            "on tensors (no .numpy(), .tolist() or external libraries)"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _decompose(program: ExportedProgram) -> ExportedProgram:
+    """Make the program functional, and break up operations that have no handler into ones that may.
+
+    Operations with a handler stay whole: `linear`, `gelu`, `layer_norm` and so on keep their meaning.
+    """
+    program = program.run_decompositions({})
+    table = torch.export.default_decompositions()
+    for _ in range(8):
+        unknown = {
+            node.target: table[node.target]
+            for node in program.graph.nodes
+            if node.op == "call_function" and str(node.target) not in HANDLERS and _depends(node)
+            and node.target in table
+        }  # fmt: skip
+        if not unknown:
+            break
+        program = program.run_decompositions(unknown)
+    return program
+
+
+def _depends(node: torch.fx.Node) -> bool:
+    """Whether a user input reaches the node; parameter-only parts are evaluated whole instead."""
+    seen, stack = set(), [node]
+    while stack:
+        at = stack.pop()
+        if at in seen:
+            continue
+        seen.add(at)
+        if at.op == "placeholder" and not at.name.startswith(("p_", "b_", "c_", "obj_", "token")):
+            return True
+        stack.extend(at.all_input_nodes)
+    return False

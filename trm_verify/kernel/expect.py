@@ -1,0 +1,198 @@
+"""What the caller wants proved, as one line of text, and whether a valid certificate proves it.
+
+    contraction(rate<=0.9, norm=linf)      answer(answer=7, steps<=40, domain=sha256:…)      exactly_one(domain=all)
+
+Bounds take `<=`, everything else `=`. A field that is left out is reported as not compared.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from trm_verify.kernel.check import CLAIM_PARSERS, Valid
+from trm_verify.kernel.claims import Answer, Conclusion, ExactlyOne, Invariant, equal
+from trm_verify.kernel.document import digest
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.tensor import Tensor, contains, from_fractions
+
+BOUNDS = {"rate", "constant", "epsilon", "radius", "steps"}
+FIELDS = {
+    "contraction": ("rate", "norm", "operator", "domain", "region"),
+    "at_most_one": ("domain", "region"),
+    "exactly_one": ("domain", "region"),
+    "invariant": ("operator", "domain", "region"),
+    "convergence": ("rate", "constant", "norm", "operator", "domain", "start", "epsilon", "steps"),
+    "answer": ("answer", "steps", "operator", "domain"),
+    "answer_at": ("answer", "steps", "operator", "domain"),
+    "run": ("answer", "radius", "norm", "operator", "domain"),
+}
+_NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,60})?(e-?[0-9]{1,4})?|-?[0-9]{1,60}/[0-9]{1,60}")
+_ITEM = re.compile(r"\s*([a-z]+)\s*(<=|=)\s*([^,()\s]+(?:\([^()]*\))?)\s*(?:,|$)")
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A claim name and the fields to compare: numbers for bounds, `Tensor` or text for sets, text for the rest."""
+
+    claim: str
+    fields: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def not_compared(self) -> tuple[str, ...]:
+        return tuple(name for name in FIELDS[self.claim] if name not in dict(self.fields))
+
+
+def _bad(expected: str, got: object) -> ValueError:
+    return ValueError(f"expected {expected}, for example contraction(rate<=0.9,norm=linf); got {got!r}")
+
+
+def parse_number(text: str) -> Fraction:
+    if not _NUMBER.fullmatch(text):
+        raise _bad("a number such as 0.9, 1e-6 or 9/10", text)
+    return Fraction(text)
+
+
+def parse_expectation(text: str) -> Expectation:
+    """Raises `ValueError` with an example when the text is not a claim."""
+    match = re.fullmatch(r"\s*([a-z_]+)\s*(?:\((.*)\))?\s*", text)
+    if not match or match[1] not in CLAIM_PARSERS:
+        raise _bad(f"a claim among {', '.join(CLAIM_PARSERS)}", text)
+    body, fields, at = match[2] or "", {}, 0
+    while at < len(body):
+        item = _ITEM.match(body, at)
+        if not item or item[1] not in FIELDS[match[1]] or item[1] in fields:
+            raise _bad(f"fields among {', '.join(FIELDS[match[1]])}, each once, separated by commas", body[at:])
+        name, relation, value = item[1], item[2], item[3]
+        wanted = "=" if name not in BOUNDS or match[1] == "answer_at" else "<="
+        if relation != wanted:
+            raise _bad(f"{name}{wanted}…", item[0])
+        fields[name] = parse_number(value) if name in BOUNDS else value
+        at = item.end()
+    return Expectation(match[1], tuple(fields.items()))
+
+
+def box_digest(box: Tensor) -> str:
+    """A name for a box: SHA-256 of its corners as reduced fractions."""
+    if not box.bounded:
+        return digest("all")
+    ends = [box.fraction(i) for i in range(box.size)]
+    return digest({"lo": [str(a) for a, _ in ends], "hi": [str(b) for _, b in ends]})
+
+
+def _holds_set(wanted: object, given: Tensor, vocabulary: int | None, exactly: bool) -> bool:
+    """Whether `given` holds (or equals) the wanted set: a Tensor, all, box(lo,hi) or sha256:…"""
+    if isinstance(wanted, str):
+        if wanted.startswith("sha256:"):
+            return box_digest(given) == wanted[7:]
+        uniform = re.fullmatch(r"box\(([^,]+),([^,]+)\)", wanted.replace(" ", ""))
+        if wanted == "all":
+            lo_hi = None if vocabulary is None else (Fraction(0), Fraction(vocabulary - 1))
+        elif uniform:
+            lo_hi = parse_number(uniform[1]), parse_number(uniform[2])
+            if lo_hi[0] > lo_hi[1]:
+                raise _bad("lo ≤ hi in a box", wanted)
+        else:
+            raise _bad("all, box(lo,hi) or sha256:…", wanted)
+        if lo_hi is None:
+            return not given.bounded
+        wanted = from_fractions([lo_hi] * given.size)
+    if not isinstance(wanted, Tensor):
+        raise _bad("a box", wanted)
+    return equal(wanted, given) if exactly else contains(given, wanted)
+
+
+def _value(claim: Conclusion, name: str) -> object:
+    value = getattr(claim, name)
+    if name == "norm":
+        return value.family
+    return value.kind if name == "operator" else value
+
+
+def _meets(claim: Conclusion, expectation: Expectation, vocabulary: int | None) -> bool:
+    for name, wanted in expectation.fields:
+        found = _value(claim, name)
+        if name in BOUNDS:
+            at = isinstance(claim, Answer) and claim.at
+            if found is None or (found != wanted if at else found > wanted):  # type: ignore[operator]
+                return False
+        elif name in ("domain", "region", "start"):
+            if name == "start" and (found is None or wanted == "init"):
+                # a start of all states includes init(x)
+                if wanted != "init" or (isinstance(found, Tensor) and found.bounded):
+                    return False
+            elif not isinstance(found, Tensor) or not _holds_set(
+                wanted, found, vocabulary if name == "domain" else None, name == "region" and not _shrinks(claim)
+            ):
+                return False
+        elif name == "norm":
+            if found != wanted and (wanted, found) != ("weighted_linf", "linf"):
+                return False
+        elif name == "answer":
+            if "-".join(map(str, found)) != str(wanted):  # type: ignore[call-overload]
+                return False
+        elif found != wanted:
+            return False
+    return True
+
+
+def _shrinks(claim: Conclusion) -> bool:
+    """Whether the claim holds on every smaller region too."""
+    return not isinstance(claim, (ExactlyOne, Invariant))
+
+
+def name_of(claim: Conclusion) -> str:
+    """The claim's name in certificates and expectations."""
+    if isinstance(claim, Answer):
+        return "answer_at" if claim.at else "answer"
+    names = {"Contraction": "contraction", "AtMostOne": "at_most_one", "ExactlyOne": "exactly_one", "Run": "run",
+             "Invariant": "invariant", "Convergence": "convergence"}  # fmt: skip
+    return names[type(claim).__name__]
+
+
+def find(valid: Valid, expectation: Expectation) -> Conclusion:
+    """The first claim that meets the expectation. Raises `CheckError` EXPECTED when there is none."""
+    for claim in valid.claims:
+        if name_of(claim) == expectation.claim and _meets(claim, expectation, valid.graph.vocabulary):
+            return claim
+    raise CheckError("EXPECTED", f"a claim that meets {expectation.claim}{dict(expectation.fields)}", [describe(c) for c in valid.claims][:4])
+
+
+def _set(box: Tensor | None) -> str:
+    if box is None:
+        return "init"
+    if not box.bounded:
+        return "all"
+    kind = "point" if box.is_point else "box"
+    return f"{kind} of dimension {box.size} sha256:{box_digest(box)}"
+
+
+def describe(claim: Conclusion) -> str:
+    """One line: every field of the claim, rates as decimals rounded up."""
+    parts = []
+    for name in FIELDS[name_of(claim)]:
+        found = _value(claim, name)
+        if name in ("domain", "region", "start") and (found is None or isinstance(found, Tensor)):
+            parts.append(f"{name}={_set(found)}")
+        elif isinstance(found, Fraction):
+            parts.append(f"{name}<={rounded_up(found)}")
+        elif name == "answer":
+            parts.append("answer=" + "-".join(map(str, found)))  # type: ignore[call-overload]
+        elif found is not None:
+            parts.append(f"{name}{'<=' if name in BOUNDS and name_of(claim) != 'answer_at' else '='}{found}")
+    return f"{name_of(claim)}({', '.join(parts)})"
+
+
+def rounded_up(value: Fraction, digits: int = 9) -> str:
+    """A decimal ≥ value with the given number of significant digits."""
+    if value <= 0:
+        return "0" if value == 0 else str(value)
+    scale = 0
+    while value * 10**scale < 10 ** (digits - 1) and scale < 400:
+        scale += 1
+    scaled = -(-value.numerator * 10**scale // value.denominator)
+    whole = str(scaled).rjust(scale + 1, "0")
+    text = (whole[: len(whole) - scale] + "." + whole[len(whole) - scale :]) if scale else whole
+    return text.rstrip("0").rstrip(".") if scale else text
+

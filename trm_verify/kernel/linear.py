@@ -1,0 +1,146 @@
+"""Linear forms: a function written as an affine map of its state and of its *units*.
+
+A unit is one entry of a nonlinear node that varies with the state. Between two evaluations, Δ(output) = Q_z Δz + Q_u Δu,
+where the units u are in graph order. Rules R3, R4 and the margins of R9 work on these forms. Proof: proofs/linear_forms.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.evaluate import rows_of
+from trm_verify.kernel.graph import ACTIVATIONS, STATE, Function, Graph
+from trm_verify.kernel.layout import LAYOUTS
+from trm_verify.kernel.numbers import Rows, matmul, rescale
+from trm_verify.kernel.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Form:
+    """Rows of coefficients over (state entries, units so far), at one exponent; shorter rows end in zeros."""
+
+    rows: Rows
+    exp: int
+
+
+@dataclass(frozen=True)
+class Forms:
+    """The forms of a function's outputs and of its activations' arguments."""
+
+    outputs: Form
+    units: tuple[tuple[int, int, bool], ...]  # (node, entry, is an activation), in graph order
+    arguments: Form  # of each activation unit, in unit order (zero rows for other units)
+
+
+def _padded(rows: Rows, width: int) -> Rows:
+    return [row + [0] * (width - len(row)) for row in rows]
+
+
+def _stack(forms: list[Form]) -> Form:
+    exp, width = min(f.exp for f in forms), max((len(r) for f in forms for r in f.rows), default=0)
+    return Form([row for f in forms for row in _padded([rescale(r, f.exp, exp) for r in f.rows], width)], exp)
+
+
+class _Builder:
+    def __init__(self, graph: Graph, function: Function, ranges: list[Tensor]) -> None:
+        self.graph, self.nodes, self.ranges = graph, function.nodes, ranges
+        self.forms: list[Form | None] = []  # None: does not vary with the state
+        self.units: list[tuple[int, int, bool]] = []
+        self.arguments: list[Form] = []
+        self.built: dict[int, Form] = {}
+
+    def of(self, i: int) -> Form:
+        """The form of node i, zero rows when it does not vary."""
+        form = self.forms[i]
+        return Form([[] for _ in range(self.nodes[i].size)], 0) if form is None else form
+
+    def fresh(self, i: int) -> Form:
+        """Node i's entries as new units."""
+        node = self.nodes[i]
+        active = node.op in ACTIVATIONS
+        start = self.graph.size + len(self.units)
+        self.units += [(i, entry, active) for entry in range(node.size)]
+        self.arguments.append(self.of(node.args[0]) if active else Form([[] for _ in range(node.size)], 0))
+        return Form([[0] * (start + entry) + [1] for entry in range(node.size)], 0)
+
+    def node(self, i: int) -> Form | None:
+        node = self.nodes[i]
+        if node.kind != STATE:
+            return None
+        if node.op == "state":
+            start = sum(prod(s) for s in self.graph.state[: node.attrs["part"]])
+            return Form([[0] * (start + entry) + [1] for entry in range(node.size)], 0)
+        if node.op in LAYOUTS or node.op == "concat":
+            form = _stack([self.of(j) for j in node.args])
+            rows: Rows = [*form.rows, []]
+            return form if node.layout is None else Form([rows[s] for s in node.layout], form.exp)
+        if node.op in ("add", "sub"):
+            a, b = (self.of(j) for j in node.args)
+            both = _stack([a, b if node.op == "add" else Form([[-v for v in r] for r in b.rows], b.exp)])
+            half = len(a.rows)
+            pairs = zip(both.rows[:half], both.rows[half:], strict=True)
+            return Form([[p + q for p, q in zip(x, y, strict=True)] for x, y in pairs], both.exp)
+        if node.op == "scale" and (node.attrs["factor"].denominator & (node.attrs["factor"].denominator - 1)) == 0:
+            factor, form = node.attrs["factor"], self.of(node.args[0])
+            scaled = [[v * factor.numerator for v in row] for row in form.rows]
+            return Form(scaled, form.exp + 1 - factor.denominator.bit_length())
+        if node.op == "sum":
+            return self.mapped(self.of(node.args[0]), [[1] * self.nodes[node.args[0]].shape[-1]], 0)
+        if node.op == "linear":
+            weight = self.ranges[node.args[1]]
+            return self.mapped(self.of(node.args[0]), rows_of(weight.ends()[0], weight.shape[1]), weight.exp)
+        if node.op == "mul":
+            exact = [j for j in node.args if self.nodes[j].kind != STATE and self.ranges[j].is_point]
+            if exact:
+                factors, form = self.ranges[exact[0]], self.of(node.args[node.args[0] == exact[0]])
+                pairs2 = zip(form.rows, factors.ends()[0], strict=True)
+                return Form([[v * f for v in row] for row, f in pairs2], form.exp + factors.exp)
+        if node.op == "matmul" and self.ranges[node.args[0]].is_point and self.forms[node.args[0]] is None:
+            return self.mixed(i)
+        return self.fresh(i)
+
+    @staticmethod
+    def mapped(form: Form, matrix: Rows, exp: int) -> Form:
+        """The matrix applied to each last-axis row."""
+        width, columns = len(matrix[0]), max((len(r) for r in form.rows), default=0)
+        rows = _padded(form.rows, columns)
+        product: Rows = []
+        for start in range(0, len(rows), width):
+            product += matmul(matrix, rows[start : start + width])
+        return Form(product, form.exp + exp)
+
+    def mixed(self, i: int) -> Form:
+        """An exact matrix from the left: (…, i, k) times (…, k, j)."""
+        a, form = self.ranges[self.nodes[i].args[0]], self.of(self.nodes[i].args[1])
+        count, inner = a.shape[-2:]
+        columns = self.nodes[i].shape[-1]
+        rows = _padded(form.rows, max((len(r) for r in form.rows), default=0))
+        product: Rows = []
+        for block, matrix in enumerate(rows_of(a.ends()[0], count * inner)):
+            part = rows[block * inner * columns : (block + 1) * inner * columns]
+            mixed = [matmul(rows_of(matrix, inner), part[j::columns]) for j in range(columns)]
+            product += [mixed[j][t] for t in range(count) for j in range(columns)]
+        return Form(product, form.exp + a.exp)
+
+
+def linear_forms(graph: Graph, function: Function, ranges: list[Tensor]) -> Forms:
+    """The forms of a function over the enclosures of its nodes. Units are the nonlinear nodes that vary with the state."""
+    builder = _Builder(graph, function, ranges)
+    for i in range(len(function.nodes)):
+        builder.forms.append(builder.node(i))
+    outputs = _stack([builder.of(i) for i in function.outputs])
+    width = graph.size + len(builder.units)
+    arguments = _stack(builder.arguments) if builder.arguments else Form([], 0)
+    return Forms(
+        Form(_padded(outputs.rows, width), outputs.exp),
+        tuple(builder.units),
+        Form(_padded(arguments.rows, width), arguments.exp),
+    )
+
+
+def require_activations(forms: Forms) -> None:
+    """R3 and R4 know units with slopes only."""
+    if not all(active for _, _, active in forms.units):
+        raise CheckError("UNSUPPORTED", "a step of exact linear maps and elementwise activations", "another operation")

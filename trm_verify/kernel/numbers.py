@@ -1,0 +1,155 @@
+"""Exact arithmetic: scalars are `Fraction`, vectors and matrices are integers with one shared binary exponent.
+
+Nothing here rounds to nearest. Where a result cannot be exact (square roots, powers cut to a readable length)
+the function says in which direction it errs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from math import isqrt
+from operator import mul
+
+from trm_verify.kernel.errors import CheckError
+
+Rows = list[list[int]]
+
+PRECISION = 192  # bits kept where a value is rounded outward
+
+
+def dyadic(mantissa: int, exp: int) -> Fraction:
+    """mantissa · 2^exp."""
+    return Fraction(mantissa << exp) if exp >= 0 else Fraction(mantissa, 1 << -exp)
+
+
+def rescale(ints: list[int], exp: int, to: int) -> list[int]:
+    """The same values at the exponent `to` ≤ `exp`."""
+    return ints if exp == to else [v << (exp - to) for v in ints]
+
+
+def shift_down(ints: Iterable[int], shift: int) -> list[int]:
+    return [v >> shift for v in ints]
+
+
+def shift_up(ints: Iterable[int], shift: int) -> list[int]:
+    return [-(-v >> shift) for v in ints]
+
+
+def floor_at(value: Fraction, exp: int) -> int:
+    """Largest integer m with m · 2^exp ≤ value."""
+    return (value.numerator << max(-exp, 0)) // (value.denominator << max(exp, 0))
+
+
+def ceil_at(value: Fraction, exp: int) -> int:
+    return -floor_at(-value, exp)
+
+
+def _exponent_for(value: Fraction) -> int:
+    """An exponent at which a positive value has about PRECISION bits."""
+    return value.numerator.bit_length() - value.denominator.bit_length() - PRECISION
+
+
+def round_up(value: Fraction) -> Fraction:
+    """A bound ≥ value ≥ 0 of about PRECISION bits."""
+    if value.numerator.bit_length() + value.denominator.bit_length() <= 2 * PRECISION:
+        return value
+    exp = _exponent_for(value)
+    return dyadic(ceil_at(value, exp), exp)
+
+
+def sqrt_up(value: Fraction) -> Fraction:
+    """A bound ≥ √value, exact when value is the square of a short dyadic."""
+    if value < 0:
+        raise CheckError("INEQUALITY", "a non-negative number under a square root", value)
+    if value == 0:
+        return value
+    exp = _exponent_for(value) // 2 - PRECISION // 2
+    scaled = ceil_at(value, 2 * exp)
+    root = isqrt(scaled)
+    return dyadic(root + (root * root < scaled), exp)
+
+
+def power_up(base: Fraction, exponent: int) -> Fraction:
+    """A bound ≥ base^exponent, for base ≥ 0 and exponent ≥ 0."""
+    result, square = Fraction(1), round_up(base)
+    while exponent:
+        if exponent & 1:
+            result = round_up(result * square)
+        exponent >>= 1
+        if exponent:
+            square = round_up(square * square)
+    return result
+
+
+def dot(a: Sequence[int], b: Sequence[int]) -> int:
+    return sum(map(mul, a, b))
+
+
+def identity(n: int) -> Rows:
+    return [[int(i == j) for j in range(n)] for i in range(n)]
+
+
+def transpose(rows: Rows) -> Rows:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def width_of(rows: Rows) -> int:
+    """Bits of the largest magnitude."""
+    return max((max(map(abs, row)).bit_length() for row in rows if row), default=0)
+
+
+def matmul(a: Rows, b: Rows) -> Rows:
+    """The exact product, by Kronecker packing: a row of b becomes one integer with a fixed slot per entry.
+
+    Row i of the product is `Σ_k a_ik · packed(b_k)`. A slot of `bits(a) + bits(b) + bits(k) + 1` bits holds any entry
+    of the product with its sign, so that slots never overlap; a constant added to every slot makes them non-negative for reading.
+    """
+    if not b or not b[0]:
+        return [[] for _ in a]
+    slot = (width_of(a) + width_of(b) + len(b).bit_length()) // 8 + 1
+    columns = len(b[0])
+    half = 1 << (8 * slot - 1)
+    offset = int.from_bytes(half.to_bytes(slot, "little") * columns, "little")
+
+    def pack(row: list[int]) -> int:
+        return int.from_bytes(b"".join([(v + half).to_bytes(slot, "little") for v in row]), "little") - offset
+
+    packed = [pack(row) for row in b]
+    product = []
+    for row in a:
+        raw = (dot(row, packed) + offset).to_bytes(slot * columns, "little")
+        product.append([int.from_bytes(raw[i : i + slot], "little") - half for i in range(0, slot * columns, slot)])
+    return product
+
+
+def gram(rows: Rows) -> Rows:
+    """rowsᵀ · rows."""
+    return matmul(transpose(rows), rows)
+
+
+def upper_triangle(ints: list[int], n: int) -> Rows:
+    """The n×n upper triangular matrix whose rows, without the zeros below the diagonal, are listed in `ints`."""
+    rows, start = [], 0
+    for i in range(n):
+        rows.append([0] * i + ints[start : start + n - i])
+        start += n - i
+    return rows
+
+
+def require_psd(matrix: Rows, exp: int, factor: tuple[list[int], int], what: str) -> None:
+    """Accept a symmetric matrix M when M − RᵀR is diagonally dominant with a non-negative diagonal (proofs/psd_test.md).
+
+    Sound if: M is exactly symmetric (callers build it so, or check it) and R has real entries.
+    """
+    n = len(matrix)
+    ints, factor_exp = factor
+    product = gram(upper_triangle(ints, n))
+    low = min(exp, 2 * factor_exp)
+    for i, (row, square) in enumerate(zip(matrix, product, strict=True)):
+        rest = [
+            (m << (exp - low)) - (s << (2 * factor_exp - low)) for m, s in zip(row, square, strict=True)
+        ]
+        slack = 2 * rest[i] - sum(map(abs, rest)) if rest[i] >= 0 else -1
+        if slack < 0:
+            raise CheckError("DEFINITE", f"{what} minus its factor's square to be diagonally dominant", f"row {i} is not")

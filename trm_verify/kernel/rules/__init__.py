@@ -1,0 +1,37 @@
+"""The proof rules, one family a file. `RULES` is the closed table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trm_verify.kernel.claims import Conclusion
+from trm_verify.kernel.context import Context, Witness
+from trm_verify.kernel.rules import answers, contraction, invariance, metric, wellposed
+
+Rule = Callable[[Context, list[Conclusion], Witness], Conclusion]
+
+RULES: dict[str, Rule] = {
+    rule.__name__: rule
+    for rule in (
+        contraction.spectral,
+        contraction.spectral_abs,
+        contraction.radius_contraction,
+        contraction.damping,
+        metric.metric_contraction,
+        wellposed.monotone,
+        wellposed.log_norm,
+        wellposed.monotone_convergence,
+        wellposed.log_norm_convergence,
+        invariance.invariant_box,
+        invariance.invariant_radius,
+        invariance.invariant_ball,
+        invariance.at_most_one,
+        invariance.exactly_one,
+        invariance.convergence,
+        invariance.initial_bound,
+        answers.answer_by_convergence,
+        answers.answer_by_invariance,
+        answers.answer_at,
+        answers.run,
+    )
+}

@@ -1,0 +1,167 @@
+"""R9: answers that no further step can change, and the audit of one inference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from trm_verify.kernel import document
+from trm_verify.kernel.claims import Answer, Conclusion, Convergence, Invariant, Run
+from trm_verify.kernel.context import Context, Witness, none, only
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.evaluate import evaluate, initial_state
+from trm_verify.kernel.graph import Graph
+from trm_verify.kernel.linear import Forms, linear_forms
+from trm_verify.kernel.numbers import dot, dyadic, power_up
+from trm_verify.kernel.operators import apply, difference
+from trm_verify.kernel.rules.invariance import ball_box, from_init, midpoint, residual_bound
+from trm_verify.kernel.tensor import Tensor, contains
+
+Support = Callable[[list[int], int], Fraction]  # q, exp ↦ a bound of |q · (z − c)| over the set
+
+
+def _readout(graph: Graph, states: Tensor) -> tuple[list[Tensor], Tensor]:
+    if graph.readout is None:
+        raise CheckError("UNSUPPORTED", "a model with a readout", "none")
+    values = evaluate(graph, graph.readout, states, Tensor((graph.input_size,)))
+    return values, values[graph.readout.outputs[0]]
+
+
+def _unit_deviation(forms: Forms, at_centre: list[Tensor], over_set: list[Tensor]) -> tuple[list[int], int]:
+    """Per unit, a bound of |φ − φ_c| between the set and its centre."""
+    exp, found = 0, []
+    for node, entry, _ in forms.units:
+        (low, high), (lo, hi) = at_centre[node].fraction(entry), over_set[node].fraction(entry)
+        found.append(max(hi - low, high - lo))
+        exp = min(exp, 1 - found[-1].denominator.bit_length())
+    return [int(v / dyadic(1, exp)) for v in found], exp
+
+
+def require_margins(graph: Graph, centre: Tensor, box: Tensor, support: Support, answer: tuple[int, ...]) -> None:
+    """Every logit difference in favour of `answer` is strictly positive on a set around the exact point `centre`.
+
+    The set lies in `box`, and `support` bounds linear functionals of z − centre on it.
+    Sound if: proofs/margins.md.
+    """
+    at_centre, logits = _readout(graph, centre)
+    over_set, _ = _readout(graph, box)
+    if graph.readout is None or not logits.bounded:
+        raise CheckError("UNSUPPORTED", "bounded logits", "unbounded ones")
+    forms = linear_forms(graph, graph.readout, over_set)
+    deviation, deviation_exp = _unit_deviation(forms, at_centre, over_set)
+    classes, n, (lo, hi) = logits.shape[-1], graph.size, logits.ends()
+    for position, label in enumerate(answer):
+        start = position * classes
+        own = forms.outputs.rows[start + label]
+        for other in range(start, start + classes):
+            if other == start + label:
+                continue
+            q = [a - b for a, b in zip(own, forms.outputs.rows[other], strict=True)]
+            units = dot(map(abs, q[n:]), deviation) * dyadic(1, forms.outputs.exp + deviation_exp)
+            margin = dyadic(lo[start + label] - hi[other], logits.exp)
+            if margin - support(q[:n], forms.outputs.exp) - units <= 0:
+                raise CheckError("MARGIN", f"logit {label} above logit {other - start} at position {position}", float(margin))
+
+
+def _box_support(box: Tensor) -> Support:
+    lo, hi = box.ends()
+    half = [b - a for a, b in zip(lo, hi, strict=True)]
+    return lambda q, exp: dot(map(abs, q), half) * dyadic(1, exp + box.exp - 1)
+
+
+def box_margins(graph: Graph, box: Tensor, answer: tuple[int, ...]) -> None:
+    require_margins(graph, midpoint(box), box, _box_support(box), answer)
+
+
+def ball_margins(graph: Graph, premise: Convergence, centre: Tensor, radius: Fraction, answer: tuple[int, ...]) -> None:
+    """Margins over {N(z − centre) ≤ radius}."""
+    norm = premise.norm
+    box = ball_box(norm, centre, radius)
+    require_margins(graph, centre, box, lambda q, exp: radius * norm.support(q, exp), answer)
+
+
+def _steps(raw: object) -> int:
+    return document.integer(raw, 0, 10**12, "steps")
+
+
+def answer_by_convergence(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    """R9(a): all later iterates lie within R_c + C ρᴷ N0 of c, and the margins hold there. Sound if: proofs/answer_by_convergence.md."""
+    premise = only(premises, Convergence)
+    raw = document.fields(witness, "domain", "center", "answer", "steps", where="answer_by_convergence")
+    graph, domain, answer, steps = context.graph, context.box(raw[0], "input"), context.answer(raw[2]), _steps(raw[3])
+    ints, exp = document.vector(raw[1], graph.size, "center")
+    centre = Tensor((len(ints),), exp, ints, ints)
+    initial = from_init(graph, premise, domain)
+    to_fixed_point = residual_bound(graph, premise, domain, centre)
+    from_start = premise.norm.bound(difference(initial, centre)) + to_fixed_point
+    radius = to_fixed_point + premise.constant * power_up(premise.rate, steps) * from_start
+    ball_margins(graph, premise, centre, radius, answer)
+    return Answer(premise.operator, domain, answer, steps)
+
+
+def answer_by_invariance(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    """R9(b): the first K iterations end inside an invariant box on which the margins hold. Sound if: proofs/answer_by_invariance.md."""
+    premise = only(premises, Invariant)
+    raw = document.fields(witness, "domain", "answer", "steps", where="answer_by_invariance")
+    domain, answer, steps = context.box(raw[0], "input"), context.answer(raw[1]), _steps(raw[2])
+    if premise.ball is not None or not contains(premise.domain, domain):
+        raise CheckError("CONTEXT", "an invariant box on a domain that holds this one", "another premise")
+    state = initial_state(context.graph, domain)
+    for _ in range(steps):
+        state = apply(context.graph, premise.operator, state, domain)
+    if not contains(premise.region, state):
+        raise CheckError("INCLUSION", f"iterate {steps} inside the invariant box", "one that is not shown to be")
+    box_margins(context.graph, premise.region, answer)
+    return Answer(premise.operator, domain, answer, steps)
+
+
+def answer_at(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    """The K-th iterate of one input, enclosed step by step. Sound if: proofs/answer_at.md."""
+    none(premises)
+    raw = document.fields(witness, "operator", "domain", "answer", "steps", where="answer_at")
+    operator, domain = context.operator(raw[0]), context.box(raw[1], "input")
+    answer, steps = context.answer(raw[2]), _steps(raw[3])
+    if not domain.is_point:
+        raise CheckError("BOX", "a single input", "a box")
+    state = initial_state(context.graph, domain)
+    for _ in range(steps):
+        state = apply(context.graph, operator, state, domain)
+    box_margins(context.graph, state, answer)
+    return Answer(operator, domain, answer, steps, at=True)
+
+
+def run(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    """The audit of one inference. Sound if: proofs/run.md."""
+    premise = only(premises, Convergence)
+    raw = document.fields(witness, "domain", "states", "answers", "final", where="run")
+    graph, n, domain = context.graph, context.graph.size, context.box(raw[0], "input")
+    if not domain.is_point or not contains(premise.domain, domain):
+        raise CheckError("BOX", "a single input inside the premise's domain", "another")
+    ints, exp = document.vector(raw[1], None, "states")
+    if not ints or len(ints) % n:
+        raise CheckError("NUMBER", f"whole states of {n} entries", len(ints))
+    states = [Tensor((n,), exp, part, part) for part in (ints[i : i + n] for i in range(0, len(ints), n))]
+    raw_answers = document.items(raw[2], "answers")
+    final = document.integer(raw[3], 0, len(states) - 1, "final")
+    if len(raw_answers) != len(states):
+        raise CheckError("NUMBER", f"{len(states)} answers, or null", len(raw_answers))
+    answers = tuple(None if a is None else context.answer(a) for a in raw_answers)
+    last = answers[-1]
+    if last is None or answers[final] != last:
+        raise CheckError("WITNESS", "the same answer at the final step and at the last", answers[final])
+    expected, drifts, distances = initial_state(graph, domain), [], []
+    for state, answer in zip(states, answers, strict=True):
+        drift = difference(state, expected)
+        drifts.append(dyadic(max(drift.magnitude()), drift.exp))
+        expected = apply(graph, premise.operator, state, domain)
+        distances.append(residual_bound(graph, premise, domain, state))
+        if answer is not None:
+            box_margins(graph, state, answer)
+    for k in {final, len(states) - 1}:
+        if premise.region is not None and not contains(premise.region, ball_box(premise.norm, states[k], distances[k])):
+            raise CheckError("INCLUSION", "the ball around the stored state inside the region", "one that is not")
+        ball_margins(graph, premise, states[k], distances[k], last)
+    return Run(
+        premise.operator, domain, premise.norm, states[-1], distances[-1], last, final,
+        tuple(drifts), tuple(distances), answers,
+    )  # fmt: skip

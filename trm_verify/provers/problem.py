@@ -1,0 +1,121 @@
+"""What a prover works on: the exact graph, where it is asked to hold, and the kernel's own rules to try a step on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from trm_verify.certificate import BOXES, Derivation
+from trm_verify.encode import Json
+from trm_verify.kernel.check import _box
+from trm_verify.kernel.claims import Conclusion
+from trm_verify.kernel.context import Context
+from trm_verify.kernel.evaluate import evaluate
+from trm_verify.kernel.graph import Graph, parse
+from trm_verify.kernel.norms import Norm, parse_norm
+from trm_verify.kernel.rules import RULES
+from trm_verify.kernel.tensor import Tensor
+from trm_verify.kernel.weights import Weights
+
+ALL_STATES: Json = {"space": "state", "all": True}
+ALL_INPUTS: Json = {"space": "input", "all": True}
+NO_INPUT: Json = {"space": "input", "point": {"exp": 0, "int": ""}}
+
+
+@dataclass
+class Problem:
+    """One graph over one weights file.
+
+    Attributes:
+        graph: the kernel's own parsed graph; provers read shapes, constants and linear forms from it.
+        hints: multiplier vectors that layers suggest for `metric_contraction`; nobody has to believe them.
+    """
+
+    raw_graph: Json
+    weights: bytes
+    hints: Sequence[np.ndarray] = ()
+    graph: Graph = field(init=False)
+    _tables: dict[str, Any] = field(init=False, default_factory=dict)
+    _known: dict[str, Conclusion] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.graph = parse(self.raw_graph, Weights(self.weights))
+
+    @property
+    def unused(self) -> list[str]:
+        return sorted(set(self.graph.weights.names) - self.graph.tensors)
+
+    def box(self, raw: Json) -> Tensor:
+        return self._parsed(raw, lambda: _box(raw, self.graph)[1])
+
+    def norm(self, raw: Json) -> Norm:
+        return self._parsed(raw, lambda: parse_norm(raw, self.graph.size))
+
+    def _parsed(self, raw: Json, read: Any) -> Any:
+        key = json.dumps(raw, sort_keys=True)
+        if key not in self._tables:
+            self._tables[key] = read()
+        return self._tables[key]
+
+    def ranges(self, domain: Json, region: Json) -> list[Tensor]:
+        """Enclosures of all nodes of the step over region × domain."""
+        key = "ranges" + json.dumps([domain, region], sort_keys=True)
+        if key not in self._tables:
+            self._tables[key] = evaluate(self.graph, self.graph.step, self.box(region), self.box(domain))
+        found: list[Tensor] = self._tables[key]
+        return found
+
+    def conclude(self, derivation: Derivation) -> Conclusion:
+        """What the kernel's rules conclude from the derivation, each step derived once.
+
+        Raises:
+            CheckError: a rule rejects its step.
+        """
+        keys: list[str] = []
+        for step in derivation.steps:
+            cited = [keys[p] for p in step["premises"]]
+            key = json.dumps([{**step, "premises": []}, cited], sort_keys=True)
+            if key not in self._known:
+                self._known[key] = self._apply(step, [self._known[k] for k in cited])
+            keys.append(key)
+        return self._known[keys[-1]]
+
+    def _apply(self, step: Json, premises: list[Conclusion]) -> Conclusion:
+        boxes: list[tuple[str, Tensor]] = []
+        norms: list[Norm] = []
+        witness = {k: v for k, v in step.items() if k not in ("rule", "premises")}
+        for name in BOXES:
+            if isinstance(witness.get(name), dict):
+                boxes.append((witness[name]["space"], self.box(witness[name])))
+                witness[name] = len(boxes) - 1
+        if isinstance(witness.get("norm"), dict):
+            norms.append(self.norm(witness["norm"]))
+            witness["norm"] = 0
+        return RULES[step["rule"]](Context(self.graph, tuple(boxes), tuple(norms)), premises, witness)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one strategy gave for contraction: a rate with its derivation, or the reason why not."""
+
+    prover: str
+    norm: str
+    seconds: float
+    rate: Fraction | None = None
+    derivation: Derivation | None = None
+    reason: str = ""
+
+    @property
+    def proved(self) -> bool:
+        return self.derivation is not None
+
+
+def floats(ints: Sequence[int], exp: int) -> np.ndarray:
+    """Kernel integers as doubles (searching only)."""
+    array = np.array([float(v) if abs(v) < 1 << 1000 else float("inf") for v in ints])
+    return np.ldexp(array, exp) if -1000 < exp < 1000 else np.array([float(Fraction(v) * Fraction(2) ** exp) for v in ints])
