@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trm_verify import claims, models, nn, tasks, train
-    from trm_verify.api import audit, certify, check, verify_fixed_point
+    from trm_verify.api import audit, check, verify_fixed_point
     from trm_verify.kernel.errors import CheckError
     from trm_verify.model import Box, Damped, recursive
     from trm_verify.pretrained import from_pretrained, save_pretrained
@@ -36,7 +36,6 @@ __all__ = [
     "VerificationResult",
     "VerificationResults",
     "audit",
-    "certify",
     "check",
     "claims",
     "from_pretrained",
@@ -50,7 +49,7 @@ __all__ = [
 ]
 
 _NAMES = {
-    "api": ("audit", "certify", "check", "verify_fixed_point"),
+    "api": ("audit", "check", "verify_fixed_point"),
     "kernel.errors": ("CheckError",),
     "model": ("Box", "Damped", "recursive"),
     "pretrained": ("from_pretrained", "save_pretrained"),

@@ -6,6 +6,7 @@ A prover returns a `Derivation`: steps whose premises count within the derivatio
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -106,6 +107,17 @@ class CertificateBuilder:
         self._digest = hashlib.sha256(weights).hexdigest()
         self._steps: dict[str, int] = {}
         self._claims: list[Json] = []
+
+    def copy(self) -> CertificateBuilder:
+        """An independent builder with the same steps and claims."""
+        clone = copy.copy(self)
+        clone._steps, clone._claims = dict(self._steps), list(self._claims)
+        return clone
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is claimed yet."""
+        return not self._claims
 
     def add(self, derivation: Derivation) -> int:
         """File a derivation; returns the index of its conclusion. Equal steps are filed once."""

@@ -29,6 +29,7 @@ __all__ = [
     "recursive",
     "spec_of",
     "state_parts",
+    "trace",
     "unflatten_state",
 ]
 
@@ -213,6 +214,27 @@ def initial_state(model: nn.Module, x: Tensor | None = None, batch_size: int = 1
     return _zeros(model, spec, batch_size if x is None else x.shape[0])
 
 
+def trace(model: nn.Module, x: Tensor | None, steps: int, batch_size: int = 1) -> list[State]:
+    """z₀ … z_steps of a model's own iteration.
+
+    Raises:
+        ValueError: an implicit model, which names no iteration (such a model overrides `trace`), or a wrong x.
+    """
+    spec = spec_of(model)
+    if spec.iteration == "implicit":
+        raise ValueError('iteration="implicit" names no loop to trace; override trace() with the solver you use')
+    states = [initial_state(model, x, batch_size)]
+    for _ in range(steps):
+        z = states[-1]
+        after = spec.step(z) if x is None else spec.step(z, x)
+        if isinstance(spec.iteration, Damped):
+            old = flatten_state(z)
+            alpha = spec.iteration.tensor(old)
+            after = unflatten_state((1 - alpha) * old + alpha * flatten_state(after), model.state_shape)
+        states.append(after)
+    return states
+
+
 class RecursiveModel(nn.Module):
     """Base class of recursive models. Subclasses set the attributes and define `step`.
 
@@ -256,27 +278,8 @@ class RecursiveModel(nn.Module):
         return self.step(z) if self.input_shape is None else self.step(z, x)
 
     def trace(self, x: Tensor | None, steps: int, batch_size: int = 1) -> list[State]:
-        """z₀ … z_steps of the model's own iteration.
-
-        Raises:
-            ValueError: an implicit model, which names no iteration (such a model overrides `trace`), or a
-                wrong x.
-        """
-        spec = spec_of(self)
-        if spec.iteration == "implicit":
-            raise ValueError(
-                'iteration="implicit" names no loop to trace; override trace() with the solver you use'
-            )
-        states = [initial_state(self, x, batch_size)]
-        for _ in range(steps):
-            z = states[-1]
-            after = self.forward(z, x)
-            if isinstance(spec.iteration, Damped):
-                old = flatten_state(z)
-                alpha = spec.iteration.tensor(old)
-                after = unflatten_state((1 - alpha) * old + alpha * flatten_state(after), self.state_shape)
-            states.append(after)
-        return states
+        """z₀ … z_steps of the model's own iteration, see `trace`."""
+        return trace(self, x, steps, batch_size)
 
     def run(self, x: Tensor | None, steps: int, batch_size: int = 1) -> State:
         """z_steps of the model's own iteration."""

@@ -159,12 +159,11 @@ def identity_readout(n: int) -> Json:
     return nodes.function(nodes.scale(nodes.state(), 1))
 
 
-def factor_of(matrix: Any, keep: float = 1 - 2.0**-24, bits: int = 44) -> Json:
-    """The factor of a positive definite matrix: an upper Cholesky triangle, slightly shrunk, as integers."""
+def factor_of(matrix: Any, bits: int = 48) -> Json:
+    """The factor R of a positive definite M with M − RᵀR about half the least eigenvalue times the identity."""
     m = np.array(matrix, dtype=float)
-    r = np.linalg.cholesky(m).T * keep
-    rows = [Fraction(round(float(r[i, j]) * 2**bits), 2**bits) for i in range(len(m)) for j in range(i, len(m))]
-    return vector(rows)
+    r = np.linalg.cholesky(m - np.linalg.eigvalsh(m)[0] / 2 * np.eye(len(m))).T
+    return vector([Fraction(round(float(r[i, j]) * 2**bits), 2**bits) for i in range(len(m)) for j in range(i, len(m))])
 
 
 def zero_factor(n: int) -> Json:

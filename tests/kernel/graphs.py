@@ -180,7 +180,8 @@ def _apply(node: Json, args: list[Array], numbers: Field) -> Array:
     if op == "amax":
         return array([max(row) for row in a.reshape(-1, a.shape[-1])], a.shape[:-1])
     if op == "scale":
-        return a * numbers.of(Fraction(int(node["num"], 16), int(node["den"], 16)))
+        factor = numbers.of(Fraction(int(node["num"], 16), int(node["den"], 16)))
+        return _elementwise(a, lambda v: v * factor)
     if op in ("add", "sub", "mul", "div", "max", "min"):
         pairs = zip(a.ravel(), args[1].ravel(), strict=True)
         two: dict[str, Callable[[Any, Any], Any]] = {
@@ -252,7 +253,7 @@ class Nodes:
     def __init__(self) -> None:
         self.nodes: list[Json] = []
 
-    def add(self, op: str, *args: int, **attrs: Any) -> int:
+    def add(self, op: str, /, *args: int, **attrs: Any) -> int:
         self.nodes.append({"op": op, "in": list(args), **attrs})
         return len(self.nodes) - 1
 
@@ -317,7 +318,7 @@ class _Generator(Nodes):
         if given is not None:
             self.leaves.append(self.place("input", (), tuple(given["shape"])))
 
-    def place(self, op: str, args: Sequence[int], shape: Sequence[int], **attrs: Any) -> int:
+    def place(self, op: str, args: Sequence[int], shape: Sequence[int], /, **attrs: Any) -> int:
         self.shapes.append(tuple(shape))
         self.varies.append(op in ("state", "input") or any(self.varies[i] for i in args))
         self.of_state.append(op == "state" or any(self.of_state[i] for i in args))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from trm_verify.export import ops_layout, ops_linear, ops_pointwise  # noqa: F401  (they register handlers)
@@ -79,6 +79,11 @@ class Exported:
     def digest(self) -> str:
         """SHA-256 of the canonical graph, in hexadecimal."""
         return hashlib.sha256(canonical(self.graph)).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The tensors as a safetensors file, the bytes that a certificate names by digest."""
+        data: bytes = save(dict(sorted(self.tensors.items())))
+        return data
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tensors as safetensors: a temporary file in the same directory, then a rename.

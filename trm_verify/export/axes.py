@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from trm_verify.export.errors import BatchMixing
+from trm_verify.export.errors import BatchMixing, DataDependent
 
 Shape = tuple[int, ...]
 
@@ -79,11 +79,18 @@ def read_axes(sizes: Sequence[Any], symbol: Any) -> Axes:
 
 
 def read_size(size: Any, symbol: Any) -> int | BatchSize:
-    """A size as an integer, or as a multiple of the batch size."""
+    """A size as an integer, or as a multiple of the batch size.
+
+    Raises:
+        DataDependent: it depends on values.
+    """
     if not isinstance(size, torch.SymInt):
         return int(size)
     expression = size.node.expr
     if expression.is_Integer:
         return int(expression)
-    factor = expression / symbol if symbol is not None else expression
+    if expression.free_symbols - {symbol}:
+        raise DataDependent("expected shapes that do not depend on values, found a size that does (a boolean index, "
+                            "nonzero, unique); use constant integer indices")  # fmt: skip
+    factor = expression / symbol
     return BatchSize(int(factor) if factor.is_Integer else None)

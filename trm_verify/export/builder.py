@@ -52,7 +52,7 @@ class Builder:
         self.input: list[bool] = []
         self._known: dict[str, int] = {}
 
-    def emit(self, op: str, inputs: Sequence[int], shape: Shape, **attributes: Any) -> int:
+    def emit(self, op: str, inputs: Sequence[int], shape: Shape, /, **attributes: Any) -> int:
         """Add a node whose shape the caller worked out."""
         if len(shape) > MAX_RANK or any(size < 1 for size in shape):
             raise UnknownOperation(f"expected at most {MAX_RANK} axes, none empty, found shape {tuple(shape)}", op)

@@ -124,11 +124,11 @@ def _first_line(error: Exception) -> str:
 
 
 def _decompose(program: ExportedProgram) -> ExportedProgram:
-    """Make the program functional, and break up operations that have no handler into ones that may.
-
-    Operations with a handler stay whole: `linear`, `gelu`, `layer_norm` and so on keep their meaning.
+    """Make the program functional where it is not, and break up operations without a handler into ones that may
+    have one. Operations with a handler stay whole: `linear`, `gelu`, `layer_norm` keep their meaning.
     """
-    program = program.run_decompositions({})
+    if any(_mutates(node) for node in program.graph.nodes):
+        program = program.run_decompositions({})
     table = torch.export.default_decompositions()
     for _ in range(8):
         unknown = {
@@ -141,6 +141,11 @@ def _decompose(program: ExportedProgram) -> ExportedProgram:
             break
         program = program.run_decompositions(unknown)
     return program
+
+
+def _mutates(node: torch.fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
 
 
 def _depends(node: torch.fx.Node) -> bool:

@@ -195,10 +195,9 @@ class Translator:
         if any(word in target for word in IGNORED):
             return
         if isinstance(val, (torch.SymInt, int)) and not isinstance(val, bool):
-            self.env[node] = self._size(node, val)
+            self.env[node] = read_size(val, self.symbol)
             return
-        if isinstance(val, (torch.SymBool, torch.SymFloat, float, bool)) or ".item" in target:
-            self._refuse_values(node)
+        if isinstance(val, (torch.SymBool, torch.SymFloat, float, bool)):
             self.env[node] = BatchSize(None)
             return
         args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
@@ -212,16 +211,6 @@ class Translator:
             self._evaluate(node, args, kwargs, values)
         else:
             self.env[node] = self.translate(node, args, kwargs)
-
-    def _refuse_values(self, node: fx.Node) -> None:
-        if "item" in str(node.target) or "local_scalar" in str(node.target):
-            raise DataDependent("expected values to stay in tensors, found a number read out of one (item, tolist, float); "
-                                "compute with the tensor itself")  # fmt: skip
-
-    def _size(self, node: fx.Node, val: Any) -> int | BatchSize:
-        self._refuse_values(node)
-        size = read_size(val, self.symbol)
-        return size
 
     def _resolve(self, value: Any) -> Any:
         if isinstance(value, fx.Node):
@@ -320,8 +309,11 @@ class Translator:
     def translate(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         handler = HANDLERS.get(str(node.target))
         if handler is None:
+            if list(_leaves((args, kwargs), BatchSize)):
+                raise BatchMixing("expected values that do not depend on the batch size, found it used here")
             raise UnknownOperation(
-                "this operation has no exact form here; rewrite the step with the operations listed in docs/format.md"
+                "expected an operation with an exact form, found one without; rewrite the step with the operations "
+                "that docs/format.md lists"
             )
         val = node.meta["val"]
         out: Any
@@ -394,6 +386,14 @@ class Translator:
         if value.data is None:
             raise DataDependent(f"expected constant {what}, found one computed from the state or the input")
         return value.data
+
+
+def _inert(node: fx.Node) -> bool:
+    """Dropout in evaluation mode, attention without dropout: tagged random, but nothing is drawn."""
+    target = str(node.target)
+    if "attention" in target:
+        return (node.args[4] if len(node.args) > 4 else node.kwargs.get("dropout_p", 0.0)) == 0.0
+    return "dropout" in target and True not in node.args
 
 
 def _uniform(data: Tensor) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 CODES: dict[str, str] = {
     "LIMIT": "a size cap was exceeded (file, nesting, digits, tensor count, work)",
     "JSON": "not the strict JSON of the format (duplicate keys, floats, NaN, bad encoding)",
@@ -34,6 +36,17 @@ CODES: dict[str, str] = {
 }
 
 
+def approximate(value: Fraction) -> str:
+    """A short decimal or power of two, for messages: the numbers of a hostile certificate can be too long to print."""
+    if value.denominator == 1 and abs(value.numerator) < 10**15:
+        return str(value.numerator)
+    sign, size = "-" if value < 0 else "", value.numerator.bit_length() - value.denominator.bit_length()
+    if abs(size) > 60:
+        return f"about {sign}2^{size}"
+    whole, rest = divmod(abs(value.numerator) * 10**9 // value.denominator, 10**9)
+    return f"{sign}{whole}.{rest:09d}"
+
+
 class CheckError(Exception):
     """A certificate was rejected.
 
@@ -52,6 +65,6 @@ class CheckError(Exception):
 
     def __str__(self) -> str:
         where = "" if self.step is None else f" at step {self.step}"
-        found = str(self.got)
+        found = approximate(Fraction(self.got)) if isinstance(self.got, (int, Fraction)) else str(self.got)
         found = found if len(found) <= 200 else found[:197] + "..."
         return f"{self.code}{where}: expected {self.expected}" + (f"; got {found}" if found else "")

@@ -345,21 +345,30 @@ def _leaf(node: Node, graph: Graph, state: Tensor, given: Tensor) -> Tensor:
     return Tensor(node.shape, state.exp, low, low if state.is_point else hi[start : start + node.size])
 
 
+def constants(graph: Graph, function: Function) -> dict[int, Tensor]:
+    """The values of the nodes that depend on neither state nor input, evaluated once per function of a graph."""
+    if id(function) not in graph.cache:
+        nothing, values = Tensor((0,), 0, [], []), {}
+        for i, node in enumerate(function.nodes):
+            if node.kind == CONSTANT:
+                known = [values[j] for j in node.args]
+                values[i] = EVALUATE[node.op](node, known) if known else _leaf(node, graph, nothing, nothing)
+        graph.cache[id(function)] = values
+    found: dict[int, Tensor] = graph.cache[id(function)]
+    return found
+
+
 def evaluate(graph: Graph, function: Function, state: Tensor, given: Tensor) -> list[Tensor]:
     """Enclosures of all nodes over state × input (flat tensors; unbounded ones are allowed)."""
-    constants = graph.cache.setdefault(id(function), {})
+    known = constants(graph, function)
     values: list[Tensor] = []
     for i, node in enumerate(function.nodes):
-        if i in constants:
-            values.append(constants[i])
-            continue
-        if node.args:
-            value = EVALUATE[node.op](node, [values[j] for j in node.args])
+        if i in known:
+            values.append(known[i])
+        elif node.args:
+            values.append(EVALUATE[node.op](node, [values[j] for j in node.args]))
         else:
-            value = _leaf(node, graph, state, given)
-        if node.kind == CONSTANT:
-            constants[i] = value
-        values.append(value)
+            values.append(_leaf(node, graph, state, given))
     return values
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from trm_verify.kernel.check import CLAIM_PARSERS, Valid
-from trm_verify.kernel.claims import Answer, Conclusion, ExactlyOne, Invariant, equal
+from trm_verify.kernel.claims import Answer, Conclusion, ExactlyOne, Invariant, Run, equal
 from trm_verify.kernel.document import digest
 from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.norms import coordinate_scale
 from trm_verify.kernel.tensor import Tensor, contains, from_fractions
 
 BOUNDS = {"rate", "constant", "epsilon", "radius", "steps"}
@@ -51,7 +52,10 @@ def _bad(expected: str, got: object) -> ValueError:
 def parse_number(text: str) -> Fraction:
     if not _NUMBER.fullmatch(text):
         raise _bad("a number such as 0.9, 1e-6 or 9/10", text)
-    return Fraction(text)
+    try:
+        return Fraction(text)
+    except ZeroDivisionError:
+        raise _bad("a non-zero denominator", text) from None
 
 
 def parse_expectation(text: str) -> Expectation:
@@ -105,6 +109,8 @@ def _holds_set(wanted: object, given: Tensor, vocabulary: int | None, exactly: b
 
 def _value(claim: Conclusion, name: str) -> object:
     value = getattr(claim, name)
+    if isinstance(claim, Run) and name == "radius":
+        return claim.radius * coordinate_scale(claim.norm)  # a distance in every coordinate, whatever the weights
     if name == "norm":
         return value.family
     return value.kind if name == "operator" else value
@@ -188,6 +194,9 @@ def rounded_up(value: Fraction, digits: int = 9) -> str:
     """A decimal ≥ value with the given number of significant digits."""
     if value <= 0:
         return "0" if value == 0 else str(value)
+    bits = value.numerator.bit_length() - value.denominator.bit_length()
+    if abs(bits) > 1000:  # too long to print
+        return f"2^{bits + 1}"
     scale = 0
     while value * 10**scale < 10 ** (digits - 1) and scale < 400:
         scale += 1

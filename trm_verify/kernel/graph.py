@@ -14,6 +14,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.layout import LAYOUTS, Shape, concat, shape_of
 from trm_verify.kernel.weights import Weights
 
+MAX_TOTAL = 1 << 28
 CONSTANT, INPUT, STATE = 0, 1, 2  # what a node depends on; the larger includes the smaller
 
 ACTIVATIONS = {"relu", "abs", "tanh", "sigmoid", "softplus", "silu", "gelu", "sin", "cos", "leaky_relu", "clamp"}
@@ -141,8 +142,10 @@ def _attributes(op: str, attrs: dict) -> dict[str, Any]:
 class _Parser:
     """Parses one function; `allowed` names the leaves that it may read."""
 
-    def __init__(self, state: tuple[Shape, ...], given: Shape | None, weights: Weights, used: set[str]) -> None:
-        self.state, self.input, self.weights, self.used = state, given, weights, used
+    def __init__(self, state: tuple[Shape, ...], given: Shape | None, vocabulary: int | None, weights: Weights) -> None:
+        self.state, self.input, self.vocabulary, self.weights = state, given, vocabulary, weights
+        self.used: set[str] = set()
+        self.total = 0
 
     def leaf(self, op: str, attrs: dict, allowed: set[str]) -> tuple[Shape, int, dict[str, Any]]:
         if op in ("state", "input") and op not in allowed:
@@ -185,11 +188,21 @@ class _Parser:
             raise CheckError("GRAPH", f"{arity} argument(s) in {op}", len(args))
         if op in LAYOUTS:
             return Node(op, args, {}, *self._laid(LAYOUTS[op](attrs, shapes[0]), kind))
+        if op == "embedding":
+            self.require_index(nodes, args)
         if op in ("linear", "embedding") and nodes[args[1]].kind != CONSTANT:
             raise CheckError("GRAPH", f"a constant second argument in {op}", nodes[args[1]].op)
         if op == "div" and nodes[args[1]].kind == STATE:
             raise CheckError("GRAPH", "a divisor that does not depend on the state", nodes[args[1]].op)
         return Node(op, args, _attributes(op, attrs), shape_of(list(SHAPES[op][1](shapes, op)), op), kind)
+
+    def require_index(self, nodes: list[Node], args: tuple[int, ...]) -> None:
+        """An embedding reads the integer input itself, moved about but not computed with, in a table that is long enough."""
+        source = nodes[args[0]]
+        while source.op in ("reshape", "slice", "select"):
+            source = nodes[source.args[0]]
+        if source.op != "input" or self.vocabulary is None or nodes[args[1]].shape[:1] < (self.vocabulary,):
+            raise CheckError("GRAPH", f"an integer input and a table of at least {self.vocabulary} rows", source.op)
 
     @staticmethod
     def _laid(layout: tuple[Shape, list[int] | None], kind: int) -> tuple[Shape, int, list[int] | None]:
@@ -200,6 +213,9 @@ class _Parser:
         nodes: list[Node] = []
         for item in items(raw_nodes, "nodes"):
             nodes.append(self.node(item, nodes, allowed))
+            self.total += nodes[-1].size
+            if self.total > MAX_TOTAL:
+                raise CheckError("LIMIT", f"at most {MAX_TOTAL} entries in all nodes together", self.total)
         outputs = tuple(integer(i, 0, len(nodes) - 1, "output") for i in items(raw_outputs, "outputs"))
         reached = set(outputs)
         for i in range(len(nodes) - 1, -1, -1):
@@ -228,12 +244,11 @@ def parse(raw: object, weights: Weights) -> Graph:
             if kind != "real":
                 raise CheckError("FIELD", "an input of kind real or integer", kind)
         shape = shape_of(raw_shape, "input")
-    used: set[str] = set()
-    parser = _Parser(shapes, shape, weights, used)
+    parser = _Parser(shapes, shape, vocabulary, weights)
     return Graph(
         shapes, shape, vocabulary,
         parser.function(step, {"state", "input"}, list(shapes), "step"),
         None if init is None else parser.function(init, {"input"}, list(shapes), "init"),
         None if readout is None else parser.function(readout, {"state"}, None, "readout"),
-        digest(raw), frozenset(used), weights,
+        digest(raw), frozenset(parser.used), weights,
     )  # fmt: skip

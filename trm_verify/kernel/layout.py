@@ -15,6 +15,7 @@ Shape = tuple[int, ...]
 Layout = tuple[Shape, list[int] | None]  # shape of the result; sources, None for the identity
 NOWHERE = -(1 << 60)  # added to an offset, it stays negative whatever else is added
 MAX_ELEMENTS = 1 << 26
+MAX_MOVED = 1 << 24  # a layout holds an index for every entry
 
 
 def shape_of(value: object, where: str) -> Shape:
@@ -30,8 +31,8 @@ def strides(shape: Shape) -> list[int]:
 
 def _combine(offsets: list[list[int]]) -> list[int]:
     """Row-major sums of one offset per axis."""
-    if prod(map(len, offsets)) > MAX_ELEMENTS:
-        raise CheckError("LIMIT", f"at most {MAX_ELEMENTS} elements in a tensor", prod(map(len, offsets)))
+    if prod(map(len, offsets)) > MAX_MOVED:
+        raise CheckError("LIMIT", f"at most {MAX_MOVED} elements moved at once", prod(map(len, offsets)))
     index = [0]
     for axis in offsets:
         index = [i + o for i in index for o in axis]
@@ -122,8 +123,8 @@ def _unfold(attrs: dict, shape: Shape) -> Layout:
         raise CheckError("SHAPE", f"a kernel that fits into {shape}", kernel)
     counts = [(span - 1) // s + 1 for span, s in zip(spans, stride, strict=True)]
     columns = shape[0] * prod(kernel)
-    if prod(counts) * columns > MAX_ELEMENTS:
-        raise CheckError("LIMIT", f"at most {MAX_ELEMENTS} elements in a tensor", prod(counts) * columns)
+    if prod(counts) * columns > MAX_MOVED:
+        raise CheckError("LIMIT", f"at most {MAX_MOVED} elements moved at once", prod(counts) * columns)
     steps = strides(shape)
     channel = [steps[0] * c for c in range(shape[0])]
 
@@ -153,8 +154,8 @@ def concat(attrs: dict, shapes: list[Shape]) -> Layout:
     if any(len(s) != rank or s[:axis] + s[axis + 1 :] != rest for s in shapes):
         raise CheckError("SHAPE", "shapes that agree outside the concatenated axis", shapes)
     shape = shapes[0][:axis] + (sum(s[axis] for s in shapes),) + shapes[0][axis + 1 :]
-    if prod(shape) > MAX_ELEMENTS:
-        raise CheckError("LIMIT", f"at most {MAX_ELEMENTS} elements in a tensor", prod(shape))
+    if prod(shape) > MAX_MOVED:
+        raise CheckError("LIMIT", f"at most {MAX_MOVED} elements moved at once", prod(shape))
     starts = [sum(map(prod, shapes[:k])) for k in range(len(shapes))]
     blocks = [prod(s[axis:]) for s in shapes]
     index: list[int] = []

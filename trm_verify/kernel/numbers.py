@@ -15,6 +15,7 @@ from trm_verify.kernel.errors import CheckError
 
 Rows = list[list[int]]
 
+FINEST = -20_000  # no bound is kept finer than this, however small it is
 PRECISION = 192  # bits kept where a value is rounded outward
 
 
@@ -54,7 +55,7 @@ def round_up(value: Fraction) -> Fraction:
     """A bound ≥ value ≥ 0 of about PRECISION bits."""
     if value.numerator.bit_length() + value.denominator.bit_length() <= 2 * PRECISION:
         return value
-    exp = _exponent_for(value)
+    exp = max(_exponent_for(value), FINEST)
     return dyadic(ceil_at(value, exp), exp)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from trm_verify.kernel.document import dyadic, fields, vector
-from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.errors import CheckError, approximate
 from trm_verify.kernel.evaluate import step
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.numbers import dyadic as value_of
@@ -21,7 +21,8 @@ class Operator:
     alpha: tuple[Fraction, ...] = ()
 
     def __str__(self) -> str:
-        return self.kind if not self.alpha else f"{self.kind}({float(min(self.alpha)):g}…{float(max(self.alpha)):g})"
+        ends = sorted({approximate(min(self.alpha)), approximate(max(self.alpha))}) if self.alpha else []
+        return self.kind + (f"({'…'.join(ends)})" if ends else "")
 
 
 PICARD = Operator("picard")
@@ -44,10 +45,15 @@ def parse_operator(raw: object, size: int) -> Operator:
     raise CheckError("OPERATOR", "picard, implicit, outer_damped or inner_damped", raw)
 
 
-def apply(graph: Graph, operator: Operator, state: Tensor, given: Tensor) -> Tensor:
-    """One application of the operator to every state of a flat tensor."""
+def require_loop(operator: Operator) -> None:
+    """The operators whose iterates the kernel can follow."""
     if operator.kind not in ("picard", "outer_damped"):
         raise CheckError("UNSUPPORTED", "the picard or outer_damped operator", operator)
+
+
+def apply(graph: Graph, operator: Operator, state: Tensor, given: Tensor) -> Tensor:
+    """One application of the operator to every state of a flat tensor."""
+    require_loop(operator)
     image = step(graph, state, given)
     if operator.kind == "picard":
         return image

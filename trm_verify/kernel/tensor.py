@@ -14,6 +14,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.layout import Shape
 from trm_verify.kernel.numbers import ceil_at, dyadic, floor_at, rescale, shift_down, shift_up
 
+MAX_BITS = 1 << 16  # a chain of products doubles the length of its numbers at every node
 GRID = -256  # finer exponents are rounded outward to this one, which bounds the cost of deep graphs
 
 
@@ -76,6 +77,8 @@ class Tensor:
 def settle(shape: Shape, exp: int, lo: list[int], hi: list[int] | None = None) -> Tensor:
     """A tensor, rounded outward to the grid when its exponent is finer."""
     hi = lo if hi is None else hi
+    if lo and max(max(hi), -min(lo)).bit_length() > MAX_BITS:
+        raise CheckError("LIMIT", f"values of at most {MAX_BITS} bits", "longer ones")
     if exp >= GRID:
         return Tensor(shape, exp, lo, hi)
     low, high = shift_down(lo, GRID - exp), shift_up(hi, GRID - exp)

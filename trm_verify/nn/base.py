@@ -142,10 +142,14 @@ def plain_linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
 
 
 def fill(layer: nn.Linear | nn.Conv2d, weight: Tensor, bias: Tensor | None, trainable: bool = False) -> None:
-    """Replace a layer's parameters by copies of the given tensors."""
-    layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=trainable)
+    """Replace a layer's parameters by copies of the given tensors.
+
+    Copies are row-major, as a weights file stores them: another layout would sum in another order.
+    """
+    rows = torch.contiguous_format
+    layer.weight = nn.Parameter(weight.detach().clone(memory_format=rows), requires_grad=trainable)
     if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone(), requires_grad=trainable)
+        layer.bias = nn.Parameter(bias.detach().clone(memory_format=rows), requires_grad=trainable)
 
 
 def copy_linear(layer: nn.Linear) -> nn.Linear:
@@ -168,7 +172,8 @@ def free_linear(
     reach = inputs**-0.5
 
     def uniform(*shape: int) -> Tensor:
-        return (torch.rand(shape, generator=generator) * (2 * reach) - reach).to(device=device, dtype=dtype)
+        drawn: Tensor = torch.rand(shape, generator=generator) * (2 * reach) - reach
+        return drawn.to(device=device, dtype=dtype)
 
     layer = nn.Linear(inputs, outputs, bias=bias, device="meta")
     fill(layer, uniform(outputs, inputs), uniform(outputs) if bias else None, trainable=True)

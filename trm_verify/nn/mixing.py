@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +19,11 @@ from trm_verify.nn.base import (
     seeded,
 )
 from trm_verify.nn.orthogonal import frame, frame_parameter
+
+
+def linears(layers: nn.ModuleList) -> list[nn.Linear]:
+    """The layers of a list that holds linear ones."""
+    return [cast(nn.Linear, layer) for layer in layers]
 
 
 def scores(x: Tensor, query: nn.Linear, key: nn.Linear) -> Tensor:
@@ -39,7 +46,7 @@ class BakedRowStochasticMixing(nn.Module):
         )
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        heads = zip(self.queries, self.keys, self.values, strict=True)
+        heads = zip(linears(self.queries), linears(self.keys), linears(self.values), strict=True)
         return torch.cat([scores(x, query, key) @ value(z) for query, key, value in heads], dim=-1)
 
 
@@ -103,10 +110,10 @@ class RowStochasticMixing(BoundedLayer):
     def weights(self, exact: bool = False) -> tuple[Tensor, ...]:
         """One value matrix a head, of shape (outputs/heads, features)."""
         stacked = frame(self.free, exact) * (self.bound / self.heads**0.5)
-        return stacked.chunk(self.heads)
+        return tuple(stacked.chunk(self.heads))
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        heads = zip(self.queries, self.keys, self.current_weights(), strict=True)
+        heads = zip(linears(self.queries), linears(self.keys), self.current_weights(), strict=True)
         return torch.cat([scores(x, q, k) @ functional.linear(z, w) for q, k, w in heads], dim=-1)
 
     def bake(self) -> BakedRowStochasticMixing:
@@ -115,7 +122,7 @@ class RowStochasticMixing(BoundedLayer):
         """
         shrink = 1 - rounding_slack(self.free.dtype, min(self.free.shape))
         return BakedRowStochasticMixing(
-            [copy_linear(layer) for layer in self.queries],
-            [copy_linear(layer) for layer in self.keys],
+            [copy_linear(layer) for layer in linears(self.queries)],
+            [copy_linear(layer) for layer in linears(self.keys)],
             [plain_linear((weight * shrink).to(self.free)) for weight in self.weights(exact=True)],
         )

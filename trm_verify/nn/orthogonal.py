@@ -39,7 +39,8 @@ def cayley(free: Tensor) -> Tensor:
     skewed = square - square.T + rest.T @ rest
     identity = torch.eye(size, dtype=free.dtype, device=free.device)
     if rest.shape[0] == 0:
-        return torch.linalg.solve(identity + skewed, identity - skewed)
+        square_frame: Tensor = torch.linalg.solve(identity + skewed, identity - skewed)
+        return square_frame
     inverse = torch.linalg.inv(identity + skewed)
     return torch.cat([(identity - skewed) @ inverse, -2 * rest @ inverse])
 

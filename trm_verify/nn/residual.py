@@ -35,7 +35,8 @@ class BakedResidualAveraged(nn.Module):
         self.inner, self.alpha = inner, alpha
 
     def forward(self, z: Tensor, *inputs: Any) -> Tensor:
-        return (1.0 - self.alpha) * z + self.alpha * self.inner(z, *inputs)
+        after: Tensor = (1.0 - self.alpha) * z + self.alpha * self.inner(z, *inputs)
+        return after
 
 
 class ResidualAveraged(BoundedLayer):
@@ -72,7 +73,8 @@ class ResidualAveraged(BoundedLayer):
         return ()
 
     def forward(self, z: Tensor, *inputs: Any) -> Tensor:
-        return (1.0 - self.alpha) * z + self.alpha * self.inner(z, *inputs)
+        after: Tensor = (1.0 - self.alpha) * z + self.alpha * self.inner(z, *inputs)
+        return after
 
     def bake(self) -> BakedResidualAveraged:
         return BakedResidualAveraged(bake(self.inner), self.alpha)
@@ -87,7 +89,8 @@ class BakedGated(nn.Module):
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         inner = self.inner(z, x) if self.inner_input else self.inner(z)
-        return torch.sigmoid(self.gate(x)) * inner + self.shift(x)
+        after: Tensor = torch.sigmoid(self.gate(x)) * inner + self.shift(x)
+        return after
 
 
 class Gated(BoundedLayer):
@@ -143,7 +146,8 @@ class Gated(BoundedLayer):
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         inner = self.inner(z, x) if self.inner_input else self.inner(z)
-        return torch.sigmoid(self.gate(x)) * inner + self.shift(x)
+        after: Tensor = torch.sigmoid(self.gate(x)) * inner + self.shift(x)
+        return after
 
     def bake(self) -> BakedGated:
         return BakedGated(bake(self.inner), copy_linear(self.gate), copy_linear(self.shift), self.inner_input)

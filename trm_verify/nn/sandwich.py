@@ -56,8 +56,10 @@ class BakedSandwichStep(nn.Module):
         hidden = self.inner(z)
         if self.drive is not None:
             hidden = hidden + self.drive(x)
-        after = self.outer(self.act(hidden))
-        return after if self.offset is None else after + self.offset(x)
+        after: Tensor = self.outer(self.act(hidden))
+        if self.offset is not None:
+            after = after + self.offset(x)
+        return after
 
 
 class SandwichStep(BoundedLayer):

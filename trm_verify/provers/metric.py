@@ -121,7 +121,7 @@ def _hinted(problem: Problem, form: StepForm) -> Iterator[tuple[Dense, Dense]]:
         for _ in range(45):
             middle = (low + high) / 2
             low, high = (low, middle) if _holds(form, metric, hint**2 * middle, 1.0) else (middle, high)
-        yield metric, hint**2 * high
+        yield metric, hint**2 * high * (1 + 1e-8)  # off the boundary, where every matrix is singular
 
 
 def _affine(form: StepForm) -> Iterator[tuple[Dense, Dense]]:

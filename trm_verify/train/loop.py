@@ -288,7 +288,7 @@ def _answers(model: RecursiveModel, split: Split, steps: int) -> list[Tensor]:
     try:
         parts = []
         with cached_weights(model):
-            for x in _inputs(model, split.x).split(_ROWS_AT_ONCE):
+            for x in torch.split(_inputs(model, split.x), _ROWS_AT_ONCE):
                 parts.append([values.cpu() for values in _logits(model, x, steps)])
     finally:
         model.train(training)

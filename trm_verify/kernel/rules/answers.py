@@ -13,7 +13,7 @@ from trm_verify.kernel.evaluate import evaluate, initial_state
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.linear import Forms, linear_forms
 from trm_verify.kernel.numbers import dot, dyadic, power_up
-from trm_verify.kernel.operators import apply, difference
+from trm_verify.kernel.operators import apply, difference, require_loop
 from trm_verify.kernel.rules.invariance import ball_box, from_init, midpoint, residual_bound
 from trm_verify.kernel.tensor import Tensor, contains
 
@@ -60,7 +60,7 @@ def require_margins(graph: Graph, centre: Tensor, box: Tensor, support: Support,
             units = dot(map(abs, q[n:]), deviation) * dyadic(1, forms.outputs.exp + deviation_exp)
             margin = dyadic(lo[start + label] - hi[other], logits.exp)
             if margin - support(q[:n], forms.outputs.exp) - units <= 0:
-                raise CheckError("MARGIN", f"logit {label} above logit {other - start} at position {position}", float(margin))
+                raise CheckError("MARGIN", f"logit {label} above logit {other - start} at position {position}", margin)
 
 
 def _box_support(box: Tensor) -> Support:
@@ -80,8 +80,11 @@ def ball_margins(graph: Graph, premise: Convergence, centre: Tensor, radius: Fra
     require_margins(graph, centre, box, lambda q, exp: radius * norm.support(q, exp), answer)
 
 
-def _steps(raw: object) -> int:
-    return document.integer(raw, 0, 10**12, "steps")
+MAX_LOOP = 100_000  # iterations that the kernel runs itself
+
+
+def _steps(raw: object, most: int = 10**12) -> int:
+    return document.integer(raw, 0, most, "steps")
 
 
 def answer_by_convergence(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
@@ -103,7 +106,7 @@ def answer_by_invariance(context: Context, premises: list[Conclusion], witness: 
     """R9(b): the first K iterations end inside an invariant box on which the margins hold. Sound if: proofs/answer_by_invariance.md."""
     premise = only(premises, Invariant)
     raw = document.fields(witness, "domain", "answer", "steps", where="answer_by_invariance")
-    domain, answer, steps = context.box(raw[0], "input"), context.answer(raw[1]), _steps(raw[2])
+    domain, answer, steps = context.box(raw[0], "input"), context.answer(raw[1]), _steps(raw[2], MAX_LOOP)
     if premise.ball is not None or not contains(premise.domain, domain):
         raise CheckError("CONTEXT", "an invariant box on a domain that holds this one", "another premise")
     state = initial_state(context.graph, domain)
@@ -120,7 +123,8 @@ def answer_at(context: Context, premises: list[Conclusion], witness: Witness) ->
     none(premises)
     raw = document.fields(witness, "operator", "domain", "answer", "steps", where="answer_at")
     operator, domain = context.operator(raw[0]), context.box(raw[1], "input")
-    answer, steps = context.answer(raw[2]), _steps(raw[3])
+    answer, steps = context.answer(raw[2]), _steps(raw[3], MAX_LOOP)
+    require_loop(operator)
     if not domain.is_point:
         raise CheckError("BOX", "a single input", "a box")
     state = initial_state(context.graph, domain)
@@ -147,8 +151,8 @@ def run(context: Context, premises: list[Conclusion], witness: Witness) -> Concl
         raise CheckError("NUMBER", f"{len(states)} answers, or null", len(raw_answers))
     answers = tuple(None if a is None else context.answer(a) for a in raw_answers)
     last = answers[-1]
-    if last is None or answers[final] != last:
-        raise CheckError("WITNESS", "the same answer at the final step and at the last", answers[final])
+    if last is None or any(a != last for a in answers[final:]):
+        raise CheckError("WITNESS", "one and the same answer from the final step on", answers[final])
     expected, drifts, distances = initial_state(graph, domain), [], []
     for state, answer in zip(states, answers, strict=True):
         drift = difference(state, expected)

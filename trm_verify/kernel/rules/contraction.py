@@ -7,8 +7,8 @@ from fractions import Fraction
 from trm_verify.kernel import document
 from trm_verify.kernel.claims import Conclusion, Contraction, Spectral
 from trm_verify.kernel.context import Context, Witness, none, number, only, rate, upper_triangle_size
-from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.evaluate import evaluate, rows_of
+from trm_verify.kernel.errors import CheckError, approximate
+from trm_verify.kernel.evaluate import constants, evaluate, rows_of
 from trm_verify.kernel.graph import CONSTANT, Graph
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.numbers import Rows, dot, dyadic, floor_at, gram, require_psd, transpose
@@ -23,7 +23,7 @@ def _matrix(graph: Graph, raw: object) -> tuple[int, Rows, int]:
     node = graph.step.nodes[index]
     if node.kind != CONSTANT or len(node.shape) != 2:
         raise CheckError("WITNESS", "a constant matrix of the step", node.op)
-    value = evaluate(graph, graph.step, Tensor((graph.size,)), Tensor((graph.input_size,)))[index]
+    value = constants(graph, graph.step)[index]
     if not value.is_point:
         raise CheckError("UNSUPPORTED", "an exact matrix", "an enclosed one")
     return index, rows_of(value.ends()[0], node.shape[1]), value.exp
@@ -122,7 +122,8 @@ def radius_contraction(context: Context, premises: list[Conclusion], witness: Wi
     out = propagate(context.graph, norm, ranges, premises, (list(norm.weights), norm.exp))
     for g, value in enumerate(out.values):
         if dyadic(value, out.exp) > bound * norm.weight(g):
-            raise CheckError("INEQUALITY", f"group {g} to contract at {float(bound)}", float(dyadic(value, out.exp) / norm.weight(g)))
+            found = dyadic(value, out.exp) / norm.weight(g)
+            raise CheckError("INEQUALITY", f"group {g} to contract at {approximate(bound)}", found)
     return Contraction(PICARD, domain, region, norm, bound)
 
 

@@ -19,7 +19,7 @@ from trm_verify.kernel.evaluate import evaluate, initial_state
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.norms import BlockNorm, Norm
 from trm_verify.kernel.numbers import dyadic
-from trm_verify.kernel.operators import Operator, apply, difference
+from trm_verify.kernel.operators import PICARD, apply, difference, require_loop
 from trm_verify.kernel.rules.contraction import propagate
 from trm_verify.kernel.tensor import Tensor, contains, from_fractions
 
@@ -50,12 +50,11 @@ def invariant_box(context: Context, premises: list[Conclusion], witness: Witness
     raw = document.fields(witness, "operator", "domain", "region", where="invariant_box")
     operator = context.operator(raw[0])
     domain, region = context.box(raw[1], "input"), context.box(raw[2], "state")
-    if not contains(region, apply(context.graph, Operator("picard"), region, domain)):
+    require_loop(operator)
+    if not contains(region, apply(context.graph, PICARD, region, domain)):
         # f(B) ⊂ B implies (1 − α)B + αf(B) ⊂ B, since B is convex; the converse fails, so evaluate T as well
         if not contains(region, apply(context.graph, operator, region, domain)):
             raise CheckError("INCLUSION", "the image of the box inside the box", "a coordinate that leaves it")
-    elif operator.kind not in ("picard", "outer_damped"):
-        raise CheckError("UNSUPPORTED", "the picard or outer_damped operator", operator)
     return Invariant(operator, domain, region)
 
 
@@ -93,7 +92,7 @@ def invariant_ball(context: Context, premises: list[Conclusion], witness: Witnes
     if premise.region.bounded and not contains(premise.region, ball_box(premise.norm, centre, radius)):
         raise CheckError("INCLUSION", "the ball inside the contraction's region", "one that is not")
     if residual_bound(context.graph, premise, domain, centre) > radius:
-        raise CheckError("INEQUALITY", "N(T(c) − c) ≤ (1 − ρ)R", float(radius))
+        raise CheckError("INEQUALITY", "N(T(c) − c) ≤ (1 − ρ)R", radius)
     return Invariant(premise.operator, domain, premise.region, (premise.norm, centre, radius))
 
 

@@ -11,7 +11,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.linear import Forms, linear_forms, require_activations
 from trm_verify.kernel.norms import MetricNorm, Norm
-from trm_verify.kernel.numbers import Rows, dyadic, floor_at, identity, matmul, require_psd, rescale, transpose
+from trm_verify.kernel.numbers import Rows, floor_at, identity, matmul, require_psd, rescale, transpose
 from trm_verify.kernel.operators import PICARD
 from trm_verify.kernel.radius import slopes
 from trm_verify.kernel.tensor import Tensor
@@ -114,4 +114,4 @@ def _require_floor(norm: MetricNorm, raw_factor: object) -> None:
     for i, row in enumerate(rest):
         rest[i] = [*row[:i], row[i] - shift, *row[i + 1 :]]
     factor = document.vector(raw_factor, upper_triangle_size(norm.size), "norm_factor")
-    require_psd(rest, low, factor, f"P − {float(dyadic(shift, low)):g} I")
+    require_psd(rest, low, factor, "P − pI")

@@ -21,7 +21,10 @@ PROJECTIONS = {"relu", "clamp"}
 
 
 def _implicit_form(context: Context, domain: Tensor) -> tuple[Rows, int, set[str]]:
-    """W of a step that is exactly φ(Wz + u(x)): every state entry one unit, in order, no unit inside another's argument."""
+    """W of a step that is exactly φ(Wz + u(x)): every state entry one unit, in order, no unit inside another's argument.
+
+    A step without units is affine: the same with the identity for φ.
+    """
     graph, n = context.graph, context.graph.size
     ranges = evaluate(graph, graph.step, Tensor((n,)), domain)
     forms = linear_forms(graph, graph.step, ranges)
@@ -29,6 +32,8 @@ def _implicit_form(context: Context, domain: Tensor) -> tuple[Rows, int, set[str
     ops = {graph.step.nodes[node].op for node, _, _ in forms.units}
     if not ops <= MONOTONE_UNIT:
         raise CheckError("UNSUPPORTED", f"activations among {sorted(MONOTONE_UNIT)}", sorted(ops - MONOTONE_UNIT))
+    if not forms.units:
+        return forms.outputs.rows, forms.outputs.exp, ops
     one = 1 << -forms.outputs.exp if forms.outputs.exp <= 0 else 0
     unit = [[0] * n + [one * (i == j) for j in range(n)] for i in range(n)]
     if len(forms.units) != n or forms.outputs.rows != unit or any(any(row[n:]) for row in forms.arguments.rows):
@@ -70,7 +75,7 @@ def monotone_convergence(context: Context, premises: list[Conclusion], witness: 
         raise CheckError("WITNESS", "0 < α < 2m/L²", alpha)
     require_norm(rest, low, sigma, raw[2])
     if 1 - 2 * alpha * premise.slack + alpha * alpha * sigma * sigma > bound * bound:
-        raise CheckError("INEQUALITY", "rate² ≥ 1 − 2αm + α²L²", float(bound))
+        raise CheckError("INEQUALITY", "rate² ≥ 1 − 2αm + α²L²", bound)
     n = len(rows)
     everything = Tensor((n,))
     return Convergence(
@@ -94,7 +99,7 @@ def log_norm(context: Context, premises: list[Conclusion], witness: Witness) -> 
         away = sum(abs(v) * w for v, w in zip(row, d, strict=True)) - abs(row[i]) * d[i]
         measures.append((row[i] + Fraction(away, d[i])) * dyadic(1, exp))
     if max(measures) >= 1:
-        raise CheckError("INEQUALITY", "a log-norm below 1 in every row", float(max(measures)))
+        raise CheckError("INEQUALITY", "a log-norm below 1 in every row", max(measures))
     diagonal = tuple(dyadic(row[i], exp) for i, row in enumerate(rows))
     norm = BlockNorm((1,) * n, tuple(d), d_exp)
     return WellPosed(domain, Tensor((n,)), diagonal=diagonal, measures=tuple(measures), norm=norm)
@@ -109,8 +114,8 @@ def log_norm_convergence(context: Context, premises: list[Conclusion], witness: 
         raise CheckError("PREMISE", "a log-norm model", "a monotone one")
     for alpha, own, mu in zip(damped.alpha, premise.diagonal, premise.measures, strict=True):
         if alpha * (1 - min(own, Fraction(0))) > 1:
-            raise CheckError("WITNESS", "α_i (1 − min(W_ii, 0)) ≤ 1", float(alpha))
+            raise CheckError("WITNESS", "α_i (1 − min(W_ii, 0)) ≤ 1", alpha)
         if 1 - alpha * (1 - max(mu, Fraction(0))) > bound:
-            raise CheckError("INEQUALITY", "rate ≥ 1 − α_i (1 − max(μ_i, 0))", float(bound))
+            raise CheckError("INEQUALITY", "rate ≥ 1 − α_i (1 − max(μ_i, 0))", bound)
     everything = Tensor((context.graph.size,))
     return Convergence(damped, premise.domain, everything, premise.norm, Fraction(1), bound, region=everything)

@@ -1,0 +1,186 @@
+"""What a verification returns: a verdict per claim, the numbers behind it, and the certificate that anyone can re-check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+from typing import Any, overload
+
+import numpy as np
+
+from trm_verify.certificate import Certificate
+
+CAVEAT = "real arithmetic; float32 rounding not covered"
+
+
+class Verdict(Enum):
+    """PROVED and REFUTED are said only after the kernel has accepted the certificate; everything else is UNKNOWN."""
+
+    PROVED = "proved"
+    REFUTED = "refuted"
+    UNKNOWN = "unknown"
+
+    def __bool__(self) -> bool:
+        return self is Verdict.PROVED
+
+    def __str__(self) -> str:
+        return self.name
+
+
+PROVED, REFUTED, UNKNOWN = Verdict.PROVED, Verdict.REFUTED, Verdict.UNKNOWN
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """One claim: its verdict, the statement in the kernel's words when proved, the reason when not."""
+
+    name: str
+    verdict: Verdict
+    statement: str = ""
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.verdict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one prover gave: a certified rate in some norm, or why not."""
+
+    prover: str
+    norm: str
+    rate: float | None
+    seconds: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Enclosure:
+    """Where the fixed points of all inputs of the domain lie: within `radius` of `center`, coordinate by coordinate.
+
+    Shape: center and radius (n,), over the flattened state. Radii are rounded up.
+    """
+
+    center: np.ndarray
+    radius: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class VerificationResult:
+    """The outcome of `verify_fixed_point` for the model, or for one input.
+
+    Attributes:
+        verdict: PROVED only if every claim that the call asked for is proved.
+        claims: verdict per claim, by name.
+        rate: certified contraction rate of the model's iteration, rounded up; None without one.
+        norm: family of the norm of that rate: linf, weighted_linf, l2, mixed or metric.
+        trials: what each prover gave.
+        enclosure: of the fixed points, when an input was given.
+        answer: proved labels, one per output position; None when no answer was proved.
+        counterexample: an input of the domain whose proved answer is another one, when REFUTED.
+        answer_steps: number of steps after which the answer cannot change.
+        graph_digest: SHA-256 of the exact graph. weights_digest: of the weights file.
+    """
+
+    verdict: Verdict
+    claims: Mapping[str, ClaimResult]
+    graph_digest: str
+    weights_digest: str
+    rate: float | None = None
+    norm: str | None = None
+    trials: Sequence[Trial] = ()
+    enclosure: Enclosure | None = None
+    answer: tuple[int, ...] | None = None
+    answer_steps: int | None = None
+    counterexample: np.ndarray | None = None
+    certified: Callable[[], Certificate] | None = field(default=None, repr=False)
+    convergence_steps: Callable[[Any, Any], int] | None = field(default=None, repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.verdict)
+
+    @property
+    def certificate(self) -> Certificate:
+        """The certificate of everything that was proved.
+
+        Raises:
+            ValueError: nothing was proved.
+        """
+        if self.certified is None:
+            raise ValueError(f"there is no certificate: nothing was proved ({self.explain()})")
+        return self.certified()
+
+    def steps(self, epsilon: float | str | Fraction, initial_error: float | str | Fraction | None = None) -> int:
+        """K(ε): applications of the iteration after which every coordinate is within ε of the fixed point.
+
+        Args:
+            epsilon: in plain ℓ∞.
+            initial_error: a bound on |z_0 − z*| in plain ℓ∞; not needed when the model's domain is bounded.
+
+        Raises:
+            ValueError: no convergence was proved, or the domain is unbounded and no initial error was given.
+        """
+        if self.convergence_steps is None:
+            raise ValueError("expected a proved rate of convergence, found none; see result.explain()")
+        return self.convergence_steps(epsilon, initial_error)
+
+    def explain(self) -> str:
+        """The verdict in words: each claim, what was tried, and what would help."""
+        lines = [f"{self.verdict} ({CAVEAT})"]
+        for claim in self.claims.values():
+            lines.append(f"  {claim.verdict}: {claim.statement or claim.name}")
+            if claim.reason:
+                lines.append(f"    {claim.reason}")
+        for trial in self.trials:
+            gave = f"rate {trial.rate:.9g}" if trial.rate is not None else trial.reason
+            lines.append(f"  tried {trial.prover} in {trial.norm} ({trial.seconds:.2f} s): {gave}")
+        if self.verdict is UNKNOWN and self.rate is None:
+            lines.append(
+                "  what would help: a contractive step (trm_verify.nn.SandwichStep), a smaller ‖W‖, or region= with an "
+                "invariant box for models that contract only locally"
+            )
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.explain()
+
+
+class VerificationResults(Sequence[VerificationResult]):
+    """Results of a batch of inputs, in order; true when every one is PROVED. `certificate` holds all of them."""
+
+    def __init__(self, results: Sequence[VerificationResult], certified: Callable[[], Certificate] | None) -> None:
+        self._results, self._certified = tuple(results), certified
+
+    @property
+    def certificate(self) -> Certificate:
+        if self._certified is None:
+            raise ValueError("there is no certificate: nothing was proved")
+        return self._certified()
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        return [r.verdict for r in self._results]
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    @overload
+    def __getitem__(self, index: int) -> VerificationResult: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[VerificationResult]: ...
+    def __getitem__(self, index: int | slice) -> VerificationResult | Sequence[VerificationResult]:
+        return self._results[index]
+
+    def __iter__(self) -> Iterator[VerificationResult]:
+        return iter(self._results)
+
+    def __bool__(self) -> bool:
+        return bool(self._results) and all(self._results)
+
+    def explain(self) -> str:
+        counts = {v: self.verdicts.count(v) for v in Verdict}
+        return ", ".join(f"{n} {v}" for v, n in counts.items() if n) + f" ({CAVEAT})"
+
+    __str__ = __repr__ = explain
