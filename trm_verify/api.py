@@ -136,9 +136,7 @@ class _Inputs:
     batch: bool
 
     @classmethod
-    def of(
-        cls, session: Verification, x: Input | None, eps: Number | None, answer: Any
-    ) -> _Inputs | None:
+    def of(cls, session: Verification, x: Input | None, eps: Number | None, answer: Any) -> _Inputs | None:
         spec = session.spec
         if x is None:
             if eps is not None or answer is not None:
@@ -280,9 +278,7 @@ def _global_result(session: Verification) -> VerificationResult:
         return VerificationResult(UNKNOWN, claims, **_common(session))
     certificate, valid = session.certify()
     verdict = PROVED if all(claims[name] for name in _required(session)) else UNKNOWN
-    return VerificationResult(
-        verdict, _stated(claims, valid), certified=lambda: certificate, **_common(session)
-    )
+    return VerificationResult(verdict, _stated(claims, valid), certified=lambda: certificate, **_common(session))
 
 
 def _input_results(
@@ -372,7 +368,9 @@ def _enclosure(session: Verification, box: Box, state: np.ndarray) -> Enclosure 
     if not isinstance(concluded, Convergence):
         return None
     try:
-        bound = residual_bound(session.problem.graph, concluded, session.problem.box(box_json("input", box)), point(state))
+        bound = residual_bound(
+            session.problem.graph, concluded, session.problem.box(box_json("input", box)), point(state)
+        )
     except CheckError:
         return None
     return Enclosure(state, np.array([_up(v) for v in concluded.norm.spread(bound)]))
@@ -487,7 +485,9 @@ def audit(
             raise ValueError(f"expected one input of shape {session.spec.input_shape}, found a batch")
     session.prove_global(norm, None, float("inf"), None)
     if session.convergence is None:
-        raise ValueError(f"expected a model whose convergence can be proved, found:\n{_global_result(session).explain()}")
+        raise ValueError(
+            f"expected a model whose convergence can be proved, found:\n{_global_result(session).explain()}"
+        )
     states = session.trace(None if x is None else torch.as_tensor(x), steps)
     labels = session.labels(states)
     domain = NO_INPUT if x is None else box_json("input", Box.point(x))

@@ -102,7 +102,9 @@ def _umask() -> int:
 class CertificateBuilder:
     """Collects derivations and claims about one graph and one weights file."""
 
-    def __init__(self, graph: Json, weights: bytes, unused: Sequence[str] = (), name: str = "model.safetensors") -> None:
+    def __init__(
+        self, graph: Json, weights: bytes, unused: Sequence[str] = (), name: str = "model.safetensors"
+    ) -> None:
         self._graph, self._unused, self._name = graph, sorted(unused), name
         self._digest = hashlib.sha256(weights).hexdigest()
         self._steps: dict[str, int] = {}

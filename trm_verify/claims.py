@@ -58,7 +58,9 @@ def _spelled(name: str, value: Any, claim: str) -> str:
     if value is None:
         return ""
     if isinstance(value, Box):
-        value = f"box({value.lo[0]},{value.hi[0]})" if len(set(zip(value.lo, value.hi, strict=True))) == 1 else repr(value)
+        value = (
+            f"box({value.lo[0]},{value.hi[0]})" if len(set(zip(value.lo, value.hi, strict=True))) == 1 else repr(value)
+        )
     if name == "answer":
         value = "-".join(str(int(v)) for v in _labels(value))
     return f"{name}{'<=' if name in BOUNDS and claim != 'answer_at' else '='}{value}"

@@ -85,4 +85,3 @@ def fractions(values: Sequence[Fraction]) -> Json:
     """A vector of exactly these binary fractions."""
     exp = min((1 - v.denominator.bit_length() for v in values), default=0)
     return integers([int(v / Fraction(2) ** exp) for v in values], exp)
-

@@ -138,7 +138,9 @@ class Verification:
 
     # global facts
 
-    def prove_global(self, norm: str, provers: Sequence[str] | None, deadline: float, progress: Progress | None) -> None:
+    def prove_global(
+        self, norm: str, provers: Sequence[str] | None, deadline: float, progress: Progress | None
+    ) -> None:
         """Contraction, exactly one fixed point, and convergence of the model's iteration, as far as they hold."""
         done = 0
         for attempt in norms.contraction_attempts(self.problem, self.domain, self.region, norm, provers):
@@ -206,7 +208,9 @@ class Verification:
         )
         if invariant is None:
             for name in ("exactly_one", "convergence"):
-                self.claims[name] = ClaimResult(name, UNKNOWN, reason=f"the region was not shown to be invariant: {reason}")
+                self.claims[name] = ClaimResult(
+                    name, UNKNOWN, reason=f"the region was not shown to be invariant: {reason}"
+                )
             return None, contraction
         joined, first, last = contraction.join(invariant)
         if not invariant.steps[-1]["rule"] == "invariant_ball":
@@ -310,7 +314,9 @@ class Verification:
             return None
         if self.spec.vocabulary is not None or self.domain_box is None:
             return torch.zeros(1, *self.spec.input_shape, dtype=torch.float64)
-        return torch.from_numpy(np.asarray(self.domain_box.center(), dtype=np.float64)).reshape(1, *self.spec.input_shape)
+        return torch.from_numpy(np.asarray(self.domain_box.center(), dtype=np.float64)).reshape(
+            1, *self.spec.input_shape
+        )
 
     def fixed_points(self, x: torch.Tensor | None, iterations: int = 20000) -> np.ndarray:
         """Approximate fixed points by iterating in float64, flattened. Shape: (batch, n)."""

@@ -114,6 +114,14 @@ class Sheet:
     def code(self) -> str:
         return self.refused().code
 
+    def verdict(self) -> str:
+        """The code, or ACCEPTED for a valid certificate with claims."""
+        try:
+            self.check()
+        except CheckError as error:
+            return error.code
+        return ACCEPTED
+
     # the steps that most tests start from
 
     def contraction(self, rate: Any, norm: int, region: int | None = None, domain: int | None = None) -> int:

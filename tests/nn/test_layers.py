@@ -161,6 +161,18 @@ def test_cached_weights_are_computed_once_and_nesting_is_refused():
     assert layer.current_weights()[0] is not layer.current_weights()[0]
 
 
+def test_a_second_context_sees_changed_parameters():
+    layer, z = OrthogonalLinear(3, 3, generator=generator(0)), random(2, 3)
+    with cached_weights(layer):
+        before = layer(z)
+    with torch.no_grad():
+        layer.free.add_(1.0)
+    with cached_weights(layer):
+        after = layer(z)
+    assert not torch.equal(before, after)
+    assert torch.equal(after, layer(z))
+
+
 def test_proofs_name_rule_norm_and_bound():
     assert SandwichStep(2, 3, rho=0.7).proof == Proof("metric_contraction", "l2", 0.7)
     assert LinfLinear(2, 2, 0.5).proof == Proof("radius_contraction", "linf", 0.5)
@@ -180,6 +192,17 @@ def test_cayley_gives_orthonormal_frames(shape):
     tall = frame if shape[0] >= shape[1] else frame.T
     identity = torch.eye(min(shape), dtype=torch.float64)
     assert torch.allclose(tall.T @ tall, identity, atol=1e-12)
+
+
+@pytest.mark.parametrize(("shape", "scale"), [((44, 40), 1e4), ((41, 40), 1e6), ((40, 41), 1e6)])
+def test_exact_frames_survive_huge_parameters(shape, scale):
+    """The Cayley solve alone is off by 1e-11 in the first case and by 1e-4 in the others."""
+    layer = OrthogonalLinear(shape[1], shape[0], dtype=torch.float64, generator=generator(0))
+    with torch.no_grad():
+        layer.free.copy_(torch.randn(shape, generator=generator(0), dtype=torch.float64) * scale)
+    (weight,) = layer.weights(exact=True)
+    tall = weight if shape[0] > shape[1] else weight.T
+    assert float((tall.T @ tall - torch.eye(40, dtype=torch.float64)).abs().max()) < 1e-13
 
 
 def test_bake_of_a_whole_module_replaces_every_bounded_layer_and_keeps_sharing():

@@ -29,6 +29,8 @@ def small(seed: int = 0) -> SandwichRefiner:
 
 
 SHORT = {"epochs": 4, "batch_size": 8, "depth": (2, 5)}
+LONG = {**SHORT, "epochs": 10, "lr": 0.05}
+EPOCHS = 4  # completed before a long run is interrupted
 
 
 def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
@@ -69,6 +71,26 @@ def test_the_test_split_has_no_influence():
     assert same(first, second)
 
 
+def test_epochs_differ_in_order_and_depth_and_train_in_training_mode(monkeypatch):
+    seen, original = [], loop_module._Run._update
+
+    def update(run, rows, steps, index):
+        assert run.model.training
+        seen.append((tuple(rows.tolist()), steps, index))
+        return original(run, rows, steps, index)
+
+    monkeypatch.setattr(loop_module._Run, "_update", update)
+    model = small().eval()
+    train(model, toy(), **SHORT)
+    assert not model.training
+    assert [index for _, _, index in seen] == list(range(16))
+    assert len({rows for rows, _, _ in seen}) == 16
+    assert {steps for _, steps, _ in seen} <= {2, 3, 4, 5} and len({steps for _, steps, _ in seen}) > 1
+    for epoch in range(4):
+        used = [row for rows, _, _ in seen[4 * epoch : 4 * epoch + 4] for row in rows]
+        assert sorted(used) == list(range(32))
+
+
 class Stop:
     """Raises KeyboardInterrupt at the n-th optimizer step."""
 
@@ -87,18 +109,20 @@ class Stop:
 
 def test_interrupted_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
     whole, reference = small(), tmp_path / "whole.safetensors"
-    expected = train(whole, toy(), **SHORT, checkpoint=reference)
+    expected = train(whole, toy(), **LONG, checkpoint=reference)
     halted, path = small(), tmp_path / "run" / "state.safetensors"
     with monkeypatch.context() as patch:
-        Stop(patch, 4 * 2 + 3)  # four batches an epoch: in the middle of the third epoch
-        partial = train(halted, toy(), **SHORT, checkpoint=path)
-    assert partial.interrupted and partial.history == expected.history[:2]
+        Stop(patch, 4 * EPOCHS + 3)  # four batches an epoch: in the middle of the next one
+        partial = train(halted, toy(), **LONG, checkpoint=path)
+    assert partial.interrupted and partial.history == expected.history[:EPOCHS]
+    # The interesting case: the parameters to continue from are not the best ones.
+    assert partial.best_epoch < EPOCHS < expected.best_epoch
     resumed = small(seed=9)
-    result = train(resumed, toy(), **SHORT, checkpoint=path, resume=True)
+    result = train(resumed, toy(), **LONG, checkpoint=path, resume=True)
     assert result == expected
     assert same(resumed, whole)
     assert path.read_bytes() == reference.read_bytes()
-    done = train(small(seed=3), toy(), **SHORT, checkpoint=path, resume=True)
+    done = train(small(seed=3), toy(), **LONG, checkpoint=path, resume=True)
     assert done == expected
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import linecache
+import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException, UserError
 from torch.export import Dim, ExportedProgram
+from torch.fx.traceback import annotate, preserve_node_meta
+from torch.overrides import TorchFunctionMode
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
 
 from trm_verify.export.errors import (
@@ -25,6 +31,8 @@ Call = Callable[..., Any]
 Shape = tuple[int, ...]
 
 EXAMPLE_BATCH = 3
+_TORCH = str(Path(torch.__file__).parent)
+_OWN = str(Path(__file__).parent)
 
 
 class Traced(nn.Module):
@@ -36,7 +44,32 @@ class Traced(nn.Module):
         self.__dict__["call"] = call  # not a submodule of its own: that would give every parameter two names
 
     def forward(self, *args: Tensor) -> Any:
-        return self.call(*args)
+        with _Lines():
+            return self.call(*args)
+
+
+class _Lines(TorchFunctionMode):
+    """Notes the line of the model's code with every operation (torch's own traces keep `forward` frames only)."""
+
+    def __torch_function__(self, func: Call, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        line = _line(sys._getframe(1))
+        if line is None:
+            return func(*args, **(kwargs or {}))
+        with annotate({"line": line}):
+            return func(*args, **(kwargs or {}))
+
+
+def _line(frame: FrameType | None) -> str | None:
+    """The innermost frame outside torch and this package."""
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if path.startswith(_OWN):
+            return None
+        if not path.startswith(_TORCH):
+            code = linecache.getline(path, frame.f_lineno).strip()
+            return f"{path}:{frame.f_lineno}: {code}" if code else f"{path}:{frame.f_lineno}"
+        frame = frame.f_back
+    return None
 
 
 def check_parts(result: Any, parts: Sequence[Shape], multi: bool, what: str) -> list[Tensor]:
@@ -89,7 +122,7 @@ def capture(model: nn.Module, call: Call, examples: Sequence[Tensor], what: str)
     """
     batch = Dim("batch", min=1)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), preserve_node_meta():
             warnings.simplefilter("ignore")
             program = torch.export.export(
                 Traced(model, call), tuple(examples), strict=False,

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,22 +76,8 @@ class Value:
 
 
 def source_line(node: fx.Node) -> str | None:
-    """The innermost line of the model's own code."""
-    trace = node.meta.get("stack_trace") or ""
-    frames = [line.strip() for line in trace.splitlines() if line.strip()]
-    own = None
-    for index, line in enumerate(frames):
-        if line.startswith("File ") and not _inside_libraries(line):
-            code = frames[index + 1] if index + 1 < len(frames) else ""
-            own = line.removeprefix("File ") + (f": {code}" if not code.startswith("File ") else "")
-    return own
-
-
-_LIBRARIES = tuple(str(Path(p).parent) for p in (torch.__file__, __file__))
-
-
-def _inside_libraries(line: str) -> bool:
-    return line.removeprefix('File "').startswith(_LIBRARIES)
+    """The line of the model's code, as `capture` noted it."""
+    return (node.meta.get("custom") or {}).get("line")
 
 
 class Translator:
@@ -121,14 +106,17 @@ class Translator:
         """Translate everything; the values that the program returns."""
         self._placeholders()
         self._refuse_side_effects()
+        output = next(n for n in self.program.graph.nodes if n.op == "output")
+        needed = _ancestors(output)
         for node in self.program.graph.nodes:
+            if node not in needed:
+                continue
             if node.op == "call_function":
                 self._guarded(node, lambda node=node: self._call(node))
             elif node.op not in ("placeholder", "output"):
                 raise UnknownOperation("expected plain tensor operations; avoid higher-order operators such as "
                                        "autocast, cond or checkpoint inside a step", str(node.target), source_line(node))  # fmt: skip
-        (returned,) = next(n for n in self.program.graph.nodes if n.op == "output").args
-        return [self.env[node] for node in returned]
+        return [self.env[node] for node in output.args[0]]  # type: ignore[union-attr]
 
     def _placeholders(self) -> None:
         nodes = {n.name: n for n in self.program.graph.nodes if n.op == "placeholder"}
@@ -168,7 +156,10 @@ class Translator:
             if True in flags:
                 raise TrainingMode("expected evaluation mode, found a layer in training mode; call model.eval() first",
                                    target, source_line(node))  # fmt: skip
-            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) :
+            if "aten.item" in target or "local_scalar" in target:
+                raise DataDependent("expected values to stay in tensors, found a number read out of one (item, tolist, "
+                                    "float); compute with the tensor itself", target, source_line(node))  # fmt: skip
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and not _inert(node):
                 raise RandomInStep("expected a deterministic model, found random numbers; remove them, or draw them once "
                                    "in __init__ and keep them in a buffer", target, source_line(node))  # fmt: skip
         signature = self.program.graph_signature
@@ -386,6 +377,18 @@ class Translator:
         if value.data is None:
             raise DataDependent(f"expected constant {what}, found one computed from the state or the input")
         return value.data
+
+
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    """The node and everything it needs; dead code is not translated."""
+    seen: set[fx.Node] = set()
+    stack = [node]
+    while stack:
+        at = stack.pop()
+        if at not in seen:
+            seen.add(at)
+            stack.extend(at.all_input_nodes)
+    return seen
 
 
 def _inert(node: fx.Node) -> bool:

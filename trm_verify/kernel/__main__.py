@@ -24,7 +24,7 @@ MAX_WEIGHTS = 1 << 36
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="trm_kernel", description="Re-check a proof-carrying certificate, exactly.",
-        epilog="example: python -I -S trm_kernel.pyz model.trmcert.json model.safetensors --expect 'contraction(rate<=0.9)'",
+        epilog="example: python -I -S trm_kernel.pyz m.trmcert.json m.safetensors --expect 'contraction(rate<=0.9)'",
     )  # fmt: skip
     parser.add_argument("certificate", help="the .trmcert.json file")
     parser.add_argument("weights", help="the .safetensors file that it is about")
@@ -60,7 +60,10 @@ def main(argv: list[str] | None = None) -> int:
         valid = check(raw, weights)
         result, code = report(valid, compare(valid, expectations, options.graph)), 0
     except CheckError as error:
-        result, code = {"verdict": "INVALID", "code": error.code, "message": str(error), "meaning": CODES[error.code]}, 1
+        result, code = (
+            {"verdict": "INVALID", "code": error.code, "message": str(error), "meaning": CODES[error.code]},
+            1,
+        )
     except (OSError, ValueError) as error:
         result, code = {"verdict": "UNREADABLE", "message": str(error)}, 2
     except (RecursionError, MemoryError, ArithmeticError, LookupError, TypeError, AttributeError) as error:

@@ -1,17 +1,18 @@
 """The verification workflow, without files or output.
 
- 1  the statement is of this format, and names one weights file
- 2  the weights file has the digest that the statement names
- 3  the graph parses, and every tensor is used or listed as unused
- 4  boxes and norms parse
- 5  every step is a known rule, whose premises are earlier steps; its conclusion is recomputed
- 6  there is a claim; each follows from the step it names
- 7  every step is cited, directly or through others, by a claim
+1  the statement is of this format, and names one weights file
+2  the weights file has the digest that the statement names
+3  the graph parses, and every tensor is used or listed as unused
+4  boxes and norms parse
+5  every step is a known rule, whose premises are earlier steps; its conclusion is recomputed
+6  there is a claim; each follows from the step it names
+7  every step is cited, directly or through others, by a claim
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from trm_verify.kernel import document
 from trm_verify.kernel.claims import (
@@ -27,6 +28,7 @@ from trm_verify.kernel.claims import (
 )  # fmt: skip
 from trm_verify.kernel.context import Context, number, numbers
 from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.evaluate import initial_state
 from trm_verify.kernel.graph import Graph, parse
 from trm_verify.kernel.norms import parse_norm
 from trm_verify.kernel.rules import RULES
@@ -66,7 +68,11 @@ def check(certificate: bytes, weights: bytes) -> Valid:
     _check_subject(subject, stored)
     graph = parse(raw_graph, stored)
     unused = tuple(document.text(name, "unused") for name in document.items(raw_unused, "unused"))
-    if len(set(unused)) != len(unused) or set(unused) | graph.tensors != set(stored.names) or set(unused) & graph.tensors:
+    if (
+        len(set(unused)) != len(unused)
+        or set(unused) | graph.tensors != set(stored.names)
+        or set(unused) & graph.tensors
+    ):
         raise CheckError("UNUSED", "every tensor used by the graph or listed as unused, not both", sorted(stored.names))
     boxes = tuple(_box(raw, graph) for raw in document.items(raw_boxes, "boxes"))
     norms = tuple(parse_norm(raw, graph.size) for raw in document.items(raw_norms, "norms"))
@@ -111,7 +117,7 @@ def _box(raw: object, graph: Graph) -> tuple[str, Tensor]:
     return space, box
 
 
-def _derive(context: Context, raw_steps: list) -> tuple[list[Conclusion], list[list[int]]]:
+def _derive(context: Context, raw_steps: list[Any]) -> tuple[list[Conclusion], list[list[int]]]:
     if len(raw_steps) > MAX_STEPS:
         raise CheckError("LIMIT", f"at most {MAX_STEPS} steps", len(raw_steps))
     conclusions: list[Conclusion] = []
@@ -121,7 +127,10 @@ def _derive(context: Context, raw_steps: list) -> tuple[list[Conclusion], list[l
             if not isinstance(raw, dict) or "rule" not in raw or "premises" not in raw:
                 raise CheckError("FIELD", "a step with rule and premises", type(raw).__name__)
             witness = dict(raw)
-            name, cited = document.text(witness.pop("rule"), "rule"), document.items(witness.pop("premises"), "premises")
+            name, cited = (
+                document.text(witness.pop("rule"), "rule"),
+                document.items(witness.pop("premises"), "premises"),
+            )
             if name not in RULES:
                 raise CheckError("RULE", "a rule of the format", name)
             if any(type(j) is not int or not 0 <= j < i for j in cited):
@@ -133,6 +142,41 @@ def _derive(context: Context, raw_steps: list) -> tuple[list[Conclusion], list[l
     return conclusions, premises
 
 
+CLAIMS: dict[str, tuple[type, tuple[str, ...]]] = {
+    "contraction": (Contraction, ("operator", "domain", "region", "norm", "rate")),
+    "at_most_one": (AtMostOne, ("domain", "region")),
+    "exactly_one": (ExactlyOne, ("domain", "region")),
+    "invariant": (Invariant, ("operator", "domain", "region")),
+    "convergence": (
+        Convergence, ("operator", "domain", "start", "norm", "constant", "rate", "epsilon", "steps"),
+    ),
+    "answer": (Answer, ("operator", "domain", "answer", "steps")),
+    "answer_at": (Answer, ("operator", "domain", "answer", "steps")),
+    "run": (
+        Run, ("operator", "domain", "norm", "state", "radius", "answer", "final", "drifts", "distances", "answers"),
+    ),
+}  # fmt: skip
+
+
+def _field(context: Context, name: str, raw: Any) -> Any:
+    """One field of a claim."""
+    if raw is None and name in ("epsilon", "steps") or raw == "init" and name == "start":
+        return None
+    if name in ("rate", "constant", "epsilon", "radius"):
+        return number(raw, name)
+    if name in ("steps", "final"):
+        return document.integer(raw, 0, 10**12, name)
+    if name in ("drifts", "distances"):
+        return tuple(numbers(raw, None, name))
+    if name in ("domain", "region", "start"):
+        return context.box(raw, "input" if name == "domain" else "state")
+    if name == "answers":
+        return tuple(None if a is None else context.answer(a) for a in document.items(raw, name))
+    if name == "state":
+        return context.state(raw)
+    return {"operator": context.operator, "norm": context.norm, "answer": context.answer}[name](raw)
+
+
 def parse_claim(context: Context, raw: object, count: int) -> tuple[int, Conclusion]:
     """(step, claim) of one entry of the claims list."""
     if not isinstance(raw, dict) or "claim" not in raw or "step" not in raw:
@@ -140,75 +184,15 @@ def parse_claim(context: Context, raw: object, count: int) -> tuple[int, Conclus
     body = dict(raw)
     step = document.integer(body.pop("step"), 0, count - 1, "step of a claim")
     name = document.text(body.pop("claim"), "claim")
-    if name not in CLAIM_PARSERS:
-        raise CheckError("CLAIM", f"a claim among {sorted(CLAIM_PARSERS)}", name)
-    return step, CLAIM_PARSERS[name](context, body)
-
-
-def _contraction(context: Context, raw: dict) -> Conclusion:
-    operator, domain, region, norm, rate = document.fields(
-        raw, "operator", "domain", "region", "norm", "rate", where="contraction"
-    )
-    return Contraction(
-        context.operator(operator), context.box(domain, "input"), context.box(region, "state"),
-        context.norm(norm), number(rate, "rate"),
-    )  # fmt: skip
-
-
-def _at_most_one(context: Context, raw: dict) -> Conclusion:
-    domain, region = document.fields(raw, "domain", "region", where="at_most_one")
-    return AtMostOne(context.box(domain, "input"), context.box(region, "state"))
-
-
-def _exactly_one(context: Context, raw: dict) -> Conclusion:
-    domain, region = document.fields(raw, "domain", "region", where="exactly_one")
-    return ExactlyOne(context.box(domain, "input"), context.box(region, "state"))
-
-
-def _invariant(context: Context, raw: dict) -> Conclusion:
-    operator, domain, region = document.fields(raw, "operator", "domain", "region", where="invariant")
-    return Invariant(context.operator(operator), context.box(domain, "input"), context.box(region, "state"))
-
-
-def _convergence(context: Context, raw: dict) -> Conclusion:
-    operator, domain, start, norm, constant, rate, epsilon, steps = document.fields(
-        raw, "operator", "domain", "start", "norm", "constant", "rate", "epsilon", "steps", where="convergence"
-    )
-    return Convergence(
-        context.operator(operator), context.box(domain, "input"),
-        None if start == "init" else context.box(start, "state"), context.norm(norm), number(constant, "constant"),
-        number(rate, "rate"), epsilon=None if epsilon is None else number(epsilon, "epsilon"),
-        steps=None if steps is None else document.integer(steps, 0, 10**12, "steps"),
-    )  # fmt: skip
-
-
-def _answer(at: bool) -> object:
-    def parser(context: Context, raw: dict) -> Conclusion:
-        operator, domain, answer, steps = document.fields(raw, "operator", "domain", "answer", "steps", where="answer")
-        return Answer(
-            context.operator(operator), context.box(domain, "input"), context.answer(answer),
-            document.integer(steps, 0, 10**12, "steps"), at,
-        )  # fmt: skip
-
-    return parser
-
-
-def _run(context: Context, raw: dict) -> Conclusion:
-    operator, domain, norm, state, radius, answer, final, drifts, distances, answers = document.fields(
-        raw, "operator", "domain", "norm", "state", "radius", "answer", "final", "drifts", "distances", "answers",
-        where="run",
-    )  # fmt: skip
-    ints, exp = document.vector(state, context.graph.size, "state")
-    return Run(
-        context.operator(operator), context.box(domain, "input"), context.norm(norm),
-        Tensor((len(ints),), exp, ints, ints), number(radius, "radius"), context.answer(answer),
-        document.integer(final, 0, 10**12, "final"), tuple(numbers(drifts, None, "drifts")),
-        tuple(numbers(distances, None, "distances")),
-        tuple(None if a is None else context.answer(a) for a in document.items(answers, "answers")),
-    )  # fmt: skip
-
-
-CLAIM_PARSERS = {
-    "contraction": _contraction, "at_most_one": _at_most_one, "exactly_one": _exactly_one, "invariant": _invariant,
-    "convergence": _convergence, "answer": _answer(False), "answer_at": _answer(True), "run": _run,
-}  # fmt: skip
+    if name not in CLAIMS:
+        raise CheckError("CLAIM", f"a claim among {sorted(CLAIMS)}", name)
+    kind, names = CLAIMS[name]
+    values = zip(names, document.fields(body, *names, where=name), strict=True)
+    found = {field: _field(context, field, value) for field, value in values}
+    if name == "answer_at":
+        found["at"] = True
+    if found.get("start", found) is None:
+        initial_state(context.graph, found["domain"])  # init(x) exists for every x of the domain
+    if name == "convergence" and (found["epsilon"] is None) != (found["steps"] is None):
+        raise CheckError("CLAIM", "epsilon and steps together, or neither", name)
+    return step, kind(**found)

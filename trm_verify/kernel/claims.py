@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from typing import Any
 
 from trm_verify.kernel.norms import Norm, coordinate_scale
 from trm_verify.kernel.numbers import power_up
@@ -66,7 +69,7 @@ class Convergence:
 
 @dataclass(frozen=True)
 class Answer:
-    """For all x in the domain and all k ≥ steps (k = steps alone when `at` is set) iterate k from init(x) answers so."""
+    """For all x in the domain, iterate k from init(x) answers so for all k ≥ steps (when `at` is set: k = steps alone)."""
 
     operator: Operator
     domain: Tensor
@@ -79,8 +82,9 @@ class Answer:
 class Run:
     """The audit of one inference: `states` are the stored iterates, the last one is the result.
 
-    `distances[k]` bounds N(z_k − z*); `drifts[0]` bounds |z_0 − init(x)|_∞ and `drifts[k]` bounds |z_k − T(z_{k−1})|_∞; `answers[k]` is the strict arg-max at z_k, or None;
-    real iterates that start at stored state `final`, or at the last state, answer `answer` for ever.
+    `distances[k]` bounds N(z_k − z*); `drifts[0]` bounds |z_0 − init(x)|_∞ and `drifts[k]` |z_k − T(z_{k−1})|_∞;
+    `answers[k]` is the strict arg-max at z_k, or None; real iterates that start at stored state `final`, or at the
+    last state, answer `answer` for ever.
     """
 
     operator: Operator
@@ -120,52 +124,46 @@ class WellPosed:
 Conclusion = Contraction | AtMostOne | ExactlyOne | Invariant | Convergence | Answer | Run | Spectral | WellPosed
 
 
+def equal(a: Tensor, b: Tensor) -> bool:
+    return contains(a, b) and contains(b, a)
+
+
+def _no_larger(done: tuple[Fraction, ...], claim: tuple[Fraction, ...]) -> bool:
+    return len(done) == len(claim) and all(a <= b for a, b in zip(done, claim, strict=True))
+
+
+# How each field of a conclusion has to compare with the field of a claim; fields that are not listed must be equal.
+RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
+    "domain": contains, "state": equal, "rate": operator.le, "constant": operator.le, "radius": operator.le,
+    "drifts": _no_larger, "distances": _no_larger,
+}  # fmt: skip
+
+
+def _relation(claim: Conclusion, name: str) -> Callable[[Any, Any], bool]:
+    if name == "region":  # a smaller region may hold no fixed point, and need not be invariant
+        return contains if isinstance(claim, (Contraction, AtMostOne)) else equal
+    if name == "steps":
+        return operator.eq if isinstance(claim, Answer) and claim.at else operator.le
+    return RELATIONS.get(name, operator.eq)
+
+
 def implies(done: Conclusion, claim: Conclusion) -> bool:
     """Whether the conclusion of a step contains the claim: larger sets, smaller numbers, everything else equal."""
     if isinstance(done, WellPosed):
         done = ExactlyOne(done.domain, done.region)
     if type(done) is not type(claim) or isinstance(done, Spectral):
         return False
-    if not contains(done.domain, claim.domain):  # type: ignore[union-attr]
+    special = ("start", "initial", "epsilon", "steps", "region") if isinstance(claim, Convergence) else ()
+    names = [f.name for f in fields(claim) if f.name not in special]
+    if not all(_relation(claim, n)(getattr(done, n), getattr(claim, n)) for n in names):
         return False
-    if isinstance(done, Contraction) and isinstance(claim, Contraction):
-        same = (done.operator, done.norm) == (claim.operator, claim.norm)
-        return same and contains(done.region, claim.region) and done.rate <= claim.rate < 1
-    if isinstance(done, AtMostOne) and isinstance(claim, AtMostOne):
-        return contains(done.region, claim.region)
-    if isinstance(done, ExactlyOne) and isinstance(claim, ExactlyOne):
-        return equal(done.region, claim.region)
-    if isinstance(done, Invariant) and isinstance(claim, Invariant):
-        return done.operator == claim.operator and done.ball is None and equal(done.region, claim.region)
-    if isinstance(done, Convergence) and isinstance(claim, Convergence):
-        return _converges(done, claim)
-    if isinstance(done, Answer) and isinstance(claim, Answer):
-        same_run = (done.operator, done.answer, done.at) == (claim.operator, claim.answer, claim.at)
-        return same_run and (done.steps == claim.steps if done.at else done.steps <= claim.steps)
-    if isinstance(done, Run) and isinstance(claim, Run):
-        same_run = (done.operator, done.norm, done.answer) == (claim.operator, claim.norm, claim.answer)
-        bounds = zip((done.radius, *done.drifts, *done.distances), (claim.radius, *claim.drifts, *claim.distances), strict=False)
-        return (
-            same_run
-            and equal(done.domain, claim.domain)
-            and equal(done.state, claim.state)
-            and done.final == claim.final
-            and (len(done.drifts), len(done.distances)) == (len(claim.drifts), len(claim.distances))
-            and all(a <= b for a, b in bounds)
-            and done.answers == claim.answers
-        )
-    return False
-
-
-def equal(a: Tensor, b: Tensor) -> bool:
-    return contains(a, b) and contains(b, a)
-
-
-def _converges(done: Convergence, claim: Convergence) -> bool:
-    if (done.operator, done.norm) != (claim.operator, claim.norm):
+    if isinstance(claim, (Contraction, Convergence)) and claim.rate >= 1:
         return False
-    if done.constant > claim.constant or not done.rate <= claim.rate < 1:
-        return False
+    return not isinstance(claim, Convergence) or (isinstance(done, Convergence) and _reaches(done, claim))
+
+
+def _reaches(done: Convergence, claim: Convergence) -> bool:
+    """The claim's start lies in the conclusion's, and its K(ε) follows."""
     if claim.start is None:  # from init(x): proved so, or from everywhere
         if done.start is not None and done.start.bounded:
             return False

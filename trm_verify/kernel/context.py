@@ -38,6 +38,11 @@ class Context:
     def operator(self, raw: object) -> Operator:
         return parse_operator(raw, self.graph.size)
 
+    def state(self, raw: object) -> Tensor:
+        """One exact state."""
+        ints, exp = document.vector(raw, self.graph.size, "state")
+        return Tensor((len(ints),), exp, ints, ints)
+
     def answer(self, raw: object) -> tuple[int, ...]:
         """One label per output position of the readout."""
         if self.graph.readout is None:

@@ -13,7 +13,7 @@ from operator import mul
 
 from trm_verify.kernel import enclosures
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.graph import CONSTANT, Function, Graph, Node
+from trm_verify.kernel.graph import CONSTANT, ROW_NORMS, Function, Graph, Node
 from trm_verify.kernel.numbers import ceil_at, dot, dyadic, floor_at
 from trm_verify.kernel.tensor import Tensor, common, settle
 
@@ -22,8 +22,6 @@ ONE = 1 << BITS
 
 
 def _layout(node: Node, args: list[Tensor]) -> Tensor:
-    if any(not a.bounded for a in args):
-        return Tensor(node.shape)
     if node.layout is None:
         return args[0].reshaped(node.shape)
     exp = min(a.exp for a in args)
@@ -68,8 +66,6 @@ def _linear(node: Node, args: list[Tensor]) -> Tensor:
 
 def _sum(node: Node, args: list[Tensor]) -> Tensor:
     (a,) = args
-    if not a.bounded:
-        return Tensor(node.shape)
     lo, hi = a.ends()
     low = [sum(row) for row in rows_of(lo, a.shape[-1])]
     return settle(node.shape, a.exp, low, None if hi is lo else [sum(row) for row in rows_of(hi, a.shape[-1])])
@@ -86,8 +82,6 @@ def _products(a: Tensor, b: Tensor) -> tuple[list[int], list[int]]:
 
 def _mul(node: Node, args: list[Tensor]) -> Tensor:
     a, b = args
-    if not (a.bounded and b.bounded):
-        return Tensor(node.shape)
     return settle(node.shape, a.exp + b.exp, *_products(a, b))
 
 
@@ -103,13 +97,12 @@ def reciprocal(b: Tensor) -> Tensor:
 
 
 def _div(node: Node, args: list[Tensor]) -> Tensor:
-    return _mul(node, [args[0], reciprocal(args[1])])
+    inverse = reciprocal(args[1])  # also when args[0] is unbounded: the step must exist
+    return _mul(node, [args[0], inverse]) if args[0].bounded else Tensor(node.shape)
 
 
 def _matmul(node: Node, args: list[Tensor]) -> Tensor:
     a, b = args
-    if not (a.bounded and b.bounded):
-        return Tensor(node.shape)
     inner, columns = b.shape[-2:]
     count = a.shape[-2]
     low: list[int] = []
@@ -133,8 +126,6 @@ def _matmul(node: Node, args: list[Tensor]) -> Tensor:
 
 def _scale(node: Node, args: list[Tensor]) -> Tensor:
     (a,) = args
-    if not a.bounded:
-        return a
     factor: Fraction = node.attrs["factor"]
     lo, hi = a.ends() if factor >= 0 else (a.ends()[1], a.ends()[0])
     low, exp = [v * factor.numerator for v in lo], a.exp
@@ -148,11 +139,8 @@ def _scale(node: Node, args: list[Tensor]) -> Tensor:
 
 def _add(node: Node, args: list[Tensor]) -> Tensor:
     a, b = args
-    if not (a.bounded and b.bounded):
-        return Tensor(node.shape)
     exp, al, ah, bl, bh = common(a, b)
-    minus = node.op == "sub"
-    if minus:
+    if node.op == "sub":
         bl, bh = [-v for v in bh], [-v for v in bl]
     low = [p + q for p, q in zip(al, bl, strict=True)]
     exact = a.is_point and b.is_point
@@ -160,10 +148,7 @@ def _add(node: Node, args: list[Tensor]) -> Tensor:
 
 
 def _extremum(node: Node, args: list[Tensor]) -> Tensor:
-    a, b = args
-    if not (a.bounded and b.bounded):
-        return Tensor(node.shape)
-    exp, al, ah, bl, bh = common(a, b)
+    exp, al, ah, bl, bh = common(*args)
     pick = max if node.op == "max" else min
     low, high = list(map(pick, al, bl)), list(map(pick, ah, bh))
     return Tensor(node.shape, exp, low, low if low == high else high)
@@ -171,8 +156,6 @@ def _extremum(node: Node, args: list[Tensor]) -> Tensor:
 
 def _amax(node: Node, args: list[Tensor]) -> Tensor:
     (a,) = args
-    if not a.bounded:
-        return Tensor(node.shape)
     lo, hi = a.ends()
     low, high = (list(map(max, rows_of(v, a.shape[-1]))) for v in (lo, hi))
     return Tensor(node.shape, a.exp, low, low if low == high else high)
@@ -243,7 +226,9 @@ def _row_norm(node: Node, args: list[Tensor]) -> Tensor:
     eps: Fraction = node.attrs["eps"]
     low: list[int] = []
     high: list[int] = []
-    for (small, large), below, above in zip(mean_square(a, divisor), *map(lambda v: rows_of(v, m), a.ends()), strict=True):
+    for (small, large), below, above in zip(
+        mean_square(a, divisor), *map(lambda v: rows_of(v, m), a.ends()), strict=True
+    ):
         inverse = _inverse_root(small + eps, large + eps)
         for p, q in zip(below, above, strict=True):
             corners = (p * inverse[0], p * inverse[1], q * inverse[0], q * inverse[1])
@@ -271,40 +256,40 @@ def _softmax(node: Node, args: list[Tensor]) -> Tensor:
     return Tensor(node.shape, -BITS, low, high)
 
 
-def _ramp(node: Node, args: list[Tensor]) -> Tensor:
-    """The piecewise-linear activations, exactly."""
+def _clamp(node: Node, args: list[Tensor]) -> Tensor:
     (a,) = args
-    attrs, op = node.attrs, node.op
-    if op == "clamp":
-        ends = [attrs["lo"], attrs["hi"]]
-        if not a.bounded and None in ends:
-            return Tensor(node.shape)
-        exp = min([a.exp, *(1 - e.denominator.bit_length() for e in ends if e is not None)])
-        floor, ceiling = (None if e is None else floor_at(e, exp) for e in ends)
-        if not a.bounded:
-            return Tensor(node.shape, exp, [floor] * node.size, [ceiling] * node.size)
-
-        def clip(ints: list[int]) -> list[int]:
-            ints = ints if floor is None else [max(v, floor) for v in ints]
-            return ints if ceiling is None else [min(v, ceiling) for v in ints]
-
-        lo, hi = a.at(exp)
-        low = clip(lo)
-        return Tensor(node.shape, exp, low, low if hi is lo else clip(hi))
-    if not a.bounded:
+    ends: tuple[Fraction | None, Fraction | None] = (node.attrs["lo"], node.attrs["hi"])
+    if not a.bounded and None in ends:
         return Tensor(node.shape)
+    exp = min([a.exp, *(1 - e.denominator.bit_length() for e in ends if e is not None)])
+    floor, ceiling = (None if e is None else floor_at(e, exp) for e in ends)  # exact, by the choice of the exponent
+    if not a.bounded:
+        return Tensor(node.shape, exp, [floor or 0] * node.size, [ceiling or 0] * node.size)
+
+    def clip(ints: list[int]) -> list[int]:
+        ints = ints if floor is None else [max(v, floor) for v in ints]
+        return ints if ceiling is None else [min(v, ceiling) for v in ints]
+
+    lo, hi = a.at(exp)
+    low = clip(lo)
+    return Tensor(node.shape, exp, low, low if hi is lo else clip(hi))
+
+
+def _ramp(node: Node, args: list[Tensor]) -> Tensor:
+    """relu, abs and leaky_relu, exactly."""
+    (a,) = args
     lo, hi = a.ends()
-    if op == "relu":
+    shift = 0
+    if node.op == "relu":
         low, high = [max(v, 0) for v in lo], [max(v, 0) for v in hi]
-    elif op == "abs":
+    elif node.op == "abs":
         low = [max(p, -q, 0) for p, q in zip(lo, hi, strict=True)]
         high = [max(-p, q) for p, q in zip(lo, hi, strict=True)]
     else:
-        slope: Fraction = attrs["slope"]
+        slope: Fraction = node.attrs["slope"]
         shift = slope.denominator.bit_length() - 1
         low, high = ([v << shift if v >= 0 else v * slope.numerator for v in end] for end in (lo, hi))
-        return settle(node.shape, a.exp - shift, low, None if a.is_point else high)
-    return Tensor(node.shape, a.exp, low, low if a.is_point else high)
+    return settle(node.shape, a.exp - shift, low, None if a.is_point else high)
 
 
 def _smooth(node: Node, args: list[Tensor]) -> Tensor:
@@ -324,7 +309,7 @@ EVALUATE: dict[str, Callable[[Node, list[Tensor]], Tensor]] = {
     **{op: _smooth for op in enclosures.VALUE},
     "linear": _linear, "matmul": _matmul, "sum": _sum, "scale": _scale, "add": _add, "sub": _add, "mul": _mul,
     "div": _div, "max": _extremum, "min": _extremum, "amax": _amax, "softmax": _softmax, "rms_norm": _row_norm,
-    "layer_norm": _row_norm, "embedding": _embedding, "relu": _ramp, "abs": _ramp, "leaky_relu": _ramp, "clamp": _ramp,
+    "layer_norm": _row_norm, "embedding": _embedding, "relu": _ramp, "abs": _ramp, "leaky_relu": _ramp, "clamp": _clamp,
 }  # fmt: skip
 
 
@@ -345,14 +330,25 @@ def _leaf(node: Node, graph: Graph, state: Tensor, given: Tensor) -> Tensor:
     return Tensor(node.shape, state.exp, low, low if state.is_point else hi[start : start + node.size])
 
 
+# Operations that say something, or have something to check, when an argument is unbounded.
+OF_ANYTHING = {"linear", "div", "embedding", "clamp", *ROW_NORMS, *enclosures.VALUE}
+
+
+def _value(node: Node, args: list[Tensor]) -> Tensor:
+    if node.op not in OF_ANYTHING and not all(a.bounded for a in args):
+        return Tensor(node.shape)
+    return EVALUATE[node.op](node, args)
+
+
 def constants(graph: Graph, function: Function) -> dict[int, Tensor]:
     """The values of the nodes that depend on neither state nor input, evaluated once per function of a graph."""
     if id(function) not in graph.cache:
-        nothing, values = Tensor((0,), 0, [], []), {}
+        nothing = Tensor((0,), 0, [], [])
+        values: dict[int, Tensor] = {}
         for i, node in enumerate(function.nodes):
             if node.kind == CONSTANT:
                 known = [values[j] for j in node.args]
-                values[i] = EVALUATE[node.op](node, known) if known else _leaf(node, graph, nothing, nothing)
+                values[i] = _value(node, known) if known else _leaf(node, graph, nothing, nothing)
         graph.cache[id(function)] = values
     found: dict[int, Tensor] = graph.cache[id(function)]
     return found
@@ -366,7 +362,7 @@ def evaluate(graph: Graph, function: Function, state: Tensor, given: Tensor) -> 
         if i in known:
             values.append(known[i])
         elif node.args:
-            values.append(EVALUATE[node.op](node, [values[j] for j in node.args]))
+            values.append(_value(node, [values[j] for j in node.args]))
         else:
             values.append(_leaf(node, graph, state, given))
     return values

@@ -11,14 +11,15 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from trm_verify.kernel.check import CLAIM_PARSERS, Valid
+from trm_verify.kernel.check import CLAIMS, Valid
 from trm_verify.kernel.claims import Answer, Conclusion, ExactlyOne, Invariant, Run, equal
 from trm_verify.kernel.document import digest
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.norms import coordinate_scale
-from trm_verify.kernel.tensor import Tensor, contains, from_fractions
+from trm_verify.kernel.numbers import dyadic, floor_at
+from trm_verify.kernel.tensor import GRID, Tensor, contains, from_fractions
 
-BOUNDS = {"rate", "constant", "epsilon", "radius", "steps"}
+BOUNDS = {"rate", "constant", "epsilon", "radius", "steps", "drift", "final"}
 FIELDS = {
     "contraction": ("rate", "norm", "operator", "domain", "region"),
     "at_most_one": ("domain", "region"),
@@ -27,7 +28,7 @@ FIELDS = {
     "convergence": ("rate", "constant", "norm", "operator", "domain", "start", "epsilon", "steps"),
     "answer": ("answer", "steps", "operator", "domain"),
     "answer_at": ("answer", "steps", "operator", "domain"),
-    "run": ("answer", "radius", "norm", "operator", "domain"),
+    "run": ("answer", "radius", "drift", "final", "norm", "operator", "domain"),
 }
 _NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,60})?(e-?[0-9]{1,4})?|-?[0-9]{1,60}/[0-9]{1,60}")
 _ITEM = re.compile(r"\s*([a-z]+)\s*(<=|=)\s*([^,()\s]+(?:\([^()]*\))?)\s*(?:,|$)")
@@ -61,8 +62,8 @@ def parse_number(text: str) -> Fraction:
 def parse_expectation(text: str) -> Expectation:
     """Raises `ValueError` with an example when the text is not a claim."""
     match = re.fullmatch(r"\s*([a-z_]+)\s*(?:\((.*)\))?\s*", text)
-    if not match or match[1] not in CLAIM_PARSERS:
-        raise _bad(f"a claim among {', '.join(CLAIM_PARSERS)}", text)
+    if not match or match[1] not in CLAIMS:
+        raise _bad(f"a claim among {', '.join(CLAIMS)}", text)
     body, fields, at = match[2] or "", {}, 0
     while at < len(body):
         item = _ITEM.match(body, at)
@@ -81,8 +82,9 @@ def box_digest(box: Tensor) -> str:
     """A name for a box: SHA-256 of its corners as reduced fractions."""
     if not box.bounded:
         return digest("all")
-    ends = [box.fraction(i) for i in range(box.size)]
-    return digest({"lo": [str(a) for a, _ in ends], "hi": [str(b) for _, b in ends]})
+    ends = [box.fraction(i) for i in range(box.size)] or [(Fraction(0), Fraction(0))]
+    lo, hi = ([f"{v.numerator:x}/{v.denominator:x}" for v in side] for side in zip(*ends, strict=True))
+    return digest({"lo": lo, "hi": hi})
 
 
 def _holds_set(wanted: object, given: Tensor, vocabulary: int | None, exactly: bool) -> bool:
@@ -102,18 +104,22 @@ def _holds_set(wanted: object, given: Tensor, vocabulary: int | None, exactly: b
         if lo_hi is None:
             return not given.bounded
         wanted = from_fractions([lo_hi] * given.size)
+        if exactly and not wanted.is_point and any(dyadic(floor_at(v, GRID), GRID) != v for v in lo_hi):
+            raise _bad("binary fractions as the corners of an exact region", lo_hi)
     if not isinstance(wanted, Tensor):
         raise _bad("a box", wanted)
     return equal(wanted, given) if exactly else contains(given, wanted)
 
 
 def _value(claim: Conclusion, name: str) -> object:
+    if isinstance(claim, Run) and name == "drift":
+        return max(claim.drifts)
     value = getattr(claim, name)
     if isinstance(claim, Run) and name == "radius":
         return claim.radius * coordinate_scale(claim.norm)  # a distance in every coordinate, whatever the weights
     if name == "norm":
         return value.family
-    return value.kind if name == "operator" else value
+    return str(value) if name == "operator" else value
 
 
 def _meets(claim: Conclusion, expectation: Expectation, vocabulary: int | None) -> bool:
@@ -162,7 +168,11 @@ def find(valid: Valid, expectation: Expectation) -> Conclusion:
     for claim in valid.claims:
         if name_of(claim) == expectation.claim and _meets(claim, expectation, valid.graph.vocabulary):
             return claim
-    raise CheckError("EXPECTED", f"a claim that meets {expectation.claim}{dict(expectation.fields)}", [describe(c) for c in valid.claims][:4])
+    raise CheckError(
+        "EXPECTED",
+        f"a claim that meets {expectation.claim}{dict(expectation.fields)}",
+        [describe(c) for c in valid.claims][:4],
+    )
 
 
 def _set(box: Tensor | None) -> str:
@@ -203,5 +213,5 @@ def rounded_up(value: Fraction, digits: int = 9) -> str:
     scaled = -(-value.numerator * 10**scale // value.denominator)
     whole = str(scaled).rjust(scale + 1, "0")
     text = (whole[: len(whole) - scale] + "." + whole[len(whole) - scale :]) if scale else whole
-    return text.rstrip("0").rstrip(".") if scale else text
-
+    text = text.rstrip("0").rstrip(".") if scale else text
+    return rounded_up(value, digits + 9) if text == "1" and value < 1 and digits < 300 else text

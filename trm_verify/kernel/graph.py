@@ -57,7 +57,7 @@ class Graph:
     digest: str
     tensors: frozenset[str]
     weights: Weights
-    cache: dict = field(default_factory=dict, compare=False, repr=False)  # evaluated constants, per function
+    cache: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)  # evaluated constants, per function
 
     @property
     def size(self) -> int:
@@ -111,7 +111,7 @@ SHAPES: dict[str, tuple[int, Callable[[list[Shape], str], Shape]]] = {
 }  # fmt: skip
 
 
-def _attributes(op: str, attrs: dict) -> dict[str, Any]:
+def _attributes(op: str, attrs: dict[str, Any]) -> dict[str, Any]:
     """Attributes of the operations that have numbers in them, as exact values."""
     if op == "scale":
         num, den = (dyadic({"exp": 0, "int": v}, "scale")[0] for v in fields(attrs, "num", "den", where="scale"))
@@ -147,7 +147,7 @@ class _Parser:
         self.used: set[str] = set()
         self.total = 0
 
-    def leaf(self, op: str, attrs: dict, allowed: set[str]) -> tuple[Shape, int, dict[str, Any]]:
+    def leaf(self, op: str, attrs: dict[str, Any], allowed: set[str]) -> tuple[Shape, int, dict[str, Any]]:
         if op in ("state", "input") and op not in allowed:
             raise CheckError("GRAPH", f"a function that reads {sorted(allowed) or 'no leaf'}", op)
         if op == "state":
@@ -197,7 +197,7 @@ class _Parser:
         return Node(op, args, _attributes(op, attrs), shape_of(list(SHAPES[op][1](shapes, op)), op), kind)
 
     def require_index(self, nodes: list[Node], args: tuple[int, ...]) -> None:
-        """An embedding reads the integer input itself, moved about but not computed with, in a table that is long enough."""
+        """An embedding reads the integer input itself, moved about but not computed with, in a table long enough."""
         source = nodes[args[0]]
         while source.op in ("reshape", "slice", "select"):
             source = nodes[source.args[0]]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from itertools import product
 from math import prod
+from typing import Any
 
 from trm_verify.kernel.document import fields, integer, items
 from trm_verify.kernel.errors import CheckError
@@ -47,7 +48,7 @@ def _plain(shape: Shape) -> list[list[int]]:
     return [[stride * i for i in range(size)] for size, stride in zip(shape, strides(shape), strict=True)]
 
 
-def _reshape(attrs: dict, shape: Shape) -> Layout:
+def _reshape(attrs: dict[str, Any], shape: Shape) -> Layout:
     (target,) = fields(attrs, "shape", where="reshape")
     new = shape_of(target, "reshape")
     if prod(new) != prod(shape):
@@ -55,7 +56,7 @@ def _reshape(attrs: dict, shape: Shape) -> Layout:
     return new, None
 
 
-def _permute(attrs: dict, shape: Shape) -> Layout:
+def _permute(attrs: dict[str, Any], shape: Shape) -> Layout:
     (given,) = fields(attrs, "axes", where="permute")
     axes = [integer(a, 0, 15, "axes") for a in items(given, "axes")]
     if sorted(axes) != list(range(len(shape))):
@@ -70,7 +71,7 @@ def _along(shape: Shape, axis: object, where: str) -> tuple[int, list[list[int]]
     return integer(axis, 0, len(shape) - 1, f"{where} axis"), _plain(shape)
 
 
-def _slice(attrs: dict, shape: Shape) -> Layout:
+def _slice(attrs: dict[str, Any], shape: Shape) -> Layout:
     given, start, stop, step = fields(attrs, "axis", "start", "stop", "step", where="slice")
     axis, offsets = _along(shape, given, "slice")
     stop = integer(stop, 1, shape[axis], "slice stop")
@@ -79,7 +80,7 @@ def _slice(attrs: dict, shape: Shape) -> Layout:
     return _per_axis(shape, offsets)
 
 
-def _select(attrs: dict, shape: Shape) -> Layout:
+def _select(attrs: dict[str, Any], shape: Shape) -> Layout:
     given, indices = fields(attrs, "axis", "indices", where="select")
     axis, offsets = _along(shape, given, "select")
     chosen = [integer(i, 0, shape[axis] - 1, "select index") for i in items(indices, "indices")]
@@ -89,7 +90,7 @@ def _select(attrs: dict, shape: Shape) -> Layout:
     return _per_axis(shape, offsets)
 
 
-def _expand(attrs: dict, shape: Shape) -> Layout:
+def _expand(attrs: dict[str, Any], shape: Shape) -> Layout:
     (target,) = fields(attrs, "shape", where="expand")
     new, offsets = shape_of(target, "expand"), _plain(shape)
     if len(new) != len(shape) or any(a not in (1, b) for a, b in zip(shape, new, strict=True)):
@@ -97,19 +98,18 @@ def _expand(attrs: dict, shape: Shape) -> Layout:
     return _per_axis(shape, [o if a == b else o * b for o, a, b in zip(offsets, shape, new, strict=True)])
 
 
-def _pad(attrs: dict, shape: Shape) -> Layout:
+def _pad(attrs: dict[str, Any], shape: Shape) -> Layout:
     (pads,) = fields(attrs, "pads", where="pad")
     pairs = [[integer(v, 0, 1 << 20, "pad") for v in items(p, "pads")] for p in items(pads, "pads")]
     if len(pairs) != len(shape) or any(len(p) != 2 for p in pairs):
         raise CheckError("SHAPE", f"a pair of pads for each axis of {shape}", pairs)
     offsets = [
-        [NOWHERE] * before + o + [NOWHERE] * after
-        for o, (before, after) in zip(_plain(shape), pairs, strict=True)
+        [NOWHERE] * before + o + [NOWHERE] * after for o, (before, after) in zip(_plain(shape), pairs, strict=True)
     ]
     return _per_axis(shape, offsets)
 
 
-def _unfold(attrs: dict, shape: Shape) -> Layout:
+def _unfold(attrs: dict[str, Any], shape: Shape) -> Layout:
     given = fields(attrs, "kernel", "stride", "padding", "dilation", where="unfold")
     kernel, stride, padding, dilation = (
         [integer(v, least, 1 << 20, "unfold") for v in items(g, "unfold")]
@@ -144,7 +144,7 @@ LAYOUTS = {
 }  # fmt: skip
 
 
-def concat(attrs: dict, shapes: list[Shape]) -> Layout:
+def concat(attrs: dict[str, Any], shapes: list[Shape]) -> Layout:
     """The sources index the arguments' entries laid end to end."""
     (given,) = fields(attrs, "axis", where="concat")
     if not shapes:

@@ -1,7 +1,7 @@
 """Linear forms: a function written as an affine map of its state and of its *units*.
 
-A unit is one entry of a nonlinear node that varies with the state. Between two evaluations, Δ(output) = Q_z Δz + Q_u Δu,
-where the units u are in graph order. Rules R3, R4 and the margins of R9 work on these forms. Proof: proofs/linear_forms.md.
+A unit is one entry of a nonlinear node that varies with the state. Between two evaluations, Δ(output) = Q_z Δz + Q_u Δu
+with the units u in graph order. Rules R3, R4 and the margins of R9 work on these forms. Proof: proofs/linear_forms.md.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class _Builder:
 
 
 def linear_forms(graph: Graph, function: Function, ranges: list[Tensor]) -> Forms:
-    """The forms of a function over the enclosures of its nodes. Units are the nonlinear nodes that vary with the state."""
+    """The forms of a function over the enclosures of its nodes."""
     builder = _Builder(graph, function, ranges)
     for i in range(len(function.nodes)):
         builder.forms.append(builder.node(i))

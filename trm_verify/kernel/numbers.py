@@ -6,7 +6,7 @@ the function says in which direction it errs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from fractions import Fraction
 from math import isqrt
 from operator import mul
@@ -83,7 +83,7 @@ def power_up(base: Fraction, exponent: int) -> Fraction:
     return result
 
 
-def dot(a: Sequence[int], b: Sequence[int]) -> int:
+def dot(a: Iterable[int], b: Iterable[int]) -> int:
     return sum(map(mul, a, b))
 
 
@@ -104,7 +104,7 @@ def matmul(a: Rows, b: Rows) -> Rows:
     """The exact product, by Kronecker packing: a row of b becomes one integer with a fixed slot per entry.
 
     Row i of the product is `Σ_k a_ik · packed(b_k)`. A slot of `bits(a) + bits(b) + bits(k) + 1` bits holds any entry
-    of the product with its sign, so that slots never overlap; a constant added to every slot makes them non-negative for reading.
+    of the product with its sign, so that slots never overlap; a constant added to each makes them non-negative to read.
     """
     if not b or not b[0]:
         return [[] for _ in a]
@@ -148,9 +148,9 @@ def require_psd(matrix: Rows, exp: int, factor: tuple[list[int], int], what: str
     product = gram(upper_triangle(ints, n))
     low = min(exp, 2 * factor_exp)
     for i, (row, square) in enumerate(zip(matrix, product, strict=True)):
-        rest = [
-            (m << (exp - low)) - (s << (2 * factor_exp - low)) for m, s in zip(row, square, strict=True)
-        ]
+        rest = [(m << (exp - low)) - (s << (2 * factor_exp - low)) for m, s in zip(row, square, strict=True)]
         slack = 2 * rest[i] - sum(map(abs, rest)) if rest[i] >= 0 else -1
         if slack < 0:
-            raise CheckError("DEFINITE", f"{what} minus its factor's square to be diagonally dominant", f"row {i} is not")
+            raise CheckError(
+                "DEFINITE", f"{what} minus its factor's square to be diagonally dominant", f"row {i} is not"
+            )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from trm_verify.kernel.document import dyadic, fields, vector
-from trm_verify.kernel.errors import CheckError, approximate
+from trm_verify.kernel.document import digest, dyadic, fields, vector
+from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import step
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.numbers import dyadic as value_of
@@ -21,8 +21,11 @@ class Operator:
     alpha: tuple[Fraction, ...] = ()
 
     def __str__(self) -> str:
-        ends = sorted({approximate(min(self.alpha)), approximate(max(self.alpha))}) if self.alpha else []
-        return self.kind + (f"({'…'.join(ends)})" if ends else "")
+        if not self.alpha:
+            return self.kind
+        texts = [f"{a.numerator:x}/{a.denominator:x}" for a in self.alpha]
+        short = len(set(self.alpha)) == 1 and self.alpha[0].denominator < 1 << 60
+        return f"{self.kind}({self.alpha[0] if short else 'sha256:' + digest(texts)})"
 
 
 PICARD = Operator("picard")

@@ -7,7 +7,7 @@ Proof: proofs/radius_propagation.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from operator import mul
@@ -42,9 +42,9 @@ def _settle(groups: list[int] | None, values: list[int], exp: int) -> Radii:
     return Radii(groups, shift_up(values, GRID - exp), GRID)
 
 
-def _compact(keys: list) -> list[int]:
-    """Any hashable keys, renumbered 0, 1, … in order of appearance."""
-    number: dict = {}
+def _compact(keys: Sequence[Hashable]) -> list[int]:
+    """Any keys, renumbered 0, 1, … in order of appearance."""
+    number: dict[Hashable, int] = {}
     return [number.setdefault(k, len(number)) for k in keys]
 
 
@@ -199,7 +199,9 @@ class Propagation:
 
     def _linear(self, node: Node, r: Radii) -> Radii:
         weight = self.ranges[node.args[1]]
-        return self._by_matrix(r, rows_of(weight.ends()[0], weight.shape[1]), weight.exp, self.spectral.get(node.args[1]))
+        return self._by_matrix(
+            r, rows_of(weight.ends()[0], weight.shape[1]), weight.exp, self.spectral.get(node.args[1])
+        )
 
     def _sum(self, node: Node, r: Radii) -> Radii:
         return self._by_matrix(r, [[1] * self.ranges[node.args[0]].shape[-1]], 0, None)
@@ -244,15 +246,14 @@ class Propagation:
                 largest[g] = max(largest.get(g, Fraction(0)), gain(tuple(columns)))
         out = _compact([find(row[0]) for row in rows for _ in matrix])
         number = {find(row[0]): out[t * len(matrix)] for t, row in enumerate(rows)}
-        totals = [Fraction(0)] * len(number)
+        sums = [Fraction(0)] * len(number)
         squares = [0] * len(number)
         for g, value in largest.items():
-            totals[number[find(g)]] += value * r.values[g]
+            sums[number[find(g)]] += value * r.values[g]
             squares[number[find(g)]] += r.values[g] ** 2
         whole = gain(tuple(range(width)))  # all groups of a component together, as one vector
-        totals = [min(t, whole * sqrt_up(Fraction(s))) for t, s in zip(totals, squares, strict=True)]
-        low = r.exp - enclosures.BITS
-        return _settle(out, [ceil_at(t, -enclosures.BITS) for t in totals], low)
+        bounds = [min(t, whole * sqrt_up(Fraction(s))) for t, s in zip(sums, squares, strict=True)]
+        return _settle(out, [ceil_at(t, -enclosures.BITS) for t in bounds], r.exp - enclosures.BITS)
 
     def _scale(self, node: Node, r: Radii) -> Radii:
         return _constant_times(r, abs(node.attrs["factor"]))
@@ -343,18 +344,15 @@ class Propagation:
 
     def _is_stochastic(self, i: int) -> bool:
         """Whether every last-axis row is a softmax, moved about as a whole."""
-        node = self.nodes[i]
-        if node.op == "softmax" or len(node.args) != 1:
-            return node.op == "softmax"
-        width, source = node.shape[-1] if node.shape else 0, self.nodes[node.args[0]].shape
-        moved = [range(r[0], r[0] + width) for r in rows_of(node.layout or [], width or 1)]
-        whole = node.op in LAYOUTS and source[-1:] == (width,) and (node.layout is not None or node.op == "reshape")
-        return (
-            whole
-            and all(m[0] >= 0 and m[0] % width == 0 for m in moved)
-            and all(list(m) == r for m, r in zip(moved, rows_of(node.layout or [], width), strict=True))
-            and self._is_stochastic(node.args[0])
-        )
+        while self.nodes[i].op in LAYOUTS:
+            node, i = self.nodes[i], self.nodes[i].args[0]
+            width = node.shape[-1] if node.shape else 0
+            if not width or self.nodes[i].shape[-1:] != (width,):
+                return False
+            rows = [] if node.layout is None else rows_of(node.layout, width)
+            if any(r[0] < 0 or r[0] % width or r != list(range(r[0], r[0] + width)) for r in rows):
+                return False
+        return self.nodes[i].op == "softmax"
 
     def _mix(self, node: Node, r: Radii, sizes: tuple[int, int, int, int]) -> Radii:
         """A ΔB: tokens mixed by A, whose rows are non-negative and sum to one when A is a softmax."""

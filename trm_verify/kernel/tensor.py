@@ -77,7 +77,7 @@ class Tensor:
 def settle(shape: Shape, exp: int, lo: list[int], hi: list[int] | None = None) -> Tensor:
     """A tensor, rounded outward to the grid when its exponent is finer."""
     hi = lo if hi is None else hi
-    if lo and max(max(hi), -min(lo)).bit_length() > MAX_BITS:
+    if exp > MAX_BITS or (lo and max(max(hi), -min(lo)).bit_length() > MAX_BITS):
         raise CheckError("LIMIT", f"values of at most {MAX_BITS} bits", "longer ones")
     if exp >= GRID:
         return Tensor(shape, exp, lo, hi)

@@ -46,14 +46,17 @@ def cayley(free: Tensor) -> Tensor:
 
 
 def polished(frame: Tensor) -> Tensor:
-    """One Newton-Schulz step: a nearly orthonormal frame becomes orthonormal to the last bits of float64.
+    """Newton-Schulz: a nearly orthonormal frame becomes orthonormal to the last bits of float64.
 
-    The Cayley solve loses digits when `free` is large; this step squares what is left of the error.
+    The Cayley solve loses digits when `free` is large and nearly square; each of the three steps squares what is
+    left of the error.
     """
     if frame.shape[0] < frame.shape[1]:
         return polished(frame.T).T
     identity = torch.eye(frame.shape[1], dtype=frame.dtype, device=frame.device)
-    return frame @ (1.5 * identity - 0.5 * (frame.T @ frame))
+    for _ in range(3):
+        frame = frame @ (1.5 * identity - 0.5 * (frame.T @ frame))
+    return frame
 
 
 def frame(free: Tensor, exact: bool) -> Tensor:

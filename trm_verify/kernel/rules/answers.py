@@ -92,8 +92,7 @@ def answer_by_convergence(context: Context, premises: list[Conclusion], witness:
     premise = only(premises, Convergence)
     raw = document.fields(witness, "domain", "center", "answer", "steps", where="answer_by_convergence")
     graph, domain, answer, steps = context.graph, context.box(raw[0], "input"), context.answer(raw[2]), _steps(raw[3])
-    ints, exp = document.vector(raw[1], graph.size, "center")
-    centre = Tensor((len(ints),), exp, ints, ints)
+    centre = context.state(raw[1])
     initial = from_init(graph, premise, domain)
     to_fixed_point = residual_bound(graph, premise, domain, centre)
     from_start = premise.norm.bound(difference(initial, centre)) + to_fixed_point

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
+from math import prod
 
 from trm_verify.kernel import document
 from trm_verify.kernel.claims import Conclusion, Contraction, Spectral
@@ -11,7 +13,7 @@ from trm_verify.kernel.errors import CheckError, approximate
 from trm_verify.kernel.evaluate import constants, evaluate, rows_of
 from trm_verify.kernel.graph import CONSTANT, Graph
 from trm_verify.kernel.norms import BlockNorm
-from trm_verify.kernel.numbers import Rows, dot, dyadic, floor_at, gram, require_psd, transpose
+from trm_verify.kernel.numbers import Rows, dot, dyadic, floor_at, gram, require_psd, rescale, transpose
 from trm_verify.kernel.operators import PICARD, Operator, parse_operator
 from trm_verify.kernel.radius import Propagation, Radii, regroup
 from trm_verify.kernel.tensor import Tensor
@@ -72,21 +74,15 @@ def spectral_abs(context: Context, premises: list[Conclusion], witness: Witness)
 
 def state_radii(graph: Graph, norm: BlockNorm, values: list[int], exp: int) -> list[Radii | None]:
     """Radii of the state's parts when group g of the flattened state has radius values[g]."""
-    groups, start, parts = norm.groups, 0, []
-    for node_size in (part_size(s) for s in graph.state):
+    groups, start = norm.groups, 0
+    parts: list[Radii | None] = []
+    for node_size in map(prod, graph.state):
         own = groups[start : start + node_size]
         start += node_size
         first = own[0]
         radii = Radii([g - first for g in own], values[first : own[-1] + 1], exp)
         parts.append(regroup(radii, None) if len(set(own)) == node_size else radii)
     return parts
-
-
-def part_size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for axis in shape:
-        size *= axis
-    return size
 
 
 def propagate(
@@ -99,15 +95,21 @@ def propagate(
         if not isinstance(premise, Spectral):
             raise CheckError("PREMISE", "spectral bounds only", type(premise).__name__)
         bounds[premise.matrix] = min(premise.bound, bounds.get(premise.matrix, premise.bound))
-    radii = Propagation(graph.step, ranges, bounds).run(state_radii(graph, norm, *values), given)
+    return output_radii(
+        graph, norm, Propagation(graph.step, ranges, bounds).run(state_radii(graph, norm, *values), given)
+    )
+
+
+def output_radii(graph: Graph, norm: BlockNorm, radii: Sequence[Radii | None]) -> Radii:
+    """The radii of the step's output nodes over the norm's groups of the flattened state."""
     parts = [radii[i] for i in graph.step.outputs]
     exp = min((r.exp for r in parts if r is not None), default=0)
     groups: list[int] = []
     flat: list[int] = []
     for r, shape in zip(parts, graph.state, strict=True):
-        start, size = len(flat), part_size(shape)
+        start, size = len(flat), prod(shape)
         groups += [start + g for g in (range(size) if r is None or r.groups is None else r.groups)]
-        flat += [0] * size if r is None else [v << (r.exp - exp) for v in r.values]
+        flat += [0] * size if r is None else rescale(r.values, r.exp, exp)
     return regroup(Radii(groups, flat, exp), norm.groups)
 
 

@@ -33,7 +33,9 @@ def midpoint(box: Tensor) -> Tensor:
 def ball_box(norm: Norm, centre: Tensor, radius: Fraction) -> Tensor:
     """The smallest box we know to hold {N(z − centre) ≤ radius}; the centre may itself be an enclosure."""
     spread = norm.spread(radius)
-    return from_fractions([(a - r, b + r) for (a, b), r in zip(map(centre.fraction, range(centre.size)), spread, strict=True)])
+    return from_fractions(
+        [(a - r, b + r) for (a, b), r in zip(map(centre.fraction, range(centre.size)), spread, strict=True)]
+    )
 
 
 def residual_bound(graph: Graph, premise: Contraction | Convergence, domain: Tensor, centre: Tensor) -> Fraction:
@@ -83,8 +85,7 @@ def invariant_ball(context: Context, premises: list[Conclusion], witness: Witnes
     premise = only(premises, Contraction)
     raw = document.fields(witness, "domain", "center", "radius", where="invariant_ball")
     domain, radius = context.box(raw[0], "input"), number(raw[2], "radius")
-    ints, exp = document.vector(raw[1], context.graph.size, "center")
-    centre = Tensor((len(ints),), exp, ints, ints)
+    centre = context.state(raw[1])
     if radius < 0:
         raise CheckError("WITNESS", "radius ≥ 0", radius)
     if not contains(premise.domain, domain):
@@ -152,12 +153,18 @@ def initial_bound(context: Context, premises: list[Conclusion], witness: Witness
     premise = only(premises, Convergence)
     raw_domain, raw_centre = document.fields(witness, "domain", "center", where="initial_bound")
     domain = context.box(raw_domain, "input")
-    ints, exp = document.vector(raw_centre, context.graph.size, "center")
-    centre = Tensor((len(ints),), exp, ints, ints)
+    centre = context.state(raw_centre)
     initial = from_init(context.graph, premise, domain)
     bound = premise.norm.bound(difference(initial, centre)) + residual_bound(context.graph, premise, domain, centre)
     return Convergence(
-        premise.operator, domain, None, premise.norm, premise.constant, premise.rate, initial=bound, region=premise.region
+        premise.operator,
+        domain,
+        None,
+        premise.norm,
+        premise.constant,
+        premise.rate,
+        initial=bound,
+        region=premise.region,
     )
 
 
@@ -169,4 +176,3 @@ def from_init(graph: Graph, premise: Convergence, domain: Tensor) -> Tensor:
     if premise.start is not None and not contains(premise.start, initial):
         raise CheckError("INCLUSION", "init(X) inside the start set", "one that is not shown to be")
     return initial
-
