@@ -97,9 +97,7 @@ def _objects(values: np.ndarray) -> np.ndarray:
     return result.reshape(values.shape)
 
 
-def _pairwise(
-    choose: Callable[..., Any], exact: Callable[..., Any], a: np.ndarray, b: np.ndarray
-) -> np.ndarray:
+def _pairwise(choose: Callable[..., Any], exact: Callable[..., Any], a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """`choose` on doubles, `exact` entry by entry once an operand holds fractions."""
     if a.dtype != object and b.dtype != object:
         return choose(a, b)
@@ -175,9 +173,7 @@ class Box:
         if radius == 0:
             return cls(exact, exact)
         centre = _objects(exact)
-        return cls(
-            _canonical(np.asarray(centre - radius, object)), _canonical(np.asarray(centre + radius, object))
-        )
+        return cls(_canonical(np.asarray(centre - radius, object)), _canonical(np.asarray(centre + radius, object)))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -292,14 +288,10 @@ class Box:
 
     def _same_shape(self, other: Box) -> None:
         if self.shape != other.shape:
-            raise ValueError(
-                f"expected boxes of one shape, found {self.shape} and {other.shape}; use expand()"
-            )
+            raise ValueError(f"expected boxes of one shape, found {self.shape} and {other.shape}; use expand()")
 
     def _key(self) -> tuple[Any, ...]:
-        return self.shape, *(
-            a.tobytes() if a.dtype != object else tuple(a.flat) for a in (self._lo, self._hi)
-        )
+        return self.shape, *(a.tobytes() if a.dtype != object else tuple(a.flat) for a in (self._lo, self._hi))
 
     def __eq__(self, other: object) -> bool:
         return self._key() == other._key() if isinstance(other, Box) else NotImplemented

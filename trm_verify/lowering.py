@@ -199,9 +199,7 @@ class LoweredGraph:
             raise ValueError("expected a graph with a readout, found none; give the model a readout(z)")
         return self._outputs("readout", z, None)[0]
 
-    def values(
-        self, function: str, z: Sequence[Tensor] = (), x: Tensor | None = None
-    ) -> list[Tensor]:
+    def values(self, function: str, z: Sequence[Tensor] = (), x: Tensor | None = None) -> list[Tensor]:
         """Every node's value: (batch, *shape), or (1, *shape) for constants.
 
         Raises:
@@ -229,9 +227,7 @@ class LoweredGraph:
                 raise ValueError(f"expected an operation of docs/format.md, found {op!r}")
         return results
 
-    def _checked(
-        self, function: str, z: Sequence[Tensor], x: Tensor | None
-    ) -> tuple[list[Tensor], Tensor | None]:
+    def _checked(self, function: str, z: Sequence[Tensor], x: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
         shapes = self.state_shapes if function != "init" else []
         found = [tuple(part.shape[1:]) for part in z]
         if found != shapes:
@@ -245,15 +241,11 @@ class LoweredGraph:
             x = x.to(self.device, torch.long if integer else self.dtype)
         return parts, x
 
-    def _outputs(
-        self, function: str, z: Sequence[Tensor], x: Tensor | None, batch: int = 1
-    ) -> tuple[Tensor, ...]:
+    def _outputs(self, function: str, z: Sequence[Tensor], x: Tensor | None, batch: int = 1) -> tuple[Tensor, ...]:
         results = self.values(function, z, x)
         batch = next((t.shape[0] for t in (*z, x) if t is not None), batch)
         outputs = [results[i] for i in self.graph[function]["outputs"]]
-        return tuple(
-            (t if t.is_floating_point() else t.to(self.dtype)).expand(batch, *t.shape[1:]) for t in outputs
-        )
+        return tuple((t if t.is_floating_point() else t.to(self.dtype)).expand(batch, *t.shape[1:]) for t in outputs)
 
 
 def _present(x: Tensor | None) -> Tensor:

@@ -111,9 +111,7 @@ def _shape(value: Any, what: str) -> Shape:
         isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in value
     )
     if not good:
-        raise ValueError(
-            f"expected {what} to be a tuple of positive integers without the batch axis, found {value!r}"
-        )
+        raise ValueError(f"expected {what} to be a tuple of positive integers without the batch axis, found {value!r}")
     return tuple(value)
 
 
@@ -145,9 +143,7 @@ def spec_of(model: nn.Module) -> ModelSpec:
     vocabulary, iteration = getattr(model, "vocabulary", None), getattr(model, "iteration", "picard")
     input_shape = None if input_shape is None else _shape(input_shape, "input_shape")
     if vocabulary is not None and (not isinstance(vocabulary, int) or vocabulary < 1 or input_shape is None):
-        raise ValueError(
-            f"expected vocabulary to be a positive integer with an input_shape, found {vocabulary!r}"
-        )
+        raise ValueError(f"expected vocabulary to be a positive integer with an input_shape, found {vocabulary!r}")
     if domain is not None:
         if not isinstance(domain, Box) or input_shape is None:
             raise ValueError(f"expected domain to be a Box bounding the input, found {domain!r}")
@@ -179,9 +175,7 @@ def unflatten_state(flat: Tensor, state_shape: Any) -> State:
     parts = state_parts(state_shape)
     sizes = [prod(p) for p in parts]
     if flat.dim() != 2 or flat.shape[1] != sum(sizes):
-        raise ValueError(
-            f"expected a flattened state of shape (batch, {sum(sizes)}), found {tuple(flat.shape)}"
-        )
+        raise ValueError(f"expected a flattened state of shape (batch, {sum(sizes)}), found {tuple(flat.shape)}")
     split = torch.split(flat, sizes, dim=1)
     tensors = tuple(t.reshape(flat.shape[0], *part) for t, part in zip(split, parts, strict=True))
     return tensors if _is_multi(state_shape) else tensors[0]
@@ -205,9 +199,7 @@ def initial_state(model: nn.Module, x: Tensor | None = None, batch_size: int = 1
     if (x is None) != (spec.input_shape is None):
         found = "no input" if x is None else f"an input of shape {tuple(x.shape)}"
         raise ValueError(f"expected input_shape {spec.input_shape}, found {found}")
-    if x is not None and (
-        x.dim() != 1 + len(spec.input_shape or ()) or tuple(x.shape[1:]) != spec.input_shape
-    ):
+    if x is not None and (x.dim() != 1 + len(spec.input_shape or ()) or tuple(x.shape[1:]) != spec.input_shape):
         raise ValueError(f"expected x of shape (batch, *{spec.input_shape}), found {tuple(x.shape)}")
     if spec.init is not None:
         return spec.init(batch_size if x is None else x)

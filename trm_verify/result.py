@@ -1,4 +1,4 @@
-"""What a verification returns: a verdict per claim, the numbers behind it, and the certificate that anyone can re-check."""
+"""What a verification returns: a verdict per claim, the numbers behind it, and a certificate anyone can re-check."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One model under verification: what holds for the model as a whole, then what holds for single inputs.
 
-Everything here is orchestration: provers search, the kernel's rules conclude, and the collected certificate is checked as a
-whole before any verdict is given.
+Everything here is orchestration: provers search, the kernel's rules conclude, and the collected certificate is
+checked as a whole before any verdict is given.
 """
 
 from __future__ import annotations
@@ -142,17 +142,16 @@ class Verification:
         self, norm: str, provers: Sequence[str] | None, deadline: float, progress: Progress | None
     ) -> None:
         """Contraction, exactly one fixed point, and convergence of the model's iteration, as far as they hold."""
-        done = 0
-        for attempt in norms.contraction_attempts(self.problem, self.domain, self.region, norm, provers):
+        attempts = norms.contraction_attempts(self.problem, self.domain, self.region, norm, provers)
+        for done, attempt in enumerate(attempts, 1):
             self.attempts.append(attempt)
-            done += 1
             if progress is not None:
                 progress(done, len(norms.PROVERS), f"{attempt.prover} {attempt.norm}")
             if time.monotonic() > deadline:
                 break
         best = norms.best(self.attempts)
-        if best is not None:
-            self._from_contraction(best)
+        if best is not None and best.derivation is not None:
+            self._from_contraction(best.derivation)
         if "exactly_one" not in self.claims or not self.claims["exactly_one"] or self.convergence is None:
             self._from_well_posedness()
         reason = "no norm was found in which the step contracts (see the trials)"
@@ -164,24 +163,18 @@ class Verification:
         self.builder.claim(self.builder.add(derivation), name.split()[0], **fields)
         self.claims[name] = ClaimResult(name, PROVED)
 
-    def _from_contraction(self, best: Attempt) -> None:
-        contraction = best.derivation
-        if contraction is None or best.rate is None:
-            return
-        damped = isinstance(self.operator, dict)
-        operator = self.operator if damped else "picard"
-        if damped:
+    def _from_contraction(self, contraction: Derivation) -> None:
+        norm: Json = contraction.steps[-1]["norm"]
+        operator: object = "picard"
+        if isinstance(self.operator, dict):
+            damped = contraction.then("damping", alpha=self.operator["outer_damped"])
             try:
-                contraction = contraction.then("damping", alpha=self.operator["outer_damped"])  # type: ignore[index]
-                self.problem.conclude(contraction)
+                self.problem.conclude(damped)
+                contraction, operator = damped, self.operator
             except CheckError as error:  # an ℓ2 group with several factors: say so, and prove what holds for Picard
                 self.claims["convergence"] = ClaimResult("convergence", UNKNOWN, reason=str(error))
-                contraction, operator, damped = best.derivation, "picard", False
-        concluded = self.problem.conclude(contraction)
-        if not isinstance(concluded, Contraction):
-            raise TypeError(f"expected a contraction, found {type(concluded).__name__}")
+        concluded = self.problem.conclude_as(contraction, Contraction)
         self.contraction = contraction
-        norm = best.derivation.steps[-1]["norm"] if best.derivation else None
         common = {"operator": operator, "domain": self.domain, "norm": norm, "rate": dyadic(concluded.rate)}
         self._prove("contraction", contraction, region=self.region, **common)
         premises, joined = self._with_invariance(contraction, operator)
@@ -213,12 +206,12 @@ class Verification:
                 )
             return None, contraction
         joined, first, last = contraction.join(invariant)
-        if not invariant.steps[-1]["rule"] == "invariant_ball":
+        if invariant.steps[-1]["rule"] != "invariant_ball":
             self._prove("invariant", invariant, operator=operator, domain=self.domain, region=self.region)
         return [first, last], joined
 
     def _start(self, joined: Derivation, premises: list[int]) -> tuple[Json, Derivation]:
-        """From where convergence holds: the whole invariant set if it is a box, else init(X), else the ball's centre."""
+        """Where convergence starts: the whole invariant set if it is a box, else init(X), else the ball's centre."""
         last = joined.steps[-1]
         if last["rule"] != "invariant_ball":
             return self.region, joined.then("convergence", premises, start=self.region)
@@ -237,17 +230,19 @@ class Verification:
     def initial_bound(self) -> Convergence | None:
         """Convergence from init over the whole domain with a bound on the initial error, when the domain is bounded."""
         bounded = None if self.convergence is None else self._initial_bound(self.convergence, self.domain)
-        concluded = None if bounded is None else self.problem.conclude(bounded)
-        return concluded if isinstance(concluded, Convergence) else None
+        return None if bounded is None else self.problem.conclude_as(bounded, Convergence)
+
+    @property
+    def converging(self) -> Convergence | None:
+        """The proved convergence of the model's iteration."""
+        return None if self.convergence is None else self.problem.conclude_as(self.convergence, Convergence)
 
     def _claim_steps(self, convergence: Derivation, fields: Json) -> None:
         """K(ε) from init, when the domain is bounded."""
         bounded = self._initial_bound(convergence, self.domain)
         if bounded is None:
             return
-        concluded = self.problem.conclude(bounded)
-        if not isinstance(concluded, Convergence):
-            raise TypeError(f"expected convergence, found {type(concluded).__name__}")
+        concluded = self.problem.conclude_as(bounded, Convergence)
         epsilon = DEFAULT_EPSILON
         steps = steps_to(concluded, epsilon)
         if steps is not None:
@@ -280,9 +275,7 @@ class Verification:
             converging = wellposed.prove_convergence(self.problem, self.domain, attempt, own)
             if converging.derivation is None or converging.rate is None:
                 return
-            concluded = self.problem.conclude(converging.derivation)
-            if not isinstance(concluded, Convergence):
-                raise TypeError(f"expected convergence, found {type(concluded).__name__}")
+            concluded = self.problem.conclude_as(converging.derivation, Convergence)
             name = "convergence" if own is not None else f"convergence of {concluded.operator}"
             if own is not None:
                 self.convergence = converging.derivation
@@ -320,8 +313,8 @@ class Verification:
 
     def fixed_points(self, x: torch.Tensor | None, iterations: int = 20000) -> np.ndarray:
         """Approximate fixed points by iterating in float64, flattened. Shape: (batch, n)."""
-        parts = self.lowered.init(x) if x is not None else self.lowered.init(None)
-        alpha: Any = 1.0
+        parts = self.lowered.init(x)
+        alpha: torch.Tensor | float = 1.0
         if isinstance(self.spec.iteration, Damped):
             alpha = torch.tensor([float(a) for a in self.spec.iteration.alpha], dtype=torch.float64)
         flat = _flat(parts)
@@ -331,7 +324,8 @@ class Verification:
             flat = after
             if not moved > 1e-15 * (1 + float(flat.abs().max())):
                 break
-        return np.nan_to_num(flat.numpy(), nan=0.0, posinf=0.0, neginf=0.0)
+        found: np.ndarray = np.nan_to_num(flat.numpy(), nan=0.0, posinf=0.0, neginf=0.0)
+        return found
 
     def trace(self, x: torch.Tensor | None, steps: int) -> np.ndarray:
         """The model's own iterates in its own floating point, flattened, as doubles. Shape: (steps + 1, n)."""
@@ -367,7 +361,7 @@ def _flat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def steps_to(convergence: Convergence, epsilon: Fraction, initial: Fraction | None = None) -> int | None:
-    """The smallest K with C ρᴷ N0 c ≤ ε, c turning the norm into plain ℓ∞; None when it exceeds 10¹² or N0 is unknown."""
+    """The smallest K with C ρᴷ N0 c ≤ ε, c from the norm to plain ℓ∞; None above 10¹² or when N0 is unknown."""
     start = convergence.initial if initial is None else initial
     if start is None or epsilon <= 0:
         return None

@@ -26,9 +26,12 @@ ACCEPTED = "EMPTY"  # what a sheet without claims is refused for when every step
 
 
 def graph_json(
-    step: Json, state: Sequence[Sequence[int]] = ((1,),), given: Json | None = None, init: Json | None = None,
+    step: Json,
+    state: Sequence[Sequence[int]] = ((1,),),
+    given: Json | None = None,
+    init: Json | None = None,
     readout: Json | None = None,
-) -> Json:  # fmt: skip
+) -> Json:
     return {"state": [list(s) for s in state], "input": given, "step": step, "init": init, "readout": readout}
 
 
@@ -94,13 +97,21 @@ class Sheet:
     def statement(self) -> bytes:
         subject = [{"name": "model.safetensors", "digest": {"sha256": hashlib.sha256(self.weights).hexdigest()}}]
         predicate = {
-            "semantics": "real", "graph": self.graph, "unused": self.unused, "boxes": self.boxes, "norms": self.norms,
-            "steps": self.steps, "claims": self.claims, "produced_by": {"name": "tests", "version": "0"},
-        }  # fmt: skip
+            "semantics": "real",
+            "graph": self.graph,
+            "unused": self.unused,
+            "boxes": self.boxes,
+            "norms": self.norms,
+            "steps": self.steps,
+            "claims": self.claims,
+            "produced_by": {"name": "tests", "version": "0"},
+        }
         statement = {
-            "_type": "https://in-toto.io/Statement/v1", "subject": subject,
-            "predicateType": "https://trm-verify.dev/certificate/v1", "predicate": predicate,
-        }  # fmt: skip
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": subject,
+            "predicateType": "https://trm-verify.dev/certificate/v1",
+            "predicate": predicate,
+        }
         return json.dumps(statement).encode()
 
     def check(self) -> Valid:
@@ -127,18 +138,31 @@ class Sheet:
     def contraction(self, rate: Any, norm: int, region: int | None = None, domain: int | None = None) -> int:
         """A `radius_contraction` step on the whole space and the single (empty) input, unless told otherwise."""
         return self.step(
-            "radius_contraction", domain=self.point() if domain is None else domain,
-            region=self.all() if region is None else region, norm=norm, rate=dyadic(rate),
-        )  # fmt: skip
+            "radius_contraction",
+            domain=self.point() if domain is None else domain,
+            region=self.all() if region is None else region,
+            norm=norm,
+            rate=dyadic(rate),
+        )
 
     def claim_contraction(
-        self, step: int, rate: Any, norm: int, region: int | None = None, domain: int | None = None,
+        self,
+        step: int,
+        rate: Any,
+        norm: int,
+        region: int | None = None,
+        domain: int | None = None,
         operator: Any = "picard",
-    ) -> Sheet:  # fmt: skip
+    ) -> Sheet:
         return self.claim(
-            step, "contraction", operator=operator, domain=self.point() if domain is None else domain,
-            region=self.all() if region is None else region, norm=norm, rate=dyadic(rate),
-        )  # fmt: skip
+            step,
+            "contraction",
+            operator=operator,
+            domain=self.point() if domain is None else domain,
+            region=self.all() if region is None else region,
+            norm=norm,
+            rate=dyadic(rate),
+        )
 
 
 def linear_step(matrix: Any, bias: Any = None, activation: str | None = None, given: bool = False) -> Json:

@@ -47,8 +47,15 @@ AT = Answer(PICARD, POINT, (1, 0), 10, at=True)
 RUN = Run(PICARD, POINT, LINF, POINT, F(1), (1,), 2, (F(0), F(1)), (F(3), F(1)), (None, (1,)))
 INVARIANT = Invariant(PICARD, MID, MID)
 RECORDS: list[Conclusion] = [
-    CONTRACTION, AtMostOne(MID, MID), ExactlyOne(MID, MID), INVARIANT, replace(CONVERGENCE, region=None), ANSWER, AT, RUN,
-]  # fmt: skip
+    CONTRACTION,
+    AtMostOne(MID, MID),
+    ExactlyOne(MID, MID),
+    INVARIANT,
+    replace(CONVERGENCE, region=None),
+    ANSWER,
+    AT,
+    RUN,
+]
 
 
 def inside(small: str, large: str) -> bool:
@@ -75,19 +82,29 @@ def test_domains_may_shrink_in_every_claim(done: str, claimed: str) -> None:
 def test_regions_shrink_for_uniqueness_and_contraction_only(done: str, claimed: str) -> None:
     shrinks = inside(claimed, done) or done == claimed
     for record, expected in (
-        (CONTRACTION, shrinks), (AtMostOne(MID, MID), shrinks), (ExactlyOne(MID, MID), done == claimed), (INVARIANT, done == claimed),
-    ):  # fmt: skip
+        (CONTRACTION, shrinks),
+        (AtMostOne(MID, MID), shrinks),
+        (ExactlyOne(MID, MID), done == claimed),
+        (INVARIANT, done == claimed),
+    ):
         assert implies(replace(record, region=SETS[done]), replace(record, region=SETS[claimed])) == expected
 
 
 @pytest.mark.parametrize(
     ("change", "holds"),
     [
-        ({"rate": F(3, 4)}, True), ({"rate": F(1, 2) - ULP}, False), ({"rate": F(1)}, False), ({"rate": F(2)}, False), ({"rate": 1 - ULP}, True),
-        ({"operator": DAMPED}, False), ({"operator": IMPLICIT}, False), ({"norm": L2}, False), ({"norm": BlockNorm((1, 1), (1, 2), 0)}, False),
+        ({"rate": F(3, 4)}, True),
+        ({"rate": F(1, 2) - ULP}, False),
+        ({"rate": F(1)}, False),
+        ({"rate": F(2)}, False),
+        ({"rate": 1 - ULP}, True),
+        ({"operator": DAMPED}, False),
+        ({"operator": IMPLICIT}, False),
+        ({"norm": L2}, False),
+        ({"norm": BlockNorm((1, 1), (1, 2), 0)}, False),
         ({"norm": BlockNorm((1, 1), (2, 2), 0)}, False),
     ],
-)  # fmt: skip
+)
 def test_contraction(change: dict[str, Any], holds: bool) -> None:
     assert implies(CONTRACTION, replace(CONTRACTION, **change)) == holds
 
@@ -107,11 +124,19 @@ def test_starts(done: str | None, claimed: str | None) -> None:
 @pytest.mark.parametrize(
     ("change", "holds"),
     [
-        ({"constant": F(2)}, True), ({"constant": 1 - ULP}, False), ({"constant": F(-1)}, False), ({"rate": F(3, 4)}, True),
-        ({"rate": F(1, 2) - ULP}, False), ({"rate": F(1)}, False), ({"norm": L2}, False), ({"operator": DAMPED}, False),
-        ({"epsilon": F(9), "steps": 9}, False), ({"epsilon": F(9)}, False), ({"steps": 9}, False),
+        ({"constant": F(2)}, True),
+        ({"constant": 1 - ULP}, False),
+        ({"constant": F(-1)}, False),
+        ({"rate": F(3, 4)}, True),
+        ({"rate": F(1, 2) - ULP}, False),
+        ({"rate": F(1)}, False),
+        ({"norm": L2}, False),
+        ({"operator": DAMPED}, False),
+        ({"epsilon": F(9), "steps": 9}, False),
+        ({"epsilon": F(9)}, False),
+        ({"steps": 9}, False),
     ],
-)  # fmt: skip
+)
 def test_convergence(change: dict[str, Any], holds: bool) -> None:
     assert implies(CONVERGENCE, replace(CONVERGENCE, **change)) == holds
 
@@ -119,10 +144,19 @@ def test_convergence(change: dict[str, Any], holds: bool) -> None:
 @pytest.mark.parametrize(
     ("epsilon", "steps", "holds"),
     [
-        (F(8), 0, True), (8 - ULP, 0, False), (F(1), 3, True), (1 - ULP, 3, False), (F(1), 2, False), (F(1), 100, True), (F(0), 10**6, False),
-        (F(-1), 5, False), (None, 5, False), (F(9), None, False), (None, None, True),
+        (F(8), 0, True),
+        (8 - ULP, 0, False),
+        (F(1), 3, True),
+        (1 - ULP, 3, False),
+        (F(1), 2, False),
+        (F(1), 100, True),
+        (F(0), 10**6, False),
+        (F(-1), 5, False),
+        (None, 5, False),
+        (F(9), None, False),
+        (None, None, True),
     ],
-)  # fmt: skip
+)
 def test_steps_to_an_accuracy(epsilon: F | None, steps: int | None, holds: bool) -> None:
     assert implies(FROM_INIT, replace(FROM_INIT, epsilon=epsilon, steps=steps)) == holds
 
@@ -151,14 +185,23 @@ def test_the_claimed_rate_does_not_decide_the_accuracy() -> None:
 
 @pytest.mark.parametrize(
     ("change", "holds"),
-    [({"steps": 11}, True), ({"steps": 9}, False), ({"answer": (1, 1)}, False), ({"answer": (1,)}, False), ({"answer": (1, 0, 0)}, False),
-     ({"operator": DAMPED}, False), ({"at": True}, False)],
-)  # fmt: skip
+    [
+        ({"steps": 11}, True),
+        ({"steps": 9}, False),
+        ({"answer": (1, 1)}, False),
+        ({"answer": (1,)}, False),
+        ({"answer": (1, 0, 0)}, False),
+        ({"operator": DAMPED}, False),
+        ({"at": True}, False),
+    ],
+)
 def test_answer(change: dict[str, Any], holds: bool) -> None:
     assert implies(ANSWER, replace(ANSWER, **change)) == holds
 
 
-@pytest.mark.parametrize("change", [{"steps": 11}, {"steps": 9}, {"answer": (0, 0)}, {"operator": DAMPED}, {"at": False}])
+@pytest.mark.parametrize(
+    "change", [{"steps": 11}, {"steps": 9}, {"answer": (0, 0)}, {"operator": DAMPED}, {"at": False}]
+)
 def test_answer_at_holds_at_one_depth(change: dict[str, Any]) -> None:
     assert implies(AT, AT) and not implies(AT, replace(AT, **change))
 
@@ -171,8 +214,13 @@ def test_a_ball_is_no_invariant_region() -> None:
 def test_well_posed_models_have_exactly_one_fixed_point_in_all_states() -> None:
     posed = WellPosed(MID, ALL, slack=F(1))
     assert implies(posed, ExactlyOne(MID, ALL)) and implies(posed, ExactlyOne(POINT, ALL))
-    for claim in (ExactlyOne(MID, WIDE), ExactlyOne(WIDE, ALL), Contraction(PICARD, MID, ALL, LINF, F(1, 2)), Invariant(PICARD, MID, ALL),
-                  Convergence(PICARD, MID, ALL, LINF, F(1), F(1, 2))):  # fmt: skip
+    for claim in (
+        ExactlyOne(MID, WIDE),
+        ExactlyOne(WIDE, ALL),
+        Contraction(PICARD, MID, ALL, LINF, F(1, 2)),
+        Invariant(PICARD, MID, ALL),
+        Convergence(PICARD, MID, ALL, LINF, F(1), F(1, 2)),
+    ):
         assert not implies(posed, claim)
 
 
@@ -185,14 +233,29 @@ def test_spectral_bounds_imply_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "holds"),
     [
-        ({"radius": F(2)}, True), ({"radius": 1 - ULP}, False), ({"drifts": (F(1), F(1))}, True), ({"drifts": (F(0), 1 - ULP)}, False),
-        ({"drifts": (F(0),)}, False), ({"drifts": (F(0), F(1), F(1))}, False), ({"drifts": ()}, False), ({"distances": (F(3), 1 - ULP)}, False),
-        ({"distances": (F(4), F(1))}, True), ({"distances": (F(3),)}, False), ({"distances": ()}, False),
+        ({"radius": F(2)}, True),
+        ({"radius": 1 - ULP}, False),
+        ({"drifts": (F(1), F(1))}, True),
+        ({"drifts": (F(0), 1 - ULP)}, False),
+        ({"drifts": (F(0),)}, False),
+        ({"drifts": (F(0), F(1), F(1))}, False),
+        ({"drifts": ()}, False),
+        ({"distances": (F(3), 1 - ULP)}, False),
+        ({"distances": (F(4), F(1))}, True),
+        ({"distances": (F(3),)}, False),
+        ({"distances": ()}, False),
         ({"drifts": (F(9),), "distances": (F(9), F(9), F(9))}, False),  # as many numbers in all
-        ({"answers": (None, None)}, False), ({"answers": ((1,), (1,))}, False), ({"answers": (None,)}, False), ({"final": 1}, False),
-        ({"final": 3}, False), ({"answer": (0,)}, False), ({"state": MID}, False), ({"state": flat([F(0), F(1)])}, False),
-        ({"norm": L2}, False), ({"operator": DAMPED}, False),
+        ({"answers": (None, None)}, False),
+        ({"answers": ((1,), (1,))}, False),
+        ({"answers": (None,)}, False),
+        ({"final": 1}, False),
+        ({"final": 3}, False),
+        ({"answer": (0,)}, False),
+        ({"state": MID}, False),
+        ({"state": flat([F(0), F(1)])}, False),
+        ({"norm": L2}, False),
+        ({"operator": DAMPED}, False),
     ],
-)  # fmt: skip
+)
 def test_run(change: dict[str, Any], holds: bool) -> None:
     assert implies(RUN, replace(RUN, **change)) == holds

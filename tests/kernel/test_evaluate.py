@@ -10,15 +10,20 @@ import pytest
 
 from tests.kernel import graphs
 from tests.kernel.certificates import graph_json, kernel_graph
-from tests.kernel.graphs import ALL_OPS, EXACT, HIGH, REFERENCE_ERROR, Array, Nodes, Sample, array, dyadic, mpf, to_real
+from tests.kernel.generator import Sample, sample
+from tests.kernel.graphs import ALL_OPS, EXACT, HIGH, REFERENCE_ERROR, Array, Nodes, array, dyadic, mpf, to_real
 from trm_verify.kernel import evaluate as kernel
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.numbers import dyadic as value_of
 from trm_verify.kernel.tensor import Tensor
 
 EXACT_OPS = [
-    *graphs.LAYOUT_OPS, *graphs.PIECEWISE, *(op for op in graphs.ALGEBRA if op != "matmul"), "matmul", "embedding",
-]  # fmt: skip
+    *graphs.LAYOUT_OPS,
+    *graphs.PIECEWISE,
+    *(op for op in graphs.ALGEBRA if op != "matmul"),
+    "matmul",
+    "embedding",
+]
 EVERY_OP = [*EXACT_OPS, *graphs.SMOOTH, *graphs.ROW_NORMS, "div"]
 
 
@@ -77,7 +82,7 @@ def assert_encloses(value: Tensor, truth: Array, slack: Any = 0) -> None:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_piecewise_linear_points_are_exact(seed: int) -> None:
-    model = graphs.sample(seed, EXACT_OPS, 12)
+    model = sample(seed, EXACT_OPS, 12)
     graph, rng = kernel_graph(model.graph, model.tensors), model.rng
     state = inside(rng, random_box(rng, model.size))
     given = inside(rng, random_box(rng, model.input_size, model.vocabulary), model.vocabulary is not None)
@@ -92,21 +97,19 @@ def test_piecewise_linear_points_are_exact(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_piecewise_linear_boxes_enclose_exactly(seed: int) -> None:
-    model = graphs.sample(1000 + seed, EXACT_OPS, 12)
+    model = sample(1000 + seed, EXACT_OPS, 12)
     graph, rng = kernel_graph(model.graph, model.tensors), model.rng
     states, inputs = random_box(rng, model.size), random_box(rng, model.input_size, model.vocabulary)
     values = kernel.evaluate(graph, graph.step, box(states), box(inputs))
     for _ in range(12):
-        truth = reference(
-            model, inside(rng, states), inside(rng, inputs, model.vocabulary is not None), EXACT
-        )
+        truth = reference(model, inside(rng, states), inside(rng, inputs, model.vocabulary is not None), EXACT)
         for value, exact in zip(values, truth, strict=True):
             assert_encloses(value, exact)
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_every_operation_encloses_points_and_boxes(seed: int) -> None:
-    model = graphs.sample(2000 + seed, EVERY_OP, 10)
+    model = sample(2000 + seed, EVERY_OP, 10)
     graph, rng = kernel_graph(model.graph, model.tensors), model.rng
     states, inputs = random_box(rng, model.size), random_box(rng, model.input_size, model.vocabulary)
     whole = model.vocabulary is not None
@@ -123,7 +126,7 @@ def test_every_operation_encloses_points_and_boxes(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_unbounded_states_and_inputs_are_enclosed(seed: int) -> None:
     ops = [op for op in EVERY_OP if op != "div"]
-    model = graphs.sample(3000 + seed, ops, 10)
+    model = sample(3000 + seed, ops, 10)
     graph, rng = kernel_graph(model.graph, model.tensors), model.rng
     whole = model.vocabulary is not None
     inputs = random_box(rng, model.input_size, model.vocabulary)
@@ -139,16 +142,14 @@ def test_unbounded_states_and_inputs_are_enclosed(seed: int) -> None:
 def test_the_random_graphs_use_every_operation() -> None:
     used: set[str] = set()
     for seed in range(60):
-        used |= {node["op"] for node in graphs.sample(2000 + seed, EVERY_OP, 10).graph["step"]["nodes"]}
+        used |= {node["op"] for node in sample(2000 + seed, EVERY_OP, 10).graph["step"]["nodes"]}
     assert used == ALL_OPS == set(kernel.EVALUATE) - {"exp", "log", "sqrt"} | {"state", "input", "tensor", "constant"}
 
 
 # one operation at a time
 
 
-def value_of_op(
-    op: str, args: list[tuple[tuple[int, ...], list[tuple[Any, Any]] | None]], **attrs: Any
-) -> Tensor:
+def value_of_op(op: str, args: list[tuple[tuple[int, ...], list[tuple[Any, Any]] | None]], **attrs: Any) -> Tensor:
     """The enclosure of one operation over boxes of its arguments (None: all reals), each a part of the state."""
     nodes = Nodes()
     parts = [nodes.state(k) for k in range(len(args))]
@@ -194,8 +195,12 @@ TIGHT = [
     ("abs", [((3,), [(-1, 2), (-3, -1), (F(1, 4), 1)])], {}, [(0, 2), (1, 3), (F(1, 4), 1)]),
     ("leaky_relu", [((2,), [(-4, 2), (-4, -2)])], {"slope": dyadic(F(1, 4))}, [(-1, 2), (-1, F(-1, 2))]),
     ("leaky_relu", [((1,), [(-4, 2)])], {"slope": dyadic(1)}, [(-4, 2)]),
-    ("clamp", [((3,), [(-4, 0), (0, 9), (5, 9)])], {"lo": dyadic(-1), "hi": dyadic(F(3, 2))},
-     [(-1, 0), (0, F(3, 2)), (F(3, 2), F(3, 2))]),
+    (
+        "clamp",
+        [((3,), [(-4, 0), (0, 9), (5, 9)])],
+        {"lo": dyadic(-1), "hi": dyadic(F(3, 2))},
+        [(-1, 0), (0, F(3, 2)), (F(3, 2), F(3, 2))],
+    ),
     ("clamp", [((1,), [(-4, 9)])], {"lo": None, "hi": dyadic(1)}, [(-4, 1)]),
     ("clamp", [((1,), [(-4, 9)])], {"lo": dyadic(1), "hi": None}, [(1, 9)]),
     ("clamp", [((1,), None)], {"lo": dyadic(-1), "hi": dyadic(1)}, [(-1, 1)]),
@@ -210,7 +215,7 @@ TIGHT = [
     ("scale", [((1,), [(-1, 2)])], {"num": "-3", "den": "4"}, [(F(-3, 2), F(3, 4))]),
     ("reshape", [((2,), [(-1, 2), (3, 4)])], {"shape": [2, 1]}, [(-1, 2), (3, 4)]),
     ("pad", [((1,), [(-1, 2)])], {"pads": [[1, 1]]}, [(0, 0), (-1, 2), (0, 0)]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("op", "args", "attrs", "expected"), TIGHT)

@@ -142,7 +142,14 @@ def test_concatenation_rejects(shapes: list[tuple[int, ...]], attrs: dict[str, A
 def test_shapes() -> None:
     assert shape_of([2, 3], "x") == (2, 3) and shape_of([], "x") == ()
     assert strides((2, 3, 4)) == [12, 4, 1] and strides(()) == []
-    for value, code in (([1] * 17, "LIMIT"), ([1 << 14, 1 << 14], "LIMIT"), ([2, 0], "NUMBER"), ([-1], "NUMBER"), ("23", "FIELD"), ([True], "FIELD")):
+    for value, code in (
+        ([1] * 17, "LIMIT"),
+        ([1 << 14, 1 << 14], "LIMIT"),
+        ([2, 0], "NUMBER"),
+        ([-1], "NUMBER"),
+        ("23", "FIELD"),
+        ([True], "FIELD"),
+    ):
         with pytest.raises(CheckError) as caught:
             shape_of(value, "x")
         assert caught.value.code == code

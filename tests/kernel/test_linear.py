@@ -9,6 +9,7 @@ import pytest
 
 from tests.kernel import graphs
 from tests.kernel.certificates import graph_json, kernel_graph
+from tests.kernel.generator import Sample, sample
 from tests.kernel.graphs import EXACT, Nodes, array
 from tests.kernel.test_evaluate import EVERY_OP, EXACT_OPS, box, flat, inside, random_box, reference
 from trm_verify.kernel.errors import CheckError
@@ -19,7 +20,7 @@ from trm_verify.kernel.numbers import dyadic
 from trm_verify.kernel.tensor import Tensor
 
 
-def forms_of(model: graphs.Sample, given: Tensor, region: Tensor | None = None) -> Forms:
+def forms_of(model: Sample, given: Tensor, region: Tensor | None = None) -> Forms:
     graph = kernel_graph(model.graph, model.tensors)
     ranges = evaluate(graph, graph.step, region or Tensor((model.size,)), given)
     return linear_forms(graph, graph.step, ranges)
@@ -27,7 +28,7 @@ def forms_of(model: graphs.Sample, given: Tensor, region: Tensor | None = None) 
 
 @pytest.mark.parametrize("seed", range(80))
 def test_differences_are_exactly_linear_in_state_and_units(seed: int) -> None:
-    model = graphs.sample(50_000 + seed, EXACT_OPS, 10)
+    model = sample(50_000 + seed, EXACT_OPS, 10)
     rng, whole = model.rng, model.vocabulary is not None
     inputs, states = random_box(rng, model.input_size, model.vocabulary), random_box(rng, model.size)
     x = inside(rng, inputs, whole)
@@ -54,7 +55,7 @@ def test_differences_are_exactly_linear_in_state_and_units(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_units_are_the_nonlinear_nodes_of_the_state_in_graph_order(seed: int) -> None:
-    model = graphs.sample(60_000 + seed, [op for op in EVERY_OP if op not in ("div", "mul")], 10)
+    model = sample(60_000 + seed, [op for op in EVERY_OP if op not in ("div", "mul")], 10)
     rng = model.rng
     forms = forms_of(model, box(random_box(rng, model.input_size, model.vocabulary)), box(random_box(rng, model.size)))
     order = [(n, e) for n, e, _ in forms.units]
@@ -74,7 +75,9 @@ def single(build: Any, shape: list[int], given: Any = None, at: Tensor | None = 
 
 
 def test_a_linear_step_has_no_units() -> None:
-    forms = single(lambda n, z: n.scale(n.add("linear", z, n.constant(array([F(1), F(2), F(3), F(4)], (2, 2)))), -3, 2), [2])
+    forms = single(
+        lambda n, z: n.scale(n.add("linear", z, n.constant(array([F(1), F(2), F(3), F(4)], (2, 2)))), -3, 2), [2]
+    )
     assert forms.units == ()
     rows = [[dyadic(v, forms.outputs.exp) for v in row] for row in forms.outputs.rows]
     assert rows == [[F(-3, 2), -3], [F(-9, 2), -6]]
@@ -82,7 +85,12 @@ def test_a_linear_step_has_no_units() -> None:
 
 
 def test_constants_and_inputs_have_no_form() -> None:
-    forms = single(lambda n, z: n.add("add", n.scale(z, 0), n.add("tanh", n.add("input"))), [2], {"shape": [2], "kind": "real"}, Tensor((2,)))
+    forms = single(
+        lambda n, z: n.add("add", n.scale(z, 0), n.add("tanh", n.add("input"))),
+        [2],
+        {"shape": [2], "kind": "real"},
+        Tensor((2,)),
+    )
     assert forms.units == () and not any(any(row) for row in forms.outputs.rows)
 
 
@@ -91,7 +99,10 @@ def test_a_product_with_the_input_is_linear_at_one_input_only(exact: bool) -> No
     at = flat([F(3), F(-2)]) if exact else box([(F(3), F(4)), (F(0), F(1))])
     forms = single(lambda n, z: n.add("mul", z, n.add("input")), [2], {"shape": [2], "kind": "real"}, at)
     if exact:
-        assert forms.units == () and [[dyadic(v, forms.outputs.exp) for v in r] for r in forms.outputs.rows] == [[3, 0], [0, -2]]
+        assert forms.units == () and [[dyadic(v, forms.outputs.exp) for v in r] for r in forms.outputs.rows] == [
+            [3, 0],
+            [0, -2],
+        ]
     else:
         assert [active for _, _, active in forms.units] == [False, False]
         with pytest.raises(CheckError) as caught:

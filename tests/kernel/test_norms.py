@@ -19,7 +19,9 @@ def value(norm: Norm, v: list[F]) -> Any:
     """N(v) in 400 bits."""
     if isinstance(norm, MetricNorm):
         rows = [[F(m) * F(2) ** norm.exp for m in row] for row in norm.rows]
-        return REAL.sqrt(to_real(sum((p * r * q for p, row in zip(v, rows, strict=True) for r, q in zip(row, v, strict=True)), F(0))))
+        return REAL.sqrt(
+            to_real(sum((p * r * q for p, row in zip(v, rows, strict=True) for r, q in zip(row, v, strict=True)), F(0)))
+        )
     best, start = REAL.mpf(0), 0
     for size, d in zip(norm.sizes, norm.weights, strict=True):
         part = sum((x * x for x in v[start : start + size]), F(0))
@@ -40,9 +42,15 @@ def metric(seed: int, n: int = 3) -> MetricNorm:
 
 
 NORMS: list[Norm] = [
-    block((1, 1, 1), (1, 2, 5)), block((3,), (3,)), block((1, 2), (7, 2)), block((2, 1), (1, 1), 3), block((1, 1, 1), (4, 4, 4)),
-    metric(0), metric(1), metric(2),
-]  # fmt: skip
+    block((1, 1, 1), (1, 2, 5)),
+    block((3,), (3,)),
+    block((1, 2), (7, 2)),
+    block((2, 1), (1, 1), 3),
+    block((1, 1, 1), (4, 4, 4)),
+    metric(0),
+    metric(1),
+    metric(2),
+]
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -91,10 +99,15 @@ def test_a_metric_spread_divides_by_the_root_of_the_floor() -> None:
 @pytest.mark.parametrize(
     ("norm", "family"),
     [
-        (block((1, 1), (3, 3)), "linf"), (block((1, 1), (3, 4)), "weighted_linf"), (block((2,), (9,)), "l2"), (block((1,), (9,)), "linf"),
-        (block((2, 1), (1, 1)), "mixed"), (block((2, 2), (1, 1)), "mixed"), (metric(0), "metric"),
+        (block((1, 1), (3, 3)), "linf"),
+        (block((1, 1), (3, 4)), "weighted_linf"),
+        (block((2,), (9,)), "l2"),
+        (block((1,), (9,)), "linf"),
+        (block((2, 1), (1, 1)), "mixed"),
+        (block((2, 2), (1, 1)), "mixed"),
+        (metric(0), "metric"),
     ],
-)  # fmt: skip
+)
 def test_families(norm: Norm, family: str) -> None:
     assert norm.family == family
 
@@ -139,7 +152,7 @@ def test_parsing_runs() -> None:
         ([], "FIELD"),
         (None, "FIELD"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_norm(raw: Any, code: str) -> None:
     with pytest.raises(CheckError) as caught:
         parse_norm(raw, 3)

@@ -14,8 +14,14 @@ from trm_verify.kernel import numbers
 from trm_verify.kernel.errors import CheckError
 
 steady = settings(max_examples=60, derandomize=True)
-fractions = st.builds(lambda p, q, e: F(p, q) * F(2) ** e, st.integers(0, 10**40), st.integers(1, 10**40), st.integers(-300, 300))
-wide_integers = st.one_of(st.integers(-3, 3), st.integers(-(2**70), 2**70), st.sampled_from([0, 1, -1, 2**64, -(2**64), 2**63 - 1, -(2**63), 255, 256, -256, 2**1000, -(2**1000)]))
+fractions = st.builds(
+    lambda p, q, e: F(p, q) * F(2) ** e, st.integers(0, 10**40), st.integers(1, 10**40), st.integers(-300, 300)
+)
+wide_integers = st.one_of(
+    st.integers(-3, 3),
+    st.integers(-(2**70), 2**70),
+    st.sampled_from([0, 1, -1, 2**64, -(2**64), 2**63 - 1, -(2**63), 255, 256, -256, 2**1000, -(2**1000)]),
+)
 
 
 def naive(a: list[list[int]], b: list[list[int]]) -> list[list[int]]:
@@ -54,7 +60,9 @@ def test_slots_hold_the_extreme_products_of_every_width(bits: int) -> None:
 
 def test_larger_products() -> None:
     rng = Random(3)
-    a, b = ([[rng.randint(-(2**90), 2**90) * rng.randint(0, 1) for _ in range(20)] for _ in range(20)] for _ in range(2))
+    a, b = (
+        [[rng.randint(-(2**90), 2**90) * rng.randint(0, 1) for _ in range(20)] for _ in range(20)] for _ in range(2)
+    )
     assert numbers.matmul(a, b) == naive(a, b)
 
 

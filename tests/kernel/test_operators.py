@@ -9,6 +9,7 @@ import pytest
 
 from tests.kernel import graphs
 from tests.kernel.certificates import kernel_graph, linear_model, real
+from tests.kernel.generator import sample
 from tests.kernel.graphs import EXACT, dyadic, vector
 from tests.kernel.test_evaluate import EXACT_OPS, box, ends, flat, inside, random_box, reference
 from trm_verify.kernel.errors import CheckError
@@ -30,12 +31,24 @@ def test_parsing() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        "Picard", "damped", None, 0, [], {}, {"picard": 1}, {"outer_damped": vector([F(1, 2)]), "inner_damped": dyadic(1)},
-        {"outer_damped": vector([0])}, {"outer_damped": vector([F(5, 4)])}, {"outer_damped": vector([-1])}, {"outer_damped": vector([])},
-        {"outer_damped": vector([F(1, 2)] * 2)}, {"outer_damped": vector([F(1, 2), F(1, 2), 0])}, {"inner_damped": dyadic(0)},
+        "Picard",
+        "damped",
+        None,
+        0,
+        [],
+        {},
+        {"picard": 1},
+        {"outer_damped": vector([F(1, 2)]), "inner_damped": dyadic(1)},
+        {"outer_damped": vector([0])},
+        {"outer_damped": vector([F(5, 4)])},
+        {"outer_damped": vector([-1])},
+        {"outer_damped": vector([])},
+        {"outer_damped": vector([F(1, 2)] * 2)},
+        {"outer_damped": vector([F(1, 2), F(1, 2), 0])},
+        {"inner_damped": dyadic(0)},
         {"inner_damped": dyadic(-1)},
     ],
-)  # fmt: skip
+)
 def test_what_is_no_operator(raw: Any) -> None:
     with pytest.raises(CheckError) as caught:
         parse_operator(raw, 3)
@@ -44,7 +57,7 @@ def test_what_is_no_operator(raw: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(25))
 def test_one_application_is_exact_at_points_and_encloses_boxes(seed: int) -> None:
-    model = graphs.sample(70_000 + seed, EXACT_OPS, 8)
+    model = sample(70_000 + seed, EXACT_OPS, 8)
     graph, rng = kernel_graph(model.graph, model.tensors), model.rng
     whole = model.vocabulary is not None
     alpha = tuple(F(rng.randint(1, 8), 8) for _ in range(model.size))
@@ -82,5 +95,8 @@ def test_an_unbounded_image_stays_unbounded() -> None:
 
 
 def test_different_damping_prints_differently() -> None:
-    texts = {str(Operator("outer_damped", a)) for a in ((F(1, 2),), (F(1, 2) + F(1, 2**80),), (F(1, 2), F(1, 4)), (F(1, 4), F(1, 2)))}
+    texts = {
+        str(Operator("outer_damped", a))
+        for a in ((F(1, 2),), (F(1, 2) + F(1, 2**80),), (F(1, 2), F(1, 4)), (F(1, 4), F(1, 2)))
+    }
     assert len(texts) == 4

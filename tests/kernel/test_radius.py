@@ -11,7 +11,8 @@ import pytest
 
 from tests.kernel import graphs
 from tests.kernel.certificates import graph_json, kernel_graph
-from tests.kernel.graphs import HIGH, REAL, REFERENCE_ERROR, Array, Nodes, Sample, array, mpf, to_real
+from tests.kernel.generator import Sample, sample
+from tests.kernel.graphs import HIGH, REAL, REFERENCE_ERROR, Array, Nodes, array, mpf, to_real
 from tests.kernel.test_evaluate import EVERY_OP, box, inside, random_box
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
@@ -72,9 +73,7 @@ def pair(rng: Random, bounds: list[tuple[Fraction, Fraction]], whole: bool = Fal
 
 def values_at(model: Sample, state: list[Fraction], given: list[Fraction]) -> list[Array]:
     parts = graphs.split([to_real(v) for v in state], model.shapes)
-    return graphs.run(
-        model.graph["step"], parts, model.given([to_real(v) for v in given]), model.tensors, HIGH
-    )
+    return graphs.run(model.graph["step"], parts, model.given([to_real(v) for v in given]), model.tensors, HIGH)
 
 
 def check_model(model: Sample, pairs: int, vary_input: bool, unbounded: bool = False) -> set[str]:
@@ -100,7 +99,9 @@ def check_model(model: Sample, pairs: int, vary_input: bool, unbounded: bool = F
             reach = [abs(to_real(q - p)) / to_real(dyadic(r, -3)) for p, q, r in zip(x, y, given.values, strict=True)]
             factor = max([factor, *reach])
         for i, (r, p, q) in enumerate(zip(radii, first, second, strict=True)):
-            assert_within(r, [v - w for v, w in zip(q.ravel(), p.ravel(), strict=True)], factor, (i, graph.step.nodes[i].op))
+            assert_within(
+                r, [v - w for v, w in zip(q.ravel(), p.ravel(), strict=True)], factor, (i, graph.step.nodes[i].op)
+            )
         ends = [graphs.outputs(model.graph["step"], v) for v in (first, second)]
         assert_within(out, [v - w for v, w in zip(*ends, strict=True)], factor, "output")
     return {node.op for node, r in zip(graph.step.nodes, radii, strict=True) if r is not None}
@@ -108,19 +109,19 @@ def check_model(model: Sample, pairs: int, vary_input: bool, unbounded: bool = F
 
 @pytest.mark.parametrize("seed", range(140))
 def test_pairs_never_expand_beyond_the_radii(seed: int) -> None:
-    check_model(graphs.sample(10_000 + seed, EVERY_OP, 9), 4, vary_input=False)
+    check_model(sample(10_000 + seed, EVERY_OP, 9), 4, vary_input=False)
 
 
 @pytest.mark.parametrize("seed", range(50))
 def test_pairs_of_states_and_inputs_never_expand_beyond_the_radii(seed: int) -> None:
     ops = [op for op in EVERY_OP if op not in ("div", "embedding")]
-    check_model(graphs.sample(20_000 + seed, ops, 9, "real"), 4, vary_input=True)
+    check_model(sample(20_000 + seed, ops, 9, "real"), 4, vary_input=True)
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_pairs_on_the_whole_space_never_expand_beyond_the_radii(seed: int) -> None:
     ops = [op for op in EVERY_OP if op not in ("mul", "matmul", "div")]
-    check_model(graphs.sample(30_000 + seed, ops, 9), 3, vary_input=False, unbounded=True)
+    check_model(sample(30_000 + seed, ops, 9), 3, vary_input=False, unbounded=True)
 
 
 LINEAR_OPS = [*graphs.LAYOUT_OPS, "linear", "sum", "scale", "add", "sub"]
@@ -129,13 +130,15 @@ LINEAR_OPS = [*graphs.LAYOUT_OPS, "linear", "sum", "scale", "add", "sub"]
 @pytest.mark.parametrize("seed", range(60))
 def test_linear_graphs_against_their_exact_norms(seed: int) -> None:
     """For a linear step the largest expansion of a group is an operator norm, found without sampling."""
-    model = graphs.sample(40_000 + seed, LINEAR_OPS, 8, None)
+    model = sample(40_000 + seed, LINEAR_OPS, 8, None)
     graph, n = kernel_graph(model.graph, model.tensors), model.size
     zero = values_at(model, [F(0)] * n, [])
     columns = []
     for j in range(n):
         unit = values_at(model, [F(int(i == j)) for i in range(n)], [])
-        columns.append([float(p - q) for p, q in zip(*(graphs.outputs(model.graph["step"], v) for v in (unit, zero)), strict=True)])
+        columns.append(
+            [float(p - q) for p, q in zip(*(graphs.outputs(model.graph["step"], v) for v in (unit, zero)), strict=True)]
+        )
     jacobian = np.array(columns).T
     norm = random_norm(model.rng, n)
     ranges = evaluate(graph, graph.step, Tensor((n,)), Tensor((0,), 0, [], []))
@@ -144,12 +147,15 @@ def test_linear_graphs_against_their_exact_norms(seed: int) -> None:
     d = [float(norm.weight(g)) for g in range(len(norm.sizes))]
     for g in range(len(norm.sizes)):
         block = jacobian[groups == g]
-        # the largest group norm over the unit ball, from below: extreme points that align each group with the top singular vector
+        # the largest group norm over the unit ball, from below: each group aligned with the top singular vector
         u = np.linalg.svd(block)[0][:, 0]
-        aligned = np.concatenate([
-            d[k] * w / np.linalg.norm(w) if np.linalg.norm(w) else np.zeros(len(w))
-            for k in range(len(d)) for w in [block[:, groups == k].T @ u]
-        ])  # fmt: skip
+        aligned = np.concatenate(
+            [
+                d[k] * w / np.linalg.norm(w) if np.linalg.norm(w) else np.zeros(len(w))
+                for k in range(len(d))
+                for w in [block[:, groups == k].T @ u]
+            ]
+        )
         bound = float(dyadic(out.values[g], out.exp))
         assert np.linalg.norm(block @ aligned) <= bound * (1 + 1e-12)
         whole_space = sum(np.linalg.norm(block[:, groups == k], 2) * d[k] for k in range(len(d)))
@@ -159,7 +165,7 @@ def test_linear_graphs_against_their_exact_norms(seed: int) -> None:
 def test_the_random_graphs_propagate_every_operation() -> None:
     used: set[str] = set()
     for seed in range(140):
-        used |= check_model(graphs.sample(10_000 + seed, EVERY_OP, 9), 0, vary_input=False)
+        used |= check_model(sample(10_000 + seed, EVERY_OP, 9), 0, vary_input=False)
     assert used == graphs.ALL_OPS - {"input", "tensor", "constant", "embedding"}
 
 
@@ -167,9 +173,12 @@ def test_the_random_graphs_propagate_every_operation() -> None:
 
 
 def radius_of(
-    step: Any, state: list[list[int]], norm: BlockNorm, region: list[tuple[Any, Any]] | None = None,
+    step: Any,
+    state: list[list[int]],
+    norm: BlockNorm,
+    region: list[tuple[Any, Any]] | None = None,
     spectral: dict[int, Fraction] | None = None,
-) -> list[Fraction]:  # fmt: skip
+) -> list[Fraction]:
     """Output radii per group for the norm's weights."""
     graph: Graph = kernel_graph(graph_json(step, state))
     bounds = Tensor((graph.size,)) if region is None else box([(F(a), F(b)) for a, b in region])
@@ -285,7 +294,9 @@ def test_repeats_count_once_each() -> None:
     """z ↦ (z, z) over one group of two: √2."""
     nodes = Nodes()
     z = nodes.state()
-    step = nodes.function(nodes.add("select", nodes.add("slice", z, axis=0, start=0, stop=1, step=1), axis=0, indices=[0, 0]))
+    step = nodes.function(
+        nodes.add("select", nodes.add("slice", z, axis=0, start=0, stop=1, step=1), axis=0, indices=[0, 0])
+    )
     (found,) = radius_of(step, [[2]], BlockNorm((2,), (1,), 0))
     assert found * found >= 2 and found < F(3, 2)
 
@@ -318,11 +329,19 @@ def test_slopes_come_from_the_region_never_from_the_radius() -> None:
 @pytest.mark.parametrize(
     ("op", "region", "least", "most"),
     [
-        ("gelu", None, 1.1289, 1.129), ("silu", None, 1.0998, 1.09985), ("sin", None, 1, 1), ("tanh", None, 1, 1),
-        ("tanh", (1, 2), 0.4199, 0.41998), ("cos", (0, 1), 0.84147, 0.84148), ("softplus", None, 1, 1),
-        ("sigmoid", None, 0.25, 0.25), ("abs", (-1, 2), 1, 1), ("relu", (-2, -1), 0, 0), ("relu", (-2, 1), 1, 1),
+        ("gelu", None, 1.1289, 1.129),
+        ("silu", None, 1.0998, 1.09985),
+        ("sin", None, 1, 1),
+        ("tanh", None, 1, 1),
+        ("tanh", (1, 2), 0.4199, 0.41998),
+        ("cos", (0, 1), 0.84147, 0.84148),
+        ("softplus", None, 1, 1),
+        ("sigmoid", None, 0.25, 0.25),
+        ("abs", (-1, 2), 1, 1),
+        ("relu", (-2, -1), 0, 0),
+        ("relu", (-2, 1), 1, 1),
     ],
-)  # fmt: skip
+)
 def test_activation_gains(op: str, region: tuple[int, int] | None, least: float, most: float) -> None:
     nodes = Nodes()
     step = nodes.function(nodes.add(op, nodes.state()))
@@ -391,7 +410,7 @@ def test_maximum_in_singletons_and_groups() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_radii_are_homogeneous(seed: int) -> None:
     """Twice the weights, twice the radii, up to the rounding of the grid."""
-    model = graphs.sample(10_000 + seed, EVERY_OP, 9)
+    model = sample(10_000 + seed, EVERY_OP, 9)
     graph, rng = kernel_graph(model.graph, model.tensors), model.rng
     ranges = evaluate(
         graph, graph.step, box(random_box(rng, model.size)), box(random_box(rng, model.input_size, model.vocabulary))
@@ -406,7 +425,10 @@ def test_radii_are_homogeneous(seed: int) -> None:
 @pytest.mark.parametrize("op", ["relu", "abs", "leaky_relu", "clamp", *graphs.SMOOTH])
 def test_slope_ranges_hold_between_any_two_points(op: str) -> None:
     rng = Random(op)
-    attrs = {"leaky_relu": {"slope": graphs.dyadic(F(3, 8))}, "clamp": {"lo": graphs.dyadic(-1), "hi": graphs.dyadic(F(1, 2))}}
+    attrs = {
+        "leaky_relu": {"slope": graphs.dyadic(F(3, 8))},
+        "clamp": {"lo": graphs.dyadic(-1), "hi": graphs.dyadic(F(1, 2))},
+    }
     nodes = Nodes()
     out = nodes.add(op, nodes.state(), **attrs.get(op, {}))
     step = nodes.function(out)

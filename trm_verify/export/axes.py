@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -27,18 +28,30 @@ class Axes:
     Attributes:
         shape: the shape in the graph.
         batch: position of the batch axis in the torch shape, or None.
-        merged: whether torch's axis `batch` is the batch axis (major) merged with the graph's axis of that
-            position, as `z.reshape(-1, d)` does; else the graph has no axis there.
+        merged: whether torch's axis `batch` is the batch axis merged with the graph's axis of that position, as
+            `z.reshape(-1, d)` does; else the graph has no axis there.
+        minor: whether the batch is the minor part of a merged axis, as in attention with tokens first.
     """
 
     shape: Shape
     batch: int | None = None
     merged: bool = False
+    minor: bool = False
 
     @property
     def rank(self) -> int:
         """Number of torch axes."""
         return len(self.shape) + (self.batch is not None and not self.merged)
+
+    @property
+    def place(self) -> tuple[int | None, bool, bool]:
+        """Where the batch axis is."""
+        return self.batch, self.merged, self.minor
+
+    @property
+    def before(self) -> int:
+        """Number of entries the batch axis is repeated for: the product of all axes more major than it."""
+        return prod(self.shape[: (self.batch or 0) + self.minor])
 
     def axis(self, dim: int) -> int:
         """The graph's axis for a torch axis.

@@ -163,17 +163,19 @@ def _decompose(program: ExportedProgram) -> ExportedProgram:
     if any(_mutates(node) for node in program.graph.nodes):
         program = program.run_decompositions({})
     table = torch.export.default_decompositions()
-    for _ in range(8):
-        unknown = {
-            node.target: table[node.target]
-            for node in program.graph.nodes
-            if node.op == "call_function" and str(node.target) not in HANDLERS and _depends(node)
-            and node.target in table
-        }  # fmt: skip
-        if not unknown:
-            break
-        program = program.run_decompositions(unknown)
-    return program
+    tried: set[Any] = set()
+    while True:
+        unknown = {node.target for node in program.graph.nodes if _unknown(node)} - tried
+        chosen = {target: table[target] for target in unknown if target in table}
+        if not chosen:
+            return program
+        tried |= unknown
+        program = program.run_decompositions(chosen)
+
+
+def _unknown(node: torch.fx.Node) -> bool:
+    tensor = not isinstance(node.meta.get("val"), (torch.SymInt, torch.SymBool, torch.SymFloat, int, float, bool))
+    return node.op == "call_function" and tensor and str(node.target) not in HANDLERS and _depends(node)
 
 
 def _mutates(node: torch.fx.Node) -> bool:

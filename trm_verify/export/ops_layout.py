@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -51,15 +52,17 @@ def cast(t: Translator, out: Axes, a: Value, *_: Any, **kwargs: Any) -> Value:
     "squeeze.dim", "squeeze.dims", "unsqueeze.default", "view_copy.default", "reshape_as.default",
     "_reshape_copy.default", layout_only=True,
 )  # fmt: skip
-def reshape(t: Translator, out: Axes, a: Value, *_: Any, **__: Any) -> int:
-    """Row-major reshapes; the batch axis must stay the major part of the axis it ends up in."""
-    old = a.axes
-    if old.batch is not None and (
-        out.batch is None or prod(old.shape[: old.batch]) != prod(out.shape[: out.batch])
-    ):
-        raise BatchMixing("expected the batch axis to keep its place, found a reshape that splits or interleaves rows; "
-                          "keep it first and give its size explicitly: z.reshape(z.shape[0], …)")  # fmt: skip
-    return t.b.reshape(t.use(a), out.shape)
+def reshape(t: Translator, out: Axes, a: Value, *_: Any, **__: Any) -> Value:
+    """Row-major reshapes: as many entries must come before the batch axis as did."""
+    node = t.b.reshape(t.use(a), out.shape)
+    if a.axes.batch is None and out.batch is None:
+        return Value(out, a.dtype, node)
+    forms = [replace(out, minor=minor) for minor in ([False, True] if out.merged else [False])]
+    for form in forms:
+        if a.axes.batch is not None and form.batch is not None and form.before == a.axes.before:
+            return Value(form, a.dtype, node)
+    raise BatchMixing("expected the batch axis to keep its place, found a reshape that splits or interleaves rows; "
+                      "keep it first and give its size explicitly: z.reshape(z.shape[0], …)")  # fmt: skip
 
 
 def _permuted(t: Translator, a: Value, dims: Sequence[int]) -> int:
@@ -198,7 +201,7 @@ def unbind(t: Translator, out: list[Axes], a: Value, dim: int = 0) -> list[int]:
 
 def _joined(values: Sequence[Value]) -> None:
     first = values[0].axes
-    if any((v.axes.batch, v.axes.merged) != (first.batch, first.merged) for v in values):
+    if any(v.axes.place != first.place for v in values):
         raise BatchMixing("expected all joined tensors to carry the batch on the same axis")
 
 

@@ -55,6 +55,8 @@ def matmul(t: Translator, out: Axes, a: Value, b: Value) -> int:
     place_b = None if b.axes.batch is None else b.axes.batch + rank - b.axes.rank
     if place_a == rank - 1 or place_b == rank - 2 or (place_a is not None and place_b not in (None, place_a)):
         raise BatchMixing("expected rows of a batch not to interact, found a matrix product across them")
+    if None not in (place_a, place_b) and a.axes.place[1:] != b.axes.place[1:]:
+        raise BatchMixing("expected both matrices to carry the batch alike, found it merged with an axis of one only")
     drop = None
     if place_a == rank - 2 and not a.axes.merged:  # rows of a are the batch: one row each
         p = t.b.reshape(p, (*t.b.shapes[p][:-1], 1, t.b.shapes[p][-1]))
@@ -216,11 +218,9 @@ def attention(
     if causal or enable_gqa or dropout or (mask is not None and mask.dtype == torch.bool):
         raise UnknownOperation("expected attention without causal or boolean masks, grouped heads and dropout; "
                                "write the masked weights out, or add a finite float mask")  # fmt: skip
-    if any(v.axes.batch not in (0, None) or v.axes.rank != out.rank for v in (query, key, value)):
-        raise BatchMixing("expected (batch, …, tokens, features) for query, key and value")
+    if any(v.axes.place != out.place or v.axes.rank != out.rank for v in (query, key, value)) or out.batch not in (0, None):
+        raise BatchMixing("expected (batch, …, tokens, features) for query, key and value; expand constants")
     b, q, k = t.b, t.use(query), t.use(key)
-    if any(v.axes.batch is None for v in (query, key, value)) and out.batch is not None:
-        raise BatchMixing("expected query, key and value to carry the batch; expand constants to it")
     factor = Fraction(scale) if scale is not None else Fraction(1 / sqrt(b.shapes[q][-1]))
     scores = b.scale(b.matmul(q, b.permute(k, _swapped(len(b.shapes[k])))), factor)
     if mask is not None:

@@ -308,10 +308,11 @@ class Translator:
             )
         val = node.meta["val"]
         out: Any
+        minor = any(v.axes.minor for v in _leaves((args, kwargs), Value))
         if isinstance(val, Tensor):
-            out = read_axes(val.shape, self.symbol)
+            out = self._read(val, minor)
         else:
-            out = [read_axes(v.shape, self.symbol) if isinstance(v, Tensor) else None for v in val]
+            out = [self._read(v, minor) if isinstance(v, Tensor) else None for v in val]
         self.current, self._node = str(node.target), node
         try:
             result = handler(self, out, *args, **kwargs)
@@ -328,6 +329,11 @@ class Translator:
                 Value(o, v.dtype, r) if isinstance(r, int) else r for o, v, r in zip(out, val, result, strict=True)
             ]
         return result
+
+    def _read(self, val: Tensor, minor: bool) -> Axes:
+        """The axes of a traced result; where the batch is the minor part of an argument's axis, it stays so."""
+        axes = read_axes(val.shape, self.symbol)
+        return replace(axes, minor=True) if minor and axes.merged else axes
 
     def mark(self, op: str, node: int) -> int:
         """A node that is no operation of the format: a later handler must consume it, see `function`."""
@@ -361,7 +367,7 @@ class Translator:
             if axes.shape[position] != 1:
                 raise BatchMixing("expected one value per row, found a constant with an entry per row")
             return self.b.reshape(node, axes.shape[:position] + axes.shape[position + 1 :])
-        if axes.batch != position or axes.merged != out.merged:
+        if axes.batch != position or axes.place[1:] != out.place[1:]:
             raise BatchMixing(
                 "expected the batch axes of both arguments to meet, found a broadcast across rows; keep the batch axis "
                 "first and give both arguments the same number of axes"

@@ -69,7 +69,7 @@ class Convergence:
 
 @dataclass(frozen=True)
 class Answer:
-    """For all x in the domain, iterate k from init(x) answers so for all k ≥ steps (when `at` is set: k = steps alone)."""
+    """For all x in the domain, iterate k from init(x) answers so, for all k ≥ steps (`at`: for k = steps alone)."""
 
     operator: Operator
     domain: Tensor

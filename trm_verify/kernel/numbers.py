@@ -139,9 +139,9 @@ def upper_triangle(ints: list[int], n: int) -> Rows:
 
 
 def require_psd(matrix: Rows, exp: int, factor: tuple[list[int], int], what: str) -> None:
-    """Accept a symmetric matrix M when M − RᵀR is diagonally dominant with a non-negative diagonal (proofs/psd_test.md).
+    """Accept a symmetric matrix M when M − RᵀR is diagonally dominant with a non-negative diagonal.
 
-    Sound if: M is exactly symmetric (callers build it so, or check it) and R has real entries.
+    Sound if: proofs/psd_test.md. M is exactly symmetric: callers build it so, or check it.
     """
     n = len(matrix)
     ints, factor_exp = factor

@@ -109,7 +109,7 @@ def _add(a: Radii | None, b: Radii | None) -> Radii | None:
 
 
 def slopes(node: Node, given: Tensor) -> tuple[list[int], list[int], int]:
-    """Per entry, the range of the activation's difference quotient between any two points of `given`: (lo, hi, exponent)."""
+    """Per entry, the range of the activation's slope between any two points of `given`: (lo, hi, exponent)."""
     size, op, exp = node.size, node.op, -enclosures.BITS
     one = 1 << enclosures.BITS
     outer = {"relu": (0, one), "abs": (-one, one), "clamp": (0, one)}.get(op) or enclosures.GLOBAL_SLOPE.get(op)

@@ -20,7 +20,7 @@ GRID = -256  # finer exponents are rounded outward to this one, which bounds the
 
 @dataclass(frozen=True)
 class Tensor:
-    """All real tensors v with lo ≤ v/2^exp ≤ hi entrywise; `lo is hi` for one exact tensor, both None for all of them."""
+    """All real tensors v with lo ≤ v/2^exp ≤ hi entrywise; `lo is hi` for one exact tensor, both None for all."""
 
     shape: Shape
     exp: int = 0

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from trm_verify.kernel.norms import Norm, parse_norm
 from trm_verify.kernel.rules import RULES
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.weights import Weights
+
+C = TypeVar("C")
 
 ALL_STATES: Json = {"space": "state", "all": True}
 ALL_INPUTS: Json = {"space": "input", "all": True}
@@ -84,6 +86,17 @@ class Problem:
                 self._known[key] = self._apply(step, [self._known[k] for k in cited])
             keys.append(key)
         return self._known[keys[-1]]
+
+    def conclude_as(self, derivation: Derivation, kind: type[C]) -> C:
+        """The conclusion, of the kind that its last rule always gives.
+
+        Raises:
+            CheckError: a rule rejects its step. TypeError: another kind, a defect of the caller.
+        """
+        concluded = self.conclude(derivation)
+        if not isinstance(concluded, kind):
+            raise TypeError(f"expected a derivation of {kind.__name__}, found {type(concluded).__name__}")
+        return concluded
 
     def _apply(self, step: Json, premises: list[Conclusion]) -> Conclusion:
         boxes: list[tuple[str, Tensor]] = []

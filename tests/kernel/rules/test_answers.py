@@ -11,6 +11,7 @@ import pytest
 
 from tests.kernel import graphs
 from tests.kernel.certificates import ACCEPTED, Sheet, graph_json, identity_readout, linear_model, real
+from tests.kernel.generator import Generator
 from tests.kernel.graphs import Json, Nodes, array, dyadic, vector
 
 ULP = F(1, 2**60)
@@ -19,21 +20,37 @@ BIAS = [F(1), F(1, 2)]  # z ↦ z/2 + (1, 1/2) from 0: z* = (2, 1); after k step
 
 
 def settled(readout: Json | None = None, init: Json | None = None, **rest: Any) -> Sheet:
-    return Sheet(linear_model(HALVES, BIAS, readout=identity_readout(2) if readout is None else readout, init=init, **rest))
+    return Sheet(
+        linear_model(HALVES, BIAS, readout=identity_readout(2) if readout is None else readout, init=init, **rest)
+    )
 
 
 def converging(sheet: Sheet) -> int:
     return sheet.step("convergence", sheet.contraction(F(1, 2), sheet.block(1, 1)), start=sheet.all())
 
 
-def by_convergence(sheet: Sheet, premise: int, steps: Any = 3, answer: Any = (0,), centre: Any = (2, 1), domain: int | None = None) -> int:
+def by_convergence(
+    sheet: Sheet, premise: int, steps: Any = 3, answer: Any = (0,), centre: Any = (2, 1), domain: int | None = None
+) -> int:
     return sheet.step(
-        "answer_by_convergence", premise, domain=sheet.point() if domain is None else domain, center=vector(centre),
-        answer=list(answer), steps=steps,
-    )  # fmt: skip
+        "answer_by_convergence",
+        premise,
+        domain=sheet.point() if domain is None else domain,
+        center=vector(centre),
+        answer=list(answer),
+        steps=steps,
+    )
 
 
-def claim_answer(sheet: Sheet, step: int, steps: int, answer: Any = (0,), name: str = "answer", operator: Any = "picard", domain: int | None = None) -> Sheet:
+def claim_answer(
+    sheet: Sheet,
+    step: int,
+    steps: int,
+    answer: Any = (0,),
+    name: str = "answer",
+    operator: Any = "picard",
+    domain: int | None = None,
+) -> Sheet:
     domain = sheet.point() if domain is None else domain
     return sheet.claim(step, name, operator=operator, domain=domain, answer=list(answer), steps=steps)
 
@@ -41,7 +58,9 @@ def claim_answer(sheet: Sheet, step: int, steps: int, answer: Any = (0,), name: 
 # answer_by_convergence
 
 
-@pytest.mark.parametrize(("steps", "code"), [(0, "MARGIN"), (1, "MARGIN"), (2, "MARGIN"), (3, ACCEPTED), (40, ACCEPTED), (10**12, ACCEPTED)])
+@pytest.mark.parametrize(
+    ("steps", "code"), [(0, "MARGIN"), (1, "MARGIN"), (2, "MARGIN"), (3, ACCEPTED), (40, ACCEPTED), (10**12, ACCEPTED)]
+)
 def test_the_answer_holds_from_the_step_at_which_the_ball_is_small_enough(steps: int, code: str) -> None:
     """The ball of radius 2 · 2⁻ᴷ about (2, 1) keeps a gap of 1 − 4 · 2⁻ᴷ: at K = 2 it is a tie."""
     sheet = settled()
@@ -53,10 +72,14 @@ def test_the_answer_is_claimed_for_later_steps_only() -> None:
     sheet = settled()
     step = by_convergence(sheet, converging(sheet), 3)
     for steps, answer, name, operator, code in (
-        (3, (0,), "answer", "picard", ACCEPTED), (9, (0,), "answer", "picard", ACCEPTED), (2, (0,), "answer", "picard", "CLAIM"),
-        (3, (1,), "answer", "picard", "CLAIM"), (3, (0,), "answer_at", "picard", "CLAIM"),
-        (3, (0,), "answer", "implicit", "CLAIM"), (3, (0,), "answer", {"outer_damped": vector([1])}, "CLAIM"),
-    ):  # fmt: skip
+        (3, (0,), "answer", "picard", ACCEPTED),
+        (9, (0,), "answer", "picard", ACCEPTED),
+        (2, (0,), "answer", "picard", "CLAIM"),
+        (3, (1,), "answer", "picard", "CLAIM"),
+        (3, (0,), "answer_at", "picard", "CLAIM"),
+        (3, (0,), "answer", "implicit", "CLAIM"),
+        (3, (0,), "answer", {"outer_damped": vector([1])}, "CLAIM"),
+    ):
         sheet.claims.clear()
         assert claim_answer(sheet, step, steps, answer, name, operator).verdict() == code
 
@@ -138,7 +161,11 @@ def test_answer_by_convergence_rejects_other_premises_and_domains() -> None:
     by_convergence(sheet, sheet.contraction(F(1, 2), sheet.block(1, 1)))
     assert sheet.code() == "PREMISE"
     sheet = settled(given=real(2))
-    step = sheet.step("convergence", sheet.contraction(F(1, 2), sheet.block(1, 1), domain=sheet.box([-1, -1], [1, 1], "input")), start=sheet.all())
+    step = sheet.step(
+        "convergence",
+        sheet.contraction(F(1, 2), sheet.block(1, 1), domain=sheet.box([-1, -1], [1, 1], "input")),
+        start=sheet.all(),
+    )
     by_convergence(sheet, step, 9, domain=sheet.box([0, 0], [F(1, 8), F(1, 8)], "input"))
     assert sheet.code() == ACCEPTED
     sheet.steps.pop()
@@ -178,9 +205,11 @@ def test_margins_of_a_nonlinear_readout_use_the_set() -> None:
     """Logits (relu(z₀ − 3/2), 1/8): at z* = (2, 1) the first is 1/2; once the ball dips below 13/8 it is not enough."""
     readout = readout_of(
         lambda n, z: n.add(
-            "concat", n.add("relu", n.add("sub", n.add("slice", z, axis=0, start=0, stop=1, step=1), n.constant([F(3, 2)]))),
-            n.constant([F(1, 8)]), axis=0,
-        )  # fmt: skip
+            "concat",
+            n.add("relu", n.add("sub", n.add("slice", z, axis=0, start=0, stop=1, step=1), n.constant([F(3, 2)]))),
+            n.constant([F(1, 8)]),
+            axis=0,
+        )
     )
     for steps, code in ((2, "MARGIN"), (3, ACCEPTED)):
         sheet = settled(readout)
@@ -191,12 +220,11 @@ def test_margins_of_a_nonlinear_readout_use_the_set() -> None:
     assert sheet.code() == "MARGIN"
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_accepted_margins_hold_at_sampled_states(seed: int) -> None:
-    """Random readouts over boxes: whenever `answer_by_invariance` accepts, every sampled state of the box answers so."""
+def accepted_margins(seed: int) -> int:
+    """How many answers of a random readout are accepted on boxes; each is compared with sampled states of the box."""
     rng = Random(seed)
     ops = ["linear", "add", "relu", "tanh", "mul", "concat", "scale", "abs", "softmax", "max"]
-    generator = graphs._Generator(rng, ops, [[3]], None)
+    generator = Generator(rng, ops, [[3]], None)
     generator.grow(5)
     readout = generator.finish([[2, 2]])
     nodes = Nodes()
@@ -217,11 +245,18 @@ def test_accepted_margins_hold_at_sampled_states(seed: int) -> None:
                 accepted += 1
                 for _ in range(12):
                     z = [c + radius * F(rng.choice([-8, 8, rng.randint(-8, 8)]), 8) for c in centre]
-                    values = graphs.run(readout, [array([graphs.to_real(v) for v in z], (3,))], None, generator.tensors, graphs.HIGH)
+                    values = graphs.run(
+                        readout, [array([graphs.to_real(v) for v in z], (3,))], None, generator.tensors, graphs.HIGH
+                    )
                     logits = np.array(graphs.outputs(readout, values), dtype=object).reshape(2, 2)
                     for row, label in zip(logits, answer, strict=True):
                         assert row[label] > row[1 - label]
-    assert accepted <= 3
+    return accepted
+
+
+def test_accepted_margins_hold_at_sampled_states() -> None:
+    counts = [accepted_margins(seed) for seed in range(14)]
+    assert sum(counts) >= 10 and max(counts) <= 3  # one answer a box at most
 
 
 # answer_by_invariance
@@ -237,7 +272,13 @@ def flip() -> Sheet:
 
 
 def by_invariance(sheet: Sheet, premise: int, steps: Any = 0, answer: Any = (0,), domain: int | None = None) -> int:
-    return sheet.step("answer_by_invariance", premise, domain=sheet.point() if domain is None else domain, answer=list(answer), steps=steps)
+    return sheet.step(
+        "answer_by_invariance",
+        premise,
+        domain=sheet.point() if domain is None else domain,
+        answer=list(answer),
+        steps=steps,
+    )
 
 
 def invariant(sheet: Sheet, lo: Any, hi: Any, operator: Any = "picard") -> int:
@@ -323,28 +364,36 @@ def test_margins_on_an_unbounded_box_are_refused() -> None:
 def test_the_whole_set_of_initial_states_counts() -> None:
     nodes = Nodes()
     init = nodes.function(nodes.scale(nodes.add("input"), 1))
-    for top, code in ((1, ACCEPTED), (F(5, 4), "INCLUSION")):
-        sheet = settled(given=real(2), init=init)
-        sheet.graph["readout"] = readout_of(lambda n, z: n.add("add", z, n.constant([F(20), F(0)])))
+    for top, code in ((1, ACCEPTED), (1 + ULP, "INCLUSION")):
+        sheet = settled(readout_of(lambda n, z: n.add("add", z, n.constant([F(20), F(0)]))), given=real(2), init=init)
         domain = sheet.box([-top, -top], [top, top], "input")
-        box = sheet.step("invariant_box", operator="picard", domain=domain, region=sheet.box([-8, -8], [8, 8]))
-        assert sheet.code() == ACCEPTED
-        sheet.steps[0]["region"] = sheet.box([-1, -1], [4, 4])
+        box = sheet.step("invariant_box", operator="picard", domain=domain, region=sheet.box([-1, -2], [5, 5]))
         by_invariance(sheet, box, domain=domain)
-        assert sheet.code() in (code, "INCLUSION")
+        assert sheet.code() == code
 
 
 # answer_at
 
 
-def at(sheet: Sheet, steps: Any = 1, answer: Any = (0,), operator: Any = "picard", domain: int | None = None, **rest: Any) -> int:
+def at(
+    sheet: Sheet, steps: Any = 1, answer: Any = (0,), operator: Any = "picard", domain: int | None = None, **rest: Any
+) -> int:
     domain = sheet.point() if domain is None else domain
     return sheet.step("answer_at", operator=operator, domain=domain, answer=list(answer), steps=steps, **rest)
 
 
 @pytest.mark.parametrize(
     ("steps", "answer", "code"),
-    [(0, (0,), "MARGIN"), (0, (1,), "MARGIN"), (1, (0,), ACCEPTED), (1, (1,), "MARGIN"), (50, (0,), ACCEPTED), (10**9, (0,), "NUMBER"), (-1, (0,), "NUMBER"), (1, (2,), "NUMBER")],
+    [
+        (0, (0,), "MARGIN"),
+        (0, (1,), "MARGIN"),
+        (1, (0,), ACCEPTED),
+        (1, (1,), "MARGIN"),
+        (50, (0,), ACCEPTED),
+        (10**9, (0,), "NUMBER"),
+        (-1, (0,), "NUMBER"),
+        (1, (2,), "NUMBER"),
+    ],
 )
 def test_answer_at_one_depth(steps: int, answer: Any, code: str) -> None:
     sheet = settled()
@@ -371,8 +420,15 @@ def test_answer_at_says_nothing_about_other_depths() -> None:
 
 def test_answer_at_of_a_damped_loop() -> None:
     """Fully damped it is the loop itself; damped by 1/4 the iterate of (2, 1)-bound orbit lags behind."""
-    readout = readout_of(lambda n, z: n.add("concat", n.add("slice", z, axis=0, start=0, stop=1, step=1), n.constant([F(5, 4)]), axis=0))
-    for alpha, steps, answer, code in ((1, 2, 0, ACCEPTED), (F(1, 4), 2, 0, "MARGIN"), (F(1, 4), 2, 1, ACCEPTED), (F(1, 4), 9, 0, ACCEPTED)):
+    readout = readout_of(
+        lambda n, z: n.add("concat", n.add("slice", z, axis=0, start=0, stop=1, step=1), n.constant([F(5, 4)]), axis=0)
+    )
+    for alpha, steps, answer, code in (
+        (1, 2, 0, ACCEPTED),
+        (F(1, 4), 2, 0, "MARGIN"),
+        (F(1, 4), 2, 1, ACCEPTED),
+        (F(1, 4), 9, 0, ACCEPTED),
+    ):
         sheet = settled(readout)
         at(sheet, steps, (answer,), {"outer_damped": vector([alpha])})
         assert sheet.code() == code
@@ -407,21 +463,35 @@ def test_answer_at_needs_a_single_input_and_no_premise() -> None:
 
 ORBIT = [(F(0), F(0)), (F(1), F(1, 2)), (F(3, 2), F(3, 4)), (F(7, 4), F(7, 8)), (F(15, 8), F(15, 16))]
 ANSWERS: list[Any] = [None, [0], [0], [0], [0]]
-# distances 2 · 2⁻ᵏ, ball bounds the same; the gap at state k is 1 − 2⁻ᵏ, less 2 · 2 · 2⁻ᵏ over the ball: positive from k = 3 on
+# distances 2 · 2⁻ᵏ; the gap at state k is 1 − 2⁻ᵏ, less 2 · 2 · 2⁻ᵏ over the ball: positive from k = 3 on
 
 
-def run(sheet: Sheet, premise: int, states: Any = ORBIT, answers: Any = None, final: Any = 3, domain: int | None = None) -> int:
+def run(
+    sheet: Sheet, premise: int, states: Any = ORBIT, answers: Any = None, final: Any = 3, domain: int | None = None
+) -> int:
     return sheet.step(
-        "run", premise, domain=sheet.point() if domain is None else domain, states=vector([v for z in states for v in z]),
-        answers=ANSWERS if answers is None else answers, final=final,
-    )  # fmt: skip
+        "run",
+        premise,
+        domain=sheet.point() if domain is None else domain,
+        states=vector([v for z in states for v in z]),
+        answers=ANSWERS if answers is None else answers,
+        final=final,
+    )
 
 
 def claim_run(sheet: Sheet, step: int, **change: Any) -> Sheet:
     fields = {
-        "operator": "picard", "domain": sheet.point(), "norm": 0, "state": vector(ORBIT[-1]), "radius": dyadic(F(1, 8)), "answer": [0],
-        "final": 3, "drifts": vector([0] * 5), "distances": vector([F(2, 2**k) for k in range(5)]), "answers": ANSWERS,
-    }  # fmt: skip
+        "operator": "picard",
+        "domain": sheet.point(),
+        "norm": 0,
+        "state": vector(ORBIT[-1]),
+        "radius": dyadic(F(1, 8)),
+        "answer": [0],
+        "final": 3,
+        "drifts": vector([0] * 5),
+        "distances": vector([F(2, 2**k) for k in range(5)]),
+        "answers": ANSWERS,
+    }
     return sheet.claim(step, "run", **(fields | change))
 
 
@@ -500,7 +570,11 @@ def test_drifts_count_every_departure_from_the_orbit() -> None:
             if values[k] > 0:
                 less = [v - (ULP if i == k else 0) for i, v in enumerate(values)]
                 sheet.claims.clear()
-                claim_run(sheet, step, **(fields | {"drifts": vector(drifts), "distances": vector(distances), name: vector(less)}))
+                claim_run(
+                    sheet,
+                    step,
+                    **(fields | {"drifts": vector(drifts), "distances": vector(distances), name: vector(less)}),
+                )
                 assert sheet.code() == "CLAIM"
         sheet.claims.clear()
 
@@ -510,7 +584,12 @@ def test_the_ball_about_a_stored_state_lies_inside_the_region() -> None:
     nodes = Nodes()
     step = nodes.function(nodes.add("sub", nodes.constant([F(15, 8)]), nodes.scale(nodes.state(), 7, 8)))
     readout = readout_of(lambda n, z: n.add("concat", n.constant([F(100)]), z, axis=0))
-    for bounds, code in (((-15, 15), ACCEPTED), ((-14, 15), "INCLUSION"), ((-15, 14), "INCLUSION"), ((-1, 3), "INCLUSION")):
+    for bounds, code in (
+        ((-15, 15), ACCEPTED),
+        ((-14, 15), "INCLUSION"),
+        ((-15, 14), "INCLUSION"),
+        ((-1, 3), "INCLUSION"),
+    ):
         sheet = Sheet(graph_json(step, readout=readout))
         region = sheet.box(*bounds)
         contraction = sheet.contraction(F(7, 8), sheet.block(1), region)
@@ -527,7 +606,12 @@ def test_run_rejects_other_premises_and_domains() -> None:
     sheet = settled(given=real(2))
     narrow = sheet.box([0, 0], [1, 1], "input")
     step = sheet.step("convergence", sheet.contraction(F(1, 2), sheet.block(1, 1), domain=narrow), start=sheet.all())
-    for domain, code in ((sheet.point(0, 0), ACCEPTED), (sheet.point(0, 2), "BOX"), (narrow, "BOX"), (sheet.all("input"), "BOX")):
+    for domain, code in (
+        (sheet.point(0, 0), ACCEPTED),
+        (sheet.point(0, 2), "BOX"),
+        (narrow, "BOX"),
+        (sheet.all("input"), "BOX"),
+    ):
         sheet.steps = sheet.steps[:2]
         run(sheet, step, domain=domain)
         assert sheet.code() == code
@@ -535,7 +619,11 @@ def test_run_rejects_other_premises_and_domains() -> None:
 
 def test_stored_states_lie_in_the_region() -> None:
     sheet, step = two_basins(1)
-    for states, code in (([(F(1),), (F(1, 2),)], "INCLUSION"), ([(F(1, 4),), (F(1, 8),)], ACCEPTED), ([(F(5),), (F(0),)], "INCLUSION")):
+    for states, code in (
+        ([(F(1),), (F(1, 2),)], "INCLUSION"),
+        ([(F(1, 4),), (F(1, 8),)], ACCEPTED),
+        ([(F(5),), (F(0),)], "INCLUSION"),
+    ):
         sheet.steps = sheet.steps[:3]
         run(sheet, step, states, [[0], [0]] if states[0] != (F(5),) else [[1], [0]], 1 if states[0] == (F(5),) else 0)
         assert sheet.code() == code

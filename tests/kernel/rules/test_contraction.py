@@ -53,7 +53,9 @@ def test_spectral_bound_proves_an_l2_rate(seed: int) -> None:
     sheet = Sheet(linear_model(w, activation="relu"))
     norm = sheet.l2(4)
     bound = spectral_step(sheet, w, sigma)
-    step = sheet.step("radius_contraction", bound, domain=sheet.point(), region=sheet.all(), norm=norm, rate=dyadic(sigma + ULP))
+    step = sheet.step(
+        "radius_contraction", bound, domain=sheet.point(), region=sheet.all(), norm=norm, rate=dyadic(sigma + ULP)
+    )
     assert sheet.claim_contraction(step, sigma + ULP, norm).check().claims[0].rate == sigma + ULP  # type: ignore[union-attr]
 
 
@@ -147,7 +149,9 @@ def test_spectral_abs_accepts_a_perron_vector_exactly() -> None:
     for sigma, code in ((F(1, 2), ACCEPTED), (F(1, 2) - ULP, "INEQUALITY")):
         sheet = Sheet(linear_model(w))
         step = sheet.step("spectral_abs", matrix=1, sigma=dyadic(sigma), vector=vector([1, 1]))
-        sheet.step("radius_contraction", step, domain=sheet.point(), region=sheet.all(), norm=sheet.l2(2), rate=dyadic(F(1, 2)))
+        sheet.step(
+            "radius_contraction", step, domain=sheet.point(), region=sheet.all(), norm=sheet.l2(2), rate=dyadic(F(1, 2))
+        )
         assert sheet.code() == code
 
 
@@ -243,7 +247,11 @@ def test_a_local_rate_holds_on_its_region_only() -> None:
     nodes = Nodes()
     z = nodes.state()
     step = nodes.function(nodes.scale(nodes.add("mul", z, z), 1, 2))
-    for half, rate, code in ((F(1, 2), F(1, 2), ACCEPTED), (F(1, 2), F(1, 2) - ULP, "INEQUALITY"), (F(1), 1 - ULP, "INEQUALITY")):
+    for half, rate, code in (
+        (F(1, 2), F(1, 2), ACCEPTED),
+        (F(1, 2), F(1, 2) - ULP, "INEQUALITY"),
+        (F(1), 1 - ULP, "INEQUALITY"),
+    ):
         sheet = Sheet(graph_json(step))
         sheet.contraction(rate, sheet.block(1), sheet.box(-half, half))
         assert sheet.code() == code
@@ -322,8 +330,13 @@ def test_premises_are_earlier_steps(premises: list[Any]) -> None:
 
 def test_several_spectral_bounds_of_one_matrix_count_with_the_smallest() -> None:
     sheet = Sheet(linear_model(ROTATION))
-    bounds = [spectral_step(sheet, ROTATION, s, factor=f) for s, f in ((F(1), vector([F(1, 4), 0, F(1, 4)])), (F(7, 8), zero_factor(2)))]
-    sheet.step("radius_contraction", *bounds, domain=sheet.point(), region=sheet.all(), norm=sheet.l2(2), rate=dyadic(F(7, 8)))
+    bounds = [
+        spectral_step(sheet, ROTATION, s, factor=f)
+        for s, f in ((F(1), vector([F(1, 4), 0, F(1, 4)])), (F(7, 8), zero_factor(2)))
+    ]
+    sheet.step(
+        "radius_contraction", *bounds, domain=sheet.point(), region=sheet.all(), norm=sheet.l2(2), rate=dyadic(F(7, 8))
+    )
     assert sheet.code() == ACCEPTED
 
 
@@ -359,7 +372,9 @@ def test_damping_rejects_factors_that_vary_inside_a_group() -> None:
     """.9 times a rotation, damped by (1, .1): an expansion by 1.274."""
     sheet = Sheet(linear_model(ROTATION))
     bound = spectral_step(sheet, ROTATION, F(7, 8), factor=zero_factor(2))
-    step = sheet.step("radius_contraction", bound, domain=sheet.point(), region=sheet.all(), norm=sheet.l2(2), rate=dyadic(F(7, 8)))
+    step = sheet.step(
+        "radius_contraction", bound, domain=sheet.point(), region=sheet.all(), norm=sheet.l2(2), rate=dyadic(F(7, 8))
+    )
     damped(sheet, step, 1, F(1, 8))
     assert sheet.code() == "WITNESS"
     sheet.steps.pop()
@@ -394,9 +409,15 @@ def test_damping_rejects_other_premises() -> None:
 def test_damping_rejects_a_metric_norm() -> None:
     sheet = Sheet(linear_model([[F(1, 2)]]))
     step = sheet.step(
-        "metric_contraction", domain=sheet.point(), region=sheet.all(), norm=sheet.metric([F(1)], 1), rate=dyadic(F(1, 2)),
-        multipliers=vector([]), factor=vector([0]), norm_factor=vector([0]),
-    )  # fmt: skip
+        "metric_contraction",
+        domain=sheet.point(),
+        region=sheet.all(),
+        norm=sheet.metric([F(1)], 1),
+        rate=dyadic(F(1, 2)),
+        multipliers=vector([]),
+        factor=vector([0]),
+        norm_factor=vector([0]),
+    )
     assert sheet.code() == ACCEPTED
     damped(sheet, step, F(1, 2))
     assert sheet.code() == "CONTEXT"

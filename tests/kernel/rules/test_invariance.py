@@ -31,14 +31,20 @@ def piecewise(slope: Any, offset: Any, kink: Any = None, at: Any = 0, side: int 
     return graph_json(nodes.function(out), init=start)
 
 
-def invariant_box(sheet: Sheet, region: int, operator: Any = "picard", domain: int | None = None, rule: str = "invariant_box") -> int:
+def invariant_box(
+    sheet: Sheet, region: int, operator: Any = "picard", domain: int | None = None, rule: str = "invariant_box"
+) -> int:
     return sheet.step(rule, operator=operator, domain=sheet.point() if domain is None else domain, region=region)
 
 
 def ball(sheet: Sheet, contraction: int, centre: Any, radius: Any, domain: int | None = None) -> int:
     centre = centre if isinstance(centre, list) else [centre]
     return sheet.step(
-        "invariant_ball", contraction, domain=sheet.point() if domain is None else domain, center=vector(centre), radius=dyadic(radius)
+        "invariant_ball",
+        contraction,
+        domain=sheet.point() if domain is None else domain,
+        center=vector(centre),
+        radius=dyadic(radius),
     )
 
 
@@ -46,7 +52,9 @@ def convergence(sheet: Sheet, start: int, *premises: int) -> int:
     return sheet.step("convergence", *premises, start=start)
 
 
-def claim_convergence(sheet: Sheet, step: int, rate: Any, start: Any, norm: int, operator: Any = "picard", **change: Any) -> Sheet:
+def claim_convergence(
+    sheet: Sheet, step: int, rate: Any, start: Any, norm: int, operator: Any = "picard", **change: Any
+) -> Sheet:
     fields = {"constant": dyadic(1), "epsilon": None, "steps": None} | change
     fields.setdefault("domain", None)
     if fields["domain"] is None:
@@ -138,7 +146,10 @@ def test_an_invariant_ball_has_exactly_the_radius_that_its_residual_allows() -> 
         assert sheet.code() == code
 
 
-@pytest.mark.parametrize(("centre", "radius", "code"), [(0, 1, ACCEPTED), (0, 1 + ULP, "INCLUSION"), (F(1, 2), 1, "INCLUSION"), (5, F(1, 8), "INCLUSION")])
+@pytest.mark.parametrize(
+    ("centre", "radius", "code"),
+    [(0, 1, ACCEPTED), (0, 1 + ULP, "INCLUSION"), (F(1, 2), 1, "INCLUSION"), (5, F(1, 8), "INCLUSION")],
+)
 def test_an_invariant_ball_lies_inside_the_region(centre: Any, radius: Any, code: str) -> None:
     sheet = Sheet(piecewise(F(1, 2), F(1, 4)))
     ball(sheet, sheet.contraction(F(1, 2), sheet.block(1), sheet.box(-1, 1)), centre, radius)
@@ -180,7 +191,12 @@ def test_the_residual_of_a_damped_step_is_divided_by_its_own_rate() -> None:
 def test_at_most_one_on_any_smaller_region() -> None:
     sheet = Sheet(piecewise(F(1, 2), 10))  # no fixed point in [0, 1]
     step = sheet.step("at_most_one", sheet.contraction(F(1, 2), sheet.block(1), sheet.box(0, 1)))
-    for region, code in ((sheet.box(0, 1), ACCEPTED), (sheet.box(0, F(1, 2)), ACCEPTED), (sheet.box(0, 2), "CLAIM"), (sheet.all(), "CLAIM")):
+    for region, code in (
+        (sheet.box(0, 1), ACCEPTED),
+        (sheet.box(0, F(1, 2)), ACCEPTED),
+        (sheet.box(0, 2), "CLAIM"),
+        (sheet.all(), "CLAIM"),
+    ):
         sheet.claims.clear()
         sheet.claim(step, "at_most_one", domain=sheet.point(), region=region)
         if code == ACCEPTED:
@@ -269,7 +285,7 @@ def test_exactly_one_rejects_other_premises() -> None:
 
 
 def test_a_well_posed_model_lends_its_fixed_point_to_no_contraction() -> None:
-    """relu(1 − 5z): exactly one fixed point, 1/6. On [1, 2] it is 0, a contraction at rate 0; 1, 0, 1, 0, … never settles."""
+    """relu(1 − 5z): one fixed point, 1/6. On [1, 2] it is 0, a contraction at rate 0; 1, 0, 1, 0, … never settles."""
     sheet = Sheet(linear_model([[F(-5)]], [F(1)], "relu"))
     posed = sheet.step("log_norm", domain=sheet.point(), vector=vector([1]))
     step = sheet.contraction(0, sheet.block(1), sheet.box(1, 2))
@@ -290,7 +306,13 @@ def test_convergence_on_the_whole_space_from_anywhere() -> None:
     for start in (sheet.all(), sheet.box(-1000, 3), "init"):
         sheet.claims.clear()
         assert claim_convergence(sheet, step, F(1, 2), start, norm).check().claims
-    for change in ({"constant": dyadic(F(1, 2))}, {"constant": dyadic(-1)}, {"epsilon": dyadic(1), "steps": 99}, {"epsilon": dyadic(1)}, {"steps": 9}):
+    for change in (
+        {"constant": dyadic(F(1, 2))},
+        {"constant": dyadic(-1)},
+        {"epsilon": dyadic(1), "steps": 99},
+        {"epsilon": dyadic(1)},
+        {"steps": 9},
+    ):
         sheet.claims.clear()
         assert claim_convergence(sheet, step, F(1, 2), "init", norm, **change).code() == "CLAIM"
     sheet.claims.clear()
@@ -315,8 +337,13 @@ def test_an_orbit_that_starts_in_the_region_but_not_in_the_ball_may_leave() -> N
     one = sheet.step("exactly_one", step, round_)
     assert sheet.claim(one, "exactly_one", domain=sheet.point(), region=region).check().claims
     sheet.claims.clear()
-    for start, code in ((sheet.box(F(1, 16), F(1, 16)), ACCEPTED), (sheet.box(F(1, 256), F(6, 64)), ACCEPTED), (region, "INCLUSION"),
-                        (sheet.box(1, 1), "INCLUSION"), (sheet.all(), "UNSUPPORTED")):  # fmt: skip
+    for start, code in (
+        (sheet.box(F(1, 16), F(1, 16)), ACCEPTED),
+        (sheet.box(F(1, 256), F(6, 64)), ACCEPTED),
+        (region, "INCLUSION"),
+        (sheet.box(1, 1), "INCLUSION"),
+        (sheet.all(), "UNSUPPORTED"),
+    ):
         sheet.steps = sheet.steps[:2]
         convergence(sheet, start, step, round_)
         assert sheet.code() == code
@@ -326,8 +353,12 @@ def test_the_corner_of_the_box_around_a_disc_lies_outside_the_disc() -> None:
     sheet = Sheet(linear_model([[F(1, 4), F(0)], [F(0), F(1, 4)]]))
     step = sheet.contraction(F(1, 2), sheet.l2(2), sheet.box([-1, -1], [1, 1]))
     disc = ball(sheet, step, [0, 0], 1)
-    for start, code in ((sheet.box([-1, -1], [1, 1]), "INCLUSION"), (sheet.box([0, 0], [F(7, 8), F(7, 8)]), "INCLUSION"),
-                        (sheet.box([-1, 0], [1, 0]), ACCEPTED), (sheet.box([F(-1, 2)] * 2, [F(1, 2)] * 2), ACCEPTED)):  # fmt: skip
+    for start, code in (
+        (sheet.box([-1, -1], [1, 1]), "INCLUSION"),
+        (sheet.box([0, 0], [F(7, 8), F(7, 8)]), "INCLUSION"),
+        (sheet.box([-1, 0], [1, 0]), ACCEPTED),
+        (sheet.box([F(-1, 2)] * 2, [F(1, 2)] * 2), ACCEPTED),
+    ):
         sheet.steps = sheet.steps[:2]
         convergence(sheet, start, step, disc)
         assert sheet.code() == code
@@ -361,20 +392,32 @@ def test_a_local_contraction_without_invariance_does_not_converge() -> None:
 
 def bounded(sheet: Sheet, premise: int, centre: Any, domain: int | None = None) -> int:
     return sheet.step(
-        "initial_bound", premise, domain=sheet.point() if domain is None else domain, center=vector(centre if isinstance(centre, list) else [centre])
+        "initial_bound",
+        premise,
+        domain=sheet.point() if domain is None else domain,
+        center=vector(centre if isinstance(centre, list) else [centre]),
     )
 
 
 def test_the_initial_bound_gives_k_of_epsilon_exactly() -> None:
-    """z/2 + 10 from 0, z* = 20: after K steps the distance is 20 / 2ᴷ, and the bound about 0 or about 20 says just that."""
+    """z/2 + 10 from 0, z* = 20: after K steps the distance is 20 / 2ᴷ, as the bound about 0 or 20 says."""
     for centre in (0, 20):
         sheet = Sheet(piecewise(F(1, 2), 10))
         norm = sheet.block(1)
         step = bounded(sheet, convergence(sheet, sheet.all(), sheet.contraction(F(1, 2), norm)), centre)
-        for steps, epsilon, code in ((0, F(20), ACCEPTED), (0, F(20) - ULP, "CLAIM"), (3, F(5, 2), ACCEPTED), (3, F(5, 2) - ULP, "CLAIM"),
-                                     (2, F(5, 2), "CLAIM"), (4, F(5, 2), ACCEPTED), (10, F(-1), "CLAIM")):  # fmt: skip
+        for steps, epsilon, code in (
+            (0, F(20), ACCEPTED),
+            (0, F(20) - ULP, "CLAIM"),
+            (3, F(5, 2), ACCEPTED),
+            (3, F(5, 2) - ULP, "CLAIM"),
+            (2, F(5, 2), "CLAIM"),
+            (4, F(5, 2), ACCEPTED),
+            (10, F(-1), "CLAIM"),
+        ):
             sheet.claims.clear()
-            claim_convergence(sheet, step, F(1, 2), "init", norm, domain=sheet.point(), epsilon=dyadic(epsilon), steps=steps)
+            claim_convergence(
+                sheet, step, F(1, 2), "init", norm, domain=sheet.point(), epsilon=dyadic(epsilon), steps=steps
+            )
             assert sheet.verdict() == code
 
 
@@ -386,7 +429,11 @@ def test_epsilon_is_a_distance_in_every_coordinate() -> None:
     claim_convergence(sheet, step, F(1, 2), "init", norm, domain=sheet.point(), epsilon=dyadic(F(20, 16)), steps=0)
     assert sheet.code() == "CLAIM"
     sheet.claims.clear()
-    assert claim_convergence(sheet, step, F(1, 2), "init", norm, domain=sheet.point(), epsilon=dyadic(20), steps=0).check().claims
+    assert (
+        claim_convergence(sheet, step, F(1, 2), "init", norm, domain=sheet.point(), epsilon=dyadic(20), steps=0)
+        .check()
+        .claims
+    )
 
 
 def test_the_damped_bound_uses_the_damped_rate() -> None:
@@ -396,7 +443,9 @@ def test_the_damped_bound_uses_the_damped_rate() -> None:
     done = bounded(sheet, convergence(sheet, sheet.all(), step), 0)
     for epsilon, ok in ((F(20), True), (F(20) - ULP, False), (F(5, 2), False)):
         sheet.claims.clear()
-        claim_convergence(sheet, done, F(15, 16), "init", norm, operator, domain=sheet.point(), epsilon=dyadic(epsilon), steps=0)
+        claim_convergence(
+            sheet, done, F(15, 16), "init", norm, operator, domain=sheet.point(), epsilon=dyadic(epsilon), steps=0
+        )
         assert sheet.verdict() == (ACCEPTED if ok else "CLAIM")
 
 
@@ -408,7 +457,17 @@ def local(init: Any) -> tuple[Sheet, int]:
     return sheet, convergence(sheet, region, step, invariant_box(sheet, region))
 
 
-@pytest.mark.parametrize(("init", "centre", "code"), [(1, 0, ACCEPTED), (1, 5, "INCLUSION"), (1, 1 + ULP, "INCLUSION"), (1 + ULP, 0, "INCLUSION"), (5, 0, "INCLUSION"), (None, 0, ACCEPTED)])
+@pytest.mark.parametrize(
+    ("init", "centre", "code"),
+    [
+        (1, 0, ACCEPTED),
+        (1, 5, "INCLUSION"),
+        (1, 1 + ULP, "INCLUSION"),
+        (1 + ULP, 0, "INCLUSION"),
+        (5, 0, "INCLUSION"),
+        (None, 0, ACCEPTED),
+    ],
+)
 def test_the_initial_state_and_the_centre_lie_where_the_premise_speaks(init: Any, centre: Any, code: str) -> None:
     sheet, step = local(init)
     bounded(sheet, step, centre)

@@ -21,12 +21,16 @@ def exact(m: Matrix, bits: int = 30) -> Matrix:
 
 def step_of(
     sheet: Sheet, norm: int, rate: Any, m: Matrix, multipliers: Any = (), norm_matrix: Matrix = None, **change: Any
-) -> int:  # fmt: skip
+) -> int:
     """A metric_contraction whose contraction matrix is about `m` (floats) and P − pI about `norm_matrix`."""
     witness = {
-        "domain": change.pop("domain", None), "region": change.pop("region", None), "norm": norm, "rate": dyadic(rate),
-        "multipliers": vector(multipliers), "norm_factor": None if norm_matrix is None else factor_of(norm_matrix),
-    }  # fmt: skip
+        "domain": change.pop("domain", None),
+        "region": change.pop("region", None),
+        "norm": norm,
+        "rate": dyadic(rate),
+        "multipliers": vector(multipliers),
+        "norm_factor": None if norm_matrix is None else factor_of(norm_matrix),
+    }
     witness["domain"] = sheet.point() if witness["domain"] is None else witness["domain"]
     witness["region"] = sheet.all() if witness["region"] is None else witness["region"]
     premises = change.pop("premises", ())
@@ -57,7 +61,9 @@ def test_a_rate_below_the_spectral_radius_is_definite_for_no_factor() -> None:
     w, p, _ = jordan()
     for factor in (zero_factor(2), vector([F(1, 8), 0, F(1, 8)])):
         sheet = Sheet(linear_model(exact(w)))
-        step_of(sheet, sheet.metric(exact(p), F(1, 2)), F(1, 2) - ULP, None, norm_matrix=p - 0.5 * np.eye(2), factor=factor)
+        step_of(
+            sheet, sheet.metric(exact(p), F(1, 2)), F(1, 2) - ULP, None, norm_matrix=p - 0.5 * np.eye(2), factor=factor
+        )
         assert sheet.code() == "DEFINITE"
 
 
@@ -100,7 +106,7 @@ def test_a_sandwich_step_is_proved_at_its_design_rate(seed: int) -> None:
 
 
 def wide(activation: str = "relu", rate: Any = F(7, 8), lam: Any = (1, 1), **change: Any) -> Sheet:
-    """φ(Wz) with ‖W‖₂ = 3/4, φ with slopes in [0, 1]: [[ρ²I, −λWᵀ], [−λW, (2λ − 1)I]] is definite at λ = 1 for ρ > 3/4."""
+    """φ(Wz), ‖W‖₂ = 3/4, slopes in [0, 1]: [[ρ²I, −λWᵀ], [−λW, (2λ − 1)I]] is definite at λ = 1 for ρ > 3/4."""
     w = np.array([[0.0, -0.75], [0.75, 0.0]])
     nodes = Nodes()
     attrs = change.pop("attrs", {})
@@ -152,7 +158,7 @@ def test_metric_contraction_takes_no_premises() -> None:
 
 
 def test_sectors_of_both_signs() -> None:
-    """sin(Wz), ‖W‖ = 3/4, slopes in [-1, 1]: M = [[ρ²I − λWᵀW·2, 0], [0, (2λ − 1)I]] is definite at λ = 1/2 + a little."""
+    """sin(Wz), ‖W‖ = 3/4, slopes in [-1, 1]: [[ρ²I − 2λWᵀW, 0], [0, (2λ − 1)I]] is definite for λ just above 1/2."""
     w = np.array([[0.0, -0.75], [0.75, 0.0]])
     lam = 0.53125
     for op in ("sin", "abs"):
@@ -160,7 +166,12 @@ def test_sectors_of_both_signs() -> None:
         out = nodes.add(op, nodes.add("linear", nodes.state(), nodes.constant(exact(w))))
         for rate, code in ((F(7, 8), ACCEPTED), (F(3, 4) - ULP, "DEFINITE")):
             sheet = Sheet(graph_json(nodes.function(out), [[2]]))
-            m = np.block([[((7 / 8) ** 2 - 2 * lam * 0.75**2) * np.eye(2), np.zeros((2, 2))], [np.zeros((2, 2)), (2 * lam - 1) * np.eye(2)]])
+            m = np.block(
+                [
+                    [((7 / 8) ** 2 - 2 * lam * 0.75**2) * np.eye(2), np.zeros((2, 2))],
+                    [np.zeros((2, 2)), (2 * lam - 1) * np.eye(2)],
+                ]
+            )
             step_of(sheet, sheet.l2(2), rate, m, [F(lam)] * 2)
             assert sheet.code() == code
 
@@ -168,11 +179,17 @@ def test_sectors_of_both_signs() -> None:
 def test_sectors_come_from_the_region() -> None:
     """tanh(2z) expands near 0, but on [1, 2] its slope is at most 2(1 − tanh² 2)."""
     nodes = Nodes()
-    step = nodes.function(nodes.add("tanh", nodes.add("linear", nodes.state(), nodes.constant(np.array([[F(2)]], dtype=object)))))
+    step = nodes.function(
+        nodes.add("tanh", nodes.add("linear", nodes.state(), nodes.constant(np.array([[F(2)]], dtype=object))))
+    )
     a, b = 1 - np.tanh(4.0) ** 2, 1 - np.tanh(2.0) ** 2
     lam = 1.0
     m = np.array([[0.25 + 8 * lam * a * b, -2 * lam * (a + b)], [-2 * lam * (a + b), 2 * lam - 1]])
-    for region, code in ((lambda s: s.box(1, 2), ACCEPTED), (lambda s: s.box(0, 2), "DEFINITE"), (lambda s: s.all(), "DEFINITE")):
+    for region, code in (
+        (lambda s: s.box(1, 2), ACCEPTED),
+        (lambda s: s.box(0, 2), "DEFINITE"),
+        (lambda s: s.all(), "DEFINITE"),
+    ):
         sheet = Sheet(graph_json(step))
         step_of(sheet, sheet.l2(1), F(1, 2), m, [F(lam)], region=region(sheet))
         assert sheet.code() == code
@@ -200,7 +217,14 @@ def test_an_expansion_is_not_saved_by_its_metric(matrix: Any, floor: Any, norm_f
 
 def test_an_asymmetric_metric_is_refused() -> None:
     sheet = Sheet(linear_model([[F(1, 2), F(0)], [F(0), F(1, 2)]]))
-    step_of(sheet, sheet.metric([1, -1, -100, 100], F(1, 2)), F(1, 2), None, factor=zero_factor(2), norm_factor=zero_factor(2))
+    step_of(
+        sheet,
+        sheet.metric([1, -1, -100, 100], F(1, 2)),
+        F(1, 2),
+        None,
+        factor=zero_factor(2),
+        norm_factor=zero_factor(2),
+    )
     assert sheet.code() == "NORM"
 
 
@@ -219,7 +243,13 @@ def gated(op: str) -> Json:
 def test_what_is_no_exact_linear_map_is_refused(op: str) -> None:
     sheet = Sheet(gated(op))
     step_of(
-        sheet, sheet.l2(1), F(7, 8), None, multipliers=[0], factor=zero_factor(2), domain=sheet.box(F(1, 4), F(1, 2), "input")
+        sheet,
+        sheet.l2(1),
+        F(7, 8),
+        None,
+        multipliers=[0],
+        factor=zero_factor(2),
+        domain=sheet.box(F(1, 4), F(1, 2), "input"),
     )
     assert sheet.code() == "UNSUPPORTED"
 
@@ -257,7 +287,14 @@ def test_accepted_rates_hold_for_sampled_pairs(seed: int) -> None:
             m = two_layer_matrix(w1, w2, rate, lam)
             definite = bool(np.linalg.eigvalsh(m)[0] > 1e-3)
             sheet = Sheet(two_layers(w1, w2))
-            step_of(sheet, sheet.l2(2), F(rate), m if definite else None, [F(scale)] * 4, **({} if definite else {"factor": zero_factor(6)}))
+            step_of(
+                sheet,
+                sheet.l2(2),
+                F(rate),
+                m if definite else None,
+                [F(scale)] * 4,
+                **({} if definite else {"factor": zero_factor(6)}),
+            )
             code = sheet.code()
             assert code == (ACCEPTED if definite else "DEFINITE")
             if code == ACCEPTED:

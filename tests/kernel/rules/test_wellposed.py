@@ -44,7 +44,9 @@ def test_activations_with_slopes_in_zero_to_one(activation: str | None) -> None:
         assert sheet.code() == ACCEPTED
 
 
-@pytest.mark.parametrize(("op", "attrs"), [("leaky_relu", {"slope": dyadic(F(1, 8))}), ("clamp", {"lo": dyadic(-1), "hi": None})])
+@pytest.mark.parametrize(
+    ("op", "attrs"), [("leaky_relu", {"slope": dyadic(F(1, 8))}), ("clamp", {"lo": dyadic(-1), "hi": None})]
+)
 def test_activations_with_attributes(op: str, attrs: Json) -> None:
     nodes = Nodes()
     out = nodes.add(op, nodes.scale(nodes.state(), -1), **attrs)
@@ -175,9 +177,12 @@ def test_well_posedness_takes_no_premises_and_is_no_contraction() -> None:
         sheet.steps.append(sheet.steps[0] | {"premises": [0]})
         assert sheet.code() == "PREMISE"
         for rule, witness in (
-            ("at_most_one", {}), ("exactly_one", {}), ("convergence", {"start": 1}), ("damping", {"alpha": vector([1])}),
+            ("at_most_one", {}),
+            ("exactly_one", {}),
+            ("convergence", {"start": 1}),
+            ("damping", {"alpha": vector([1])}),
             ("initial_bound", {"domain": 0, "center": vector([0])}),
-        ):  # fmt: skip
+        ):
             sheet.steps = sheet.steps[:1]
             sheet.all()
             sheet.step(rule, step, **witness)
@@ -189,7 +194,9 @@ def test_well_posedness_takes_no_premises_and_is_no_contraction() -> None:
 SIGMA = F(21)  # above √401
 
 
-def inner(sheet: Sheet, premise: int, alpha: Any = F(1, 512), sigma: Any = SIGMA, rate: Any = F(65535, 65536), **change: Any) -> int:
+def inner(
+    sheet: Sheet, premise: int, alpha: Any = F(1, 512), sigma: Any = SIGMA, rate: Any = F(65535, 65536), **change: Any
+) -> int:
     witness = {"alpha": dyadic(alpha), "sigma": dyadic(sigma), "factor": vector([F(6), 0, F(6)]), "rate": dyadic(rate)}
     return sheet.step("monotone_convergence", premise, **(witness | change))
 
@@ -201,9 +208,17 @@ def skew(activation: str | None = "relu") -> tuple[Sheet, int]:
 
 def claim_convergence(sheet: Sheet, step: int, operator: Any, norm: int, rate: Any, start: Any = None) -> Sheet:
     return sheet.claim(
-        step, "convergence", operator=operator, domain=sheet.point(), start=sheet.all() if start is None else start, norm=norm,
-        constant=dyadic(1), rate=dyadic(rate), epsilon=None, steps=None,
-    )  # fmt: skip
+        step,
+        "convergence",
+        operator=operator,
+        domain=sheet.point(),
+        start=sheet.all() if start is None else start,
+        norm=norm,
+        constant=dyadic(1),
+        rate=dyadic(rate),
+        epsilon=None,
+        steps=None,
+    )
 
 
 def test_inner_damping_converges_in_l2() -> None:
@@ -213,8 +228,14 @@ def test_inner_damping_converges_in_l2() -> None:
     step = inner(sheet, step, alpha, rate=rate)
     norm, operator = sheet.l2(2), {"inner_damped": dyadic(alpha)}
     assert claim_convergence(sheet, step, operator, norm, rate).check().claims
-    for other, other_norm in ((operator, sheet.block(1, 1)), (operator, sheet.l2(2, 2)), ("picard", norm), ({"outer_damped": vector([alpha])}, norm),
-                              ({"inner_damped": dyadic(alpha / 2)}, norm), ("implicit", norm)):  # fmt: skip
+    for other, other_norm in (
+        (operator, sheet.block(1, 1)),
+        (operator, sheet.l2(2, 2)),
+        ("picard", norm),
+        ({"outer_damped": vector([alpha])}, norm),
+        ({"inner_damped": dyadic(alpha / 2)}, norm),
+        ("implicit", norm),
+    ):
         sheet.claims.clear()
         assert claim_convergence(sheet, step, other, other_norm, rate).code() == "CLAIM"
 
@@ -277,7 +298,7 @@ def test_the_two_convergence_rules_do_not_take_each_others_premise() -> None:
 
 
 def test_nothing_else_is_concluded_from_inner_damping() -> None:
-    """The kernel cannot follow this loop: answers and bounds that would need it are refused, never taken from Picard."""
+    """The kernel cannot follow this loop: what would need it is refused, never taken from Picard."""
     nodes = Nodes()
     readout = nodes.function(nodes.scale(nodes.state(), 1))
     sheet = Sheet(linear_model(SKEW, [F(1), F(2)], "relu", readout=readout))

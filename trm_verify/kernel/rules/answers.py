@@ -88,7 +88,10 @@ def _steps(raw: object, most: int = 10**12) -> int:
 
 
 def answer_by_convergence(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
-    """R9(a): all later iterates lie within R_c + C ρᴷ N0 of c, and the margins hold there. Sound if: proofs/answer_by_convergence.md."""
+    """R9(a): all later iterates lie within R_c + C ρᴷ N0 of c, and the margins hold there.
+
+    Sound if: proofs/answer_by_convergence.md.
+    """
     premise = only(premises, Convergence)
     raw = document.fields(witness, "domain", "center", "answer", "steps", where="answer_by_convergence")
     graph, domain, answer, steps = context.graph, context.box(raw[0], "input"), context.answer(raw[2]), _steps(raw[3])
@@ -102,7 +105,10 @@ def answer_by_convergence(context: Context, premises: list[Conclusion], witness:
 
 
 def answer_by_invariance(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
-    """R9(b): the first K iterations end inside an invariant box on which the margins hold. Sound if: proofs/answer_by_invariance.md."""
+    """R9(b): the first K iterations end inside an invariant box on which the margins hold.
+
+    Sound if: proofs/answer_by_invariance.md.
+    """
     premise = only(premises, Invariant)
     raw = document.fields(witness, "domain", "answer", "steps", where="answer_by_invariance")
     domain, answer, steps = context.box(raw[0], "input"), context.answer(raw[1]), _steps(raw[2], MAX_LOOP)

@@ -39,7 +39,7 @@ def ball_box(norm: Norm, centre: Tensor, radius: Fraction) -> Tensor:
 
 
 def residual_bound(graph: Graph, premise: Contraction | Convergence, domain: Tensor, centre: Tensor) -> Fraction:
-    """R with N(centre − z*(x)) ≤ R for all x of the domain: N(T(c) − c)/(1 − ρ), T and ρ of one premise, c in its region."""
+    """R with N(centre − z*(x)) ≤ R for all x of the domain: N(T(c) − c)/(1 − ρ), all of one premise."""
     if premise.region is None or not contains(premise.region, centre):
         raise CheckError("INCLUSION", "the centre inside the region of the contraction", "one that is not shown to be")
     moved = difference(apply(graph, premise.operator, centre, domain), centre)
@@ -53,10 +53,9 @@ def invariant_box(context: Context, premises: list[Conclusion], witness: Witness
     operator = context.operator(raw[0])
     domain, region = context.box(raw[1], "input"), context.box(raw[2], "state")
     require_loop(operator)
-    if not contains(region, apply(context.graph, PICARD, region, domain)):
-        # f(B) ⊂ B implies (1 − α)B + αf(B) ⊂ B, since B is convex; the converse fails, so evaluate T as well
-        if not contains(region, apply(context.graph, operator, region, domain)):
-            raise CheckError("INCLUSION", "the image of the box inside the box", "a coordinate that leaves it")
+    # f(B) ⊂ B implies (1 − α)B + αf(B) ⊂ B, since B is convex; the converse fails, so T is evaluated as well
+    if not any(contains(region, apply(context.graph, t, region, domain)) for t in (PICARD, operator)):
+        raise CheckError("INCLUSION", "the image of the box inside the box", "a coordinate that leaves it")
     return Invariant(operator, domain, region)
 
 

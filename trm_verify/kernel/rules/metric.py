@@ -47,16 +47,16 @@ def _weighted(rows: Rows, weights: list[int]) -> Rows:
 
 
 def contraction_matrix(
-    context: Context, region: Tensor, domain: Tensor, norm: Norm, bound: Fraction, multipliers: tuple[list[int], int] | None
-) -> tuple[Rows, int]:  # fmt: skip
-    """The matrix M of the rule, exactly, over (state entries, units); `None` multipliers give it for all ones."""
+    context: Context, region: Tensor, domain: Tensor, norm: Norm, bound: Fraction, multipliers: tuple[list[int], int]
+) -> tuple[Rows, int]:
+    """The matrix M of the rule, exactly, over (state entries, units)."""
     graph, n = context.graph, context.graph.size
     ranges = evaluate(graph, graph.step, region, domain)
     forms = linear_forms(graph, graph.step, ranges)
     require_activations(forms)
     count = len(forms.units)
     size = n + count
-    weights, scale = multipliers or ([1] * count, 0)
+    weights, scale = multipliers
     if len(weights) != count or any(v < 0 for v in weights):
         raise CheckError("WITNESS", f"{count} multipliers ≥ 0", f"{len(weights)}, or a negative one")
     metric, metric_exp = (norm.rows, norm.exp) if isinstance(norm, MetricNorm) else (identity(n), 0)

@@ -21,7 +21,7 @@ PROJECTIONS = {"relu", "clamp"}
 
 
 def _implicit_form(context: Context, domain: Tensor) -> tuple[Rows, int, set[str]]:
-    """W of a step that is exactly φ(Wz + u(x)): every state entry one unit, in order, no unit inside another's argument.
+    """W of a step that is exactly φ(Wz + u(x)): a unit per state entry, in order, none inside another's argument.
 
     A step without units is affine: the same with the identity for φ.
     """
