@@ -119,9 +119,7 @@ def test_outward_rounding_contains_and_keeps_dyadics() -> None:
     out = box.outward(20)
     assert out.is_dyadic and not box.is_dyadic and out.contains(box)
     assert out.lo[1] == out.hi[1] == Fraction(0.1)
-    assert all(
-        abs(p - q) <= Fraction(1, 1 << 20) for p, q in zip(out.lo + out.hi, box.lo + box.hi, strict=True)
-    )
+    assert all(abs(p - q) <= Fraction(1, 1 << 20) for p, q in zip(out.lo + out.hi, box.lo + box.hi, strict=True))
     assert out.lo[2] < Fraction(-1, 3)
     tiny = Box.point(torch.tensor([1e-45, 5e-324], dtype=torch.float64))
     assert tiny.outward(10) == tiny
@@ -136,9 +134,7 @@ def test_outward_rounding_contains_and_keeps_dyadics() -> None:
 def test_damped() -> None:
     assert Damped(0.5).alpha == (Fraction(1, 2),)
     assert Damped(torch.tensor([0.25, 1.0])).alpha == (Fraction(1, 4), Fraction(1))
-    assert Damped(0.1) == Damped(torch.tensor(0.1, dtype=torch.float64)) and hash(Damped(0.5)) == hash(
-        Damped("1/2")
-    )
+    assert Damped(0.1) == Damped(torch.tensor(0.1, dtype=torch.float64)) and hash(Damped(0.5)) == hash(Damped("1/2"))
     for bad in (0, -0.5, 1.5, float("nan"), "1/3", []):
         with pytest.raises(ValueError):
             Damped(bad)

@@ -76,6 +76,37 @@ def values_at(model: Sample, state: list[Fraction], given: list[Fraction]) -> li
     return graphs.run(model.graph["step"], parts, model.given([to_real(v) for v in given]), model.tensors, HIGH)
 
 
+def worst_pair(
+    model: Sample, norm: BlockNorm, radii: list[Radii | None], bounds: list[tuple[F, F]], x: list[F]
+) -> tuple[list[F], list[F]]:
+    """Two close points of a box, moved apart in the direction that stretches one random group of one node most."""
+    rng, step = model.rng, F(1, 2**40)
+    a = [lo + (hi - lo) * F(rng.randint(1, 7), 8) for lo, hi in bounds]
+    moved = [[v + step * (i == j) for i, v in enumerate(a)] for j in range(len(a))]
+    base, others = values_at(model, a, x), [values_at(model, m, x) for m in moved]
+    node = rng.choice([i for i, r in enumerate(radii) if r is not None])
+    r = radii[node]
+    entries = list(range(base[node].size))
+    if r is not None and r.groups is not None:
+        chosen = rng.choice(r.groups)
+        entries = [e for e in entries if r.groups[e] == chosen]
+    else:
+        entries = [rng.choice(entries)]
+    columns = [[float((o[node].ravel()[e] - base[node].ravel()[e]) * 2**40) for e in entries] for o in others]
+    jacobian, groups = np.array(columns).T, np.array(norm.groups)
+    d = np.array([float(norm.weight(g)) for g in groups])
+    # alternate between the best functional of the group and the state direction that it likes best
+    u = np.linalg.svd(jacobian * d)[0][:, 0]
+    for _ in range(8):
+        pull = jacobian.T @ u
+        lengths = np.array([np.linalg.norm(pull[groups == g]) for g in groups])
+        direction = np.where(lengths > 0, d * pull / np.where(lengths > 0, lengths, 1), 0)
+        image = jacobian @ direction
+        u = image / np.linalg.norm(image) if np.linalg.norm(image) else u
+    ends = zip(a, direction, bounds, strict=True)
+    return a, [min(max(v + F(round(t * 2**20), 2**20) * step, lo), hi) for v, t, (lo, hi) in ends]
+
+
 def check_model(model: Sample, pairs: int, vary_input: bool, unbounded: bool = False) -> set[str]:
     """Propagates through a model and compares with sampled pairs. Returns the operations that had a radius."""
     graph, rng = kernel_graph(model.graph, model.tensors), model.rng
@@ -88,9 +119,11 @@ def check_model(model: Sample, pairs: int, vary_input: bool, unbounded: bool = F
     parts = state_radii(graph, norm, list(norm.weights), norm.exp)
     radii = Propagation(graph.step, ranges, {}).run(parts, given)
     out = propagate(graph, norm, ranges, [], (list(norm.weights), norm.exp), given)
-    for _ in range(pairs):
+    for k in range(pairs):
         a, b = pair(rng, [(9 * p, 9 * q) for p, q in states] if unbounded else states)
         x, y = pair(rng, inputs, whole)
+        if k % 2:
+            a, b = worst_pair(model, norm, radii, states, x)
         y = y if vary_input else x
         first, second = values_at(model, a, x), values_at(model, b, y)
         moved = by_group([to_real(q - p) for p, q in zip(a, b, strict=True)], norm.groups)

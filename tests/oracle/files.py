@@ -83,8 +83,14 @@ class Set:
         return self.lo is not None
 
     def floats(self) -> tuple[Array, Array]:
-        """The ends in double precision."""
-        return np.array([float(v) for v in self.lo or ()]), np.array([float(v) for v in self.hi or ()])
+        """The ends in double precision, rounded into the box where it holds a double at all."""
+        if self.lo is None or self.hi is None:
+            raise ValueError("expected a bounded set")
+        lo, hi = (np.array([float(v) for v in end]) for end in (self.lo, self.hi))
+        low = np.array([np.nextafter(d, np.inf) if d < v else d for d, v in zip(lo, self.lo, strict=True)])
+        high = np.array([np.nextafter(d, -np.inf) if d > v else d for d, v in zip(hi, self.hi, strict=True)])
+        fits = low <= high
+        return np.where(fits, low, lo), np.where(fits, high, lo)
 
     def holds(self, point: list[Any], slack: Any) -> bool:
         """Whether the point lies in the box, up to the error of its evaluation."""
@@ -137,6 +143,8 @@ def read_claims(certificate: bytes, weights: bytes) -> tuple[Model, list[Claim]]
 
     claims = []
     for body in predicate["claims"]:
+        if body["claim"] == "run":  # the claim speaks of the states that its step stores
+            body = {**body, "states": predicate["steps"][body["step"]]["states"]}
         domain = box(body, "domain")
         if domain is None:
             raise ValueError("a claim without a domain")

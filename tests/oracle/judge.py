@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.oracle.evaluate import ERROR, FLOAT, HIGH, REAL, Evaluator, norm_of, to_high
+from tests.oracle.evaluate import ERROR, FLOAT, HIGH, REAL, Evaluator, norm_of, to_high, to_real
 from tests.oracle.files import Array, Claim, Model, Set, read_claims, read_number, read_vector
 from tests.oracle.search import Loop, fixed_points, inside, jacobians, loop, samples, stretched
 
@@ -56,6 +56,14 @@ class Judge:
     def states(self, where: Set, count: int) -> Array:
         return samples(where, self.model.n, count, self.rng)
 
+    def inputs_exactly(self, claim: Claim, x: Array) -> Array:
+        """The inputs with 240 bits; where the domain is one number, that number and not the double nearest to it."""
+        high = to_high(x)
+        for i, (lo, hi) in enumerate(zip(claim.domain.lo or (), claim.domain.hi or (), strict=True)):
+            if lo == hi:
+                high[:, i] = to_real(lo)
+        return high
+
     def exactly(self, operator: Any, z: Array, x: Array) -> Array:
         """One application with 240 bits."""
         return self.high.apply(operator, z, x)
@@ -84,7 +92,7 @@ class Judge:
             return Verdict(FALSE, "the step has no finite value at some sample")
         worst = np.argsort(ratios)[-4:]
         exact = norm_of(claim.norm, HIGH)
-        a, b, xs = to_high(first[worst]), to_high(second[worst]), to_high(given[worst])
+        a, b, xs = to_high(first[worst]), to_high(second[worst]), self.inputs_exactly(claim, given[worst])
         before, after = exact(a - b), exact(self.exactly(operator, a, xs) - self.exactly(operator, b, xs))
         limit = REAL.mpf(rate.numerator) / rate.denominator
         for p, q in zip(before, after, strict=True):
@@ -106,24 +114,24 @@ class Judge:
             if len(roots) > 1:
                 return Verdict(FALSE, f"{len(roots)} fixed points")
             if claim.name == "exactly_one":
-                missing += not self._confirmed(roots, x, claim.region)
+                missing += not self._confirmed(roots, self.inputs_exactly(claim, x[None]), claim.region)
         if missing:
             return Verdict(UNKNOWN, f"no fixed point found for {missing} of {len(inputs)} inputs")
         return Verdict(TRUE, f"{len(inputs)} inputs, 75 orbits and 12 Newton runs each, one fixed point at most")
 
-    def _confirmed(self, roots: list[Array], x: Array, where: Set) -> bool:
+    def _confirmed(self, roots: list[Array], given: Array, where: Set) -> bool:
         """Whether an approximate fixed point has a tiny residual at 240 bits after Newton steps, and lies in the set."""
         for z in roots:
-            root = self.polish(z, x)
+            root = self.polish(z, given)
             if root is not None and where.holds(list(root), REAL.mpf(2) ** -40):
                 return True
         return False
 
-    def polish(self, z: Array, x: Array) -> Array | None:
+    def polish(self, z: Array, given: Array) -> Array | None:
         """A fixed point of the step with residual below 2^-110, by Newton's method with a fixed Jacobian."""
+        x = given[0].astype(np.float64)
         jacobian = np.eye(len(z)) - jacobians(loop(self.fast, "picard").at(x), z)
-        inverse = to_high(np.linalg.pinv(jacobian))
-        high, given = to_high(z), to_high(x[None])
+        inverse, high = to_high(np.linalg.pinv(jacobian)), to_high(z)
         for _ in range(60):
             residual = self.high.step(high[None], given)[0] - high
             if max(map(abs, residual)) < REAL.mpf(2) ** -110 * (1 + max(map(abs, high))):
@@ -149,7 +157,7 @@ class Judge:
         image = f(z, x)
         excess = np.maximum(lo - image, image - hi).max(axis=1)
         worst = np.argsort(excess)[-6:]
-        exact = self.exactly(operator, to_high(z[worst]), to_high(x[worst]))
+        exact = self.exactly(operator, to_high(z[worst]), self.inputs_exactly(claim, x[worst]))
         for row in exact:
             if not region.holds(list(row), ERROR * (1 + max(map(abs, row)))):
                 return Verdict(FALSE, "a state of the box leaves it")
@@ -186,7 +194,7 @@ class Judge:
             start = self.fast.init(x[None])
             states = start if claim.start is None else np.concatenate([self.states(claim.start, 30)])
             end = self.orbit_end(f, states[0], x)
-            root = None if end is None else self.polish(end, x)
+            root = None if end is None else self.polish(end, self.inputs_exactly(claim, x[None]))
             if end is None or root is None:
                 far = f(states[:1], x[None])
                 for _ in range(400):
@@ -202,7 +210,7 @@ class Judge:
                 if (over > 1e-11 * (1 + size(end[None])[0] + first)).any():
                     return Verdict(FALSE, f"after {k} steps the distance is {over.max():.3g} above the bound")
                 nearest = max(nearest, float(np.max(size(z - end) / np.maximum(bound, 1e-6))))
-            high, given = to_high(states[-1:]), to_high(x[None])
+            high, given = to_high(states[-1:]), self.inputs_exactly(claim, x[None])
             distance = exact(high - root[None])[0]
             for _ in range(6):  # the same without rounding
                 high = self.exactly(operator, high, given)
@@ -243,7 +251,8 @@ class Judge:
                 break
             before, z = z, f(z, x)
         if at[1] <= 200:
-            least = min(least, self._exact_margin(operator, x[at[0]], at[1], label))
+            given = self.inputs_exactly(claim, x[at[0]][None])
+            least = min(least, self._exact_margin(operator, given, at[1], label))
         if not least > 0:
             return Verdict(FALSE, f"after {at[1]} steps a margin is {least:.3g}")
         return Verdict(TRUE, f"{len(x)} inputs, least margin {least:.6g}")
@@ -276,8 +285,7 @@ class Judge:
     def margins(self, z: Array, label: Array) -> Array:
         return np.nan_to_num(self.differences(z, label).min(axis=1), nan=-np.inf)
 
-    def _exact_margin(self, operator: Any, x: Array, steps: int, label: Array) -> float:
-        given = to_high(x[None])
+    def _exact_margin(self, operator: Any, given: Array, steps: int, label: Array) -> float:
         z = self.high.init(given)
         for _ in range(steps):
             z = self.exactly(operator, z, given)
@@ -298,7 +306,7 @@ class Judge:
         drifts, distances = read_vector(body["drifts"]), read_vector(body["distances"])
         state = read_vector(body["state"])
         end = self.orbit_end(f, np.array([float(v) for v in state]), x)
-        root = None if end is None else self.polish(end, x)
+        root = None if end is None else self.polish(end, self.inputs_exactly(claim, x[None]))
         if end is None or root is None:
             return Verdict(UNKNOWN, "the orbit of the last state does not settle")
         limit = {"radius": read_number(body["radius"]), "last distance": distances[-1]}
@@ -314,16 +322,16 @@ class Judge:
             z = f(z, x[None])
         if not self.margin_at(high, label) > 0:
             return Verdict(FALSE, "the last state answers otherwise")
-        trace = self._trace(claim, drifts, distances, root, x)
+        trace = self._trace(claim, drifts, distances, root, self.inputs_exactly(claim, x[None]))
         return trace or Verdict(TRUE, f"{len(distances)} states, later iterates followed for 200 steps")
 
-    def _trace(self, claim: Claim, drifts: Any, distances: Any, root: Array, x: Array) -> Verdict | None:
+    def _trace(self, claim: Claim, drifts: Any, distances: Any, root: Array, given: Array) -> Verdict | None:
         """What a run says about the states before the last, which only the step holds; None when nothing is wrong."""
         states = claim.body.get("states")
         if states is None:
             return None
         values, n = read_vector(states), self.model.n
-        exact, given = norm_of(claim.norm or {}, HIGH), to_high(x[None])
+        exact = norm_of(claim.norm or {}, HIGH)
         expected = self.high.init(given)
         for k, (drift, distance) in enumerate(zip(drifts, distances, strict=True)):
             z = HIGH.array(values[k * n : (k + 1) * n], (1, n))

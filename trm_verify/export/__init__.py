@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
-from trm_verify.export import ops_layout, ops_linear, ops_pointwise  # noqa: F401  (they register handlers)
+from trm_verify.export import ops_layout, ops_linear, ops_norm, ops_pointwise  # noqa: F401  (they register handlers)
 from trm_verify.export.capture import EXAMPLE_BATCH, capture, check_logits, check_parts
 from trm_verify.export.errors import (
     BatchMixing,

@@ -73,9 +73,7 @@ class Builder:
         """A literal; one value repeated becomes a scalar that is expanded."""
         if len(set(values)) == 1 and prod(shape) > 1:
             ones = (1,) * len(shape)
-            return self.expand(
-                self.emit("constant", [], ones, shape=list(ones), value=vector([values[0]])), shape
-            )
+            return self.expand(self.emit("constant", [], ones, shape=list(ones), value=vector([values[0]])), shape)
         return self.emit("constant", [], shape, shape=list(shape), value=vector(values))
 
     def reshape(self, a: int, shape: Shape) -> int:
@@ -123,7 +121,9 @@ class Builder:
     def slice(self, a: int, axis: int, start: int, stop: int, step: int = 1) -> int:
         size = self.shapes[a][axis]
         if not 0 <= start < stop <= size:
-            raise UnknownOperation(f"expected a slice with an entry in it of an axis of size {size}, found {start}:{stop}")
+            raise UnknownOperation(
+                f"expected a slice with an entry in it of an axis of size {size}, found {start}:{stop}"
+            )
         if (start, stop, step) == (0, size, 1):
             return a
         shape = list(self.shapes[a])

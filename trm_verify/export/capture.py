@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException, UserError
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
 from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
-from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
 
 from trm_verify.export.errors import (
     BatchMixing,
@@ -81,9 +81,7 @@ def check_parts(result: Any, parts: Sequence[Shape], multi: bool, what: str) -> 
     wanted = [f"(batch, {', '.join(map(str, p))})" for p in parts]
     hint = f"return a {'tuple of tensors' if multi else 'tensor'} of the shape state_shape names"
     if isinstance(result, (tuple, list)) != multi:
-        raise ShapeChanged(
-            f"expected {what} to return {wanted if multi else wanted[0]}, found {_kind(result)}; {hint}"
-        )
+        raise ShapeChanged(f"expected {what} to return {wanted if multi else wanted[0]}, found {_kind(result)}; {hint}")
     tensors = list(result) if multi else [result]
     found = [tuple(t.shape) if isinstance(t, Tensor) else type(t).__name__ for t in tensors]
     shapes = [f[1:] if isinstance(f, tuple) and f else f for f in found]

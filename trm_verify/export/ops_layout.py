@@ -17,7 +17,7 @@ from trm_verify.export.translate import Translator, Value, handles
 
 SAME = (
     "clone.default", "alias.default", "detach.default", "contiguous.default", "lift_fresh_copy.default",
-    "lift_fresh.default", "detach_copy.default", "alias_copy.default", "view_as.default", "dropout.default",
+    "lift_fresh.default", "detach_copy.default", "alias_copy.default", "dropout.default",
     "feature_dropout.default", "alpha_dropout.default",
 )  # fmt: skip
 
@@ -49,7 +49,7 @@ def cast(t: Translator, out: Axes, a: Value, *_: Any, **kwargs: Any) -> Value:
 
 @handles(
     "view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int", "squeeze.default",
-    "squeeze.dim", "squeeze.dims", "unsqueeze.default", "view_copy.default", "reshape_as.default",
+    "squeeze.dim", "squeeze.dims", "unsqueeze.default", "view_copy.default", "reshape_as.default", "view_as.default",
     "_reshape_copy.default", layout_only=True,
 )  # fmt: skip
 def reshape(t: Translator, out: Axes, a: Value, *_: Any, **__: Any) -> Value:
@@ -347,7 +347,9 @@ def one_hot(t: Translator, out: Axes, x: Value, classes: int = -1) -> int:
 
 def _factory(value: int | None) -> Any:
     def build(t: Translator, out: Axes, *args: Any, **kwargs: Any) -> int:
-        number = Fraction(value) if value is not None else t.number(kwargs.get("fill_value", args[-1] if args else None))
+        number = (
+            Fraction(value) if value is not None else t.number(kwargs.get("fill_value", args[-1] if args else None))
+        )
         return t.b.constant(out.shape, [number] * prod(out.shape))
 
     return build

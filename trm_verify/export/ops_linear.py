@@ -175,7 +175,9 @@ def _first(a: Value) -> None:
         raise BatchMixing("expected (batch, channels, *spatial), with the batch axis first")
 
 
-def _pooled(t: Translator, a: Value, kernel: Any, stride: Any, padding: Any, dilation: Any, spatial: int) -> tuple[int, Any]:
+def _pooled(
+    t: Translator, a: Value, kernel: Any, stride: Any, padding: Any, dilation: Any, spatial: int
+) -> tuple[int, Any]:
     """(channels, positions, taps) and the shape of the positions."""
     _first(a)
     kernel = _list(kernel, spatial)
@@ -218,7 +220,10 @@ def attention(
     if causal or enable_gqa or dropout or (mask is not None and mask.dtype == torch.bool):
         raise UnknownOperation("expected attention without causal or boolean masks, grouped heads and dropout; "
                                "write the masked weights out, or add a finite float mask")  # fmt: skip
-    if any(v.axes.place != out.place or v.axes.rank != out.rank for v in (query, key, value)) or out.batch not in (0, None):
+    if any(v.axes.place != out.place or v.axes.rank != out.rank for v in (query, key, value)) or out.batch not in (
+        0,
+        None,
+    ):
         raise BatchMixing("expected (batch, …, tokens, features) for query, key and value; expand constants")
     b, q, k = t.b, t.use(query), t.use(key)
     factor = Fraction(scale) if scale is not None else Fraction(1 / sqrt(b.shapes[q][-1]))

@@ -1,10 +1,9 @@
-"""Arithmetic, activations, reductions and normalizations."""
+"""Arithmetic and activations, entry by entry."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
-from math import isinf, prod
+from math import isinf
 from typing import Any
 
 import torch
@@ -12,7 +11,8 @@ import torch
 from trm_verify.export.axes import Axes
 from trm_verify.export.builder import dyadic
 from trm_verify.export.errors import BatchMixing, UnknownOperation
-from trm_verify.export.translate import ROOTS, Translator, Value, handles
+from trm_verify.export.roots import rms_from_root
+from trm_verify.export.translate import Translator, Value, handles
 
 Operand = Value | float
 
@@ -49,7 +49,7 @@ def mul(t: Translator, out: Axes, a: Operand, b: Operand) -> int:
     p, q = t.align(a, out), t.align(b, out)
     for scaled, other in ((p, q), (q, p)):
         if t.b.nodes[scaled]["op"] == "rsqrt":  # kept by `rsqrt` below for this product alone
-            return _rms(t, other, *t.b.nodes[scaled]["in"])
+            return rms_from_root(t, other, *t.b.nodes[scaled]["in"])
     return _expanded(t, t.b.binary("mul", p, q), out)
 
 
@@ -62,7 +62,7 @@ def div(t: Translator, out: Axes, a: Operand, b: Operand) -> int:
         return t.b.scale(t.align(a, out), 1 / divisor)
     below = t.align(b, out)
     if t.b.nodes[below]["op"] == "sqrt":  # kept by `root` below for this quotient alone
-        return _rms(t, t.align(a, out), *t.b.nodes[below]["in"])
+        return rms_from_root(t, t.align(a, out), *t.b.nodes[below]["in"])
     if t.b.state[below]:
         raise UnknownOperation("expected a divisor that does not depend on the state; use a normalization layer "
                                "(RMSNorm, LayerNorm, softmax) or divide by a function of x")  # fmt: skip
@@ -238,9 +238,14 @@ def _clamped(t: Translator, node: int, lo: Any, hi: Any) -> int:
     return t.b.unary("clamp", node, **bounds)
 
 
-@handles("clamp.default", "clip.default", "hardtanh.default")
+@handles("clamp.default", "clip.default")
 def clamp(t: Translator, out: Axes, a: Value, lo: Any = None, hi: Any = None, **kwargs: Any) -> int:
     return _clamped(t, t.use(a), kwargs.get("min", lo), kwargs.get("max", hi))
+
+
+@handles("hardtanh.default")
+def hardtanh(t: Translator, out: Axes, a: Value, lo: Any = -1, hi: Any = 1) -> int:
+    return _clamped(t, t.use(a), lo, hi)
 
 
 @handles("clamp_min.default")
@@ -287,179 +292,3 @@ def glu(t: Translator, out: Axes, a: Value, dim: int = -1) -> int:
     half = a.axes.shape[axis] // 2
     gate = t.b.unary("sigmoid", t.b.slice(t.use(a), axis, half, 2 * half))
     return t.b.binary("mul", t.b.slice(t.use(a), axis, 0, half), gate)
-
-
-# --- reductions ------------------------------------------------------------------------------------------------
-
-
-def _dims(a: Value, dims: Any) -> list[int]:
-    listed = [dims] if isinstance(dims, int) else list(dims) if dims else list(range(a.axes.rank))
-    return [a.axes.axis(d) for d in listed]
-
-
-def _reduced(t: Translator, out: Axes, op: str, a: Value, dims: Any) -> tuple[int, int]:
-    """The reduction in the shape of `out`, and the number of entries it runs over."""
-    axes = _dims(a, dims)
-    count = prod(a.axes.shape[i] for i in axes)
-    node = t.b.last(op, t.use(a), axes) if axes else t.use(a)
-    return t.b.reshape(node, out.shape), count
-
-
-@handles("sum.dim_IntList", "sum.default")
-def total(t: Translator, out: Axes, a: Value, dims: Any = None, keepdim: bool = False, *, dtype: Any = None) -> int:
-    return _reduced(t, out, "sum", a, dims)[0]
-
-
-@handles("mean.dim", "mean.default")
-def mean(t: Translator, out: Axes, a: Value, dims: Any = None, keepdim: bool = False, *, dtype: Any = None) -> int:
-    node, count = _reduced(t, out, "sum", a, dims)
-    return t.b.scale(node, Fraction(1, count))
-
-
-@handles("amax.default", "max.default")
-def amax(t: Translator, out: Axes, a: Value, dims: Any = None, keepdim: bool = False) -> int:
-    return _reduced(t, out, "amax", a, dims)[0]
-
-
-@handles("amin.default", "min.default")
-def amin(t: Translator, out: Axes, a: Value, dims: Any = None, keepdim: bool = False) -> int:
-    axes = _dims(a, dims)
-    node = t.b.last("amax", t.b.scale(t.use(a), Fraction(-1)), axes)
-    return t.b.scale(t.b.reshape(node, out.shape), Fraction(-1))
-
-
-@handles("max.dim")
-def max_dim(t: Translator, out: list[Axes], a: Value, dim: int, keepdim: bool = False) -> list[Any]:
-    return [amax(t, out[0], a, dim), None]
-
-
-@handles("min.dim")
-def min_dim(t: Translator, out: list[Axes], a: Value, dim: int, keepdim: bool = False) -> list[Any]:
-    return [amin(t, out[0], a, dim), None]
-
-
-@handles("softmax.int", "_softmax.default", "_safe_softmax.default")
-def softmax(t: Translator, out: Axes, a: Value, dim: int, *_: Any, **__: Any) -> int:
-    axis = a.axes.axis(dim)
-    return t.b.move_from_last(t.b.unary("softmax", t.b.move_last(t.use(a), axis)), axis)
-
-
-# --- normalizations --------------------------------------------------------------------------------------------
-
-
-def _normalized(t: Translator, op: str, node: int, axes: int, eps: float) -> int:
-    """Normalize over the last `axes` axes."""
-    shape = t.b.shapes[node]
-    flat = t.b.reshape(node, (*shape[: len(shape) - axes], prod(shape[len(shape) - axes :])))
-    exact = t.number(eps)
-    if exact <= 0:
-        raise UnknownOperation(f"expected eps > 0 in a normalization, found {eps}")
-    return t.b.reshape(t.b.unary(op, flat, eps=dyadic(exact)), shape)
-
-
-def _affine(t: Translator, out: Axes, node: int, weight: Value | None, bias: Value | None) -> int:
-    if weight is not None:
-        node = t.b.binary("mul", node, t.align(weight, out))
-    return node if bias is None else t.b.binary("add", node, t.align(bias, out))
-
-
-def _outside(a: Value, count: int) -> None:
-    if a.axes.batch is not None and a.axes.batch >= a.axes.rank - count:
-        raise BatchMixing("expected a normalization of axes after the batch axis")
-
-
-@handles("layer_norm.default")
-def layer_norm(
-    t: Translator, out: Axes, a: Value, shape: Sequence[int], weight: Value | None = None, bias: Value | None = None,
-    eps: float = 1e-5, *_: Any,
-) -> int:  # fmt: skip
-    _outside(a, len(shape))
-    return _affine(t, out, _normalized(t, "layer_norm", t.use(a), len(shape), eps), weight, bias)
-
-
-@handles("rms_norm.default")
-def rms_norm(
-    t: Translator, out: Axes, a: Value, shape: Sequence[int], weight: Value | None = None, eps: float | None = None
-) -> int:
-    _outside(a, len(shape))
-    eps = torch.finfo(a.dtype).eps if eps is None else eps
-    return _affine(t, out, _normalized(t, "rms_norm", t.use(a), len(shape), eps), weight, None)
-
-
-@handles("group_norm.default")
-def group_norm(
-    t: Translator, out: Axes, a: Value, groups: int, weight: Value | None = None, bias: Value | None = None,
-    eps: float = 1e-5, *_: Any,
-) -> int:  # fmt: skip
-    shape = out.shape
-    if a.axes.batch != 0 or a.axes.merged:
-        raise BatchMixing("expected (batch, channels, …), with the batch axis first")
-    grouped = t.b.reshape(t.use(a), (groups, prod(shape) // groups))
-    node = t.b.reshape(_normalized(t, "layer_norm", grouped, 1, eps), shape)
-    columns = (shape[0],) + (1,) * (len(shape) - 1)
-    if weight is not None:
-        node = t.b.binary("mul", node, t.b.reshape(t.use(weight), columns))
-    return node if bias is None else t.b.binary("add", node, t.b.reshape(t.use(bias), columns))
-
-
-@handles("rsqrt.default", "sqrt.default")
-def root(t: Translator, out: Axes, a: Value) -> int:
-    """A marker that only `a · rsqrt(mean a² + eps)` and `a / sqrt(mean a² + eps)` consume: they are `rms_norm`."""
-    node = t.use(a)
-    return t.mark("rsqrt" if t.current.startswith("aten.rsqrt") else "sqrt", node)
-
-
-def _rms(t: Translator, node: int, below: int) -> int:
-    """Recognise a · rsqrt(mean(a², last axis) + eps)."""
-    b = t.b
-
-    def peel(at: int, *ops: str) -> int:
-        while b.nodes[at]["op"] in ops:
-            at = b.nodes[at]["in"][0]
-        return at
-
-    total = b.nodes[below]
-    if total["op"] == "add":
-        parts = [peel(i, "expand", "reshape") for i in total["in"]]
-        for mean_node, eps in (parts, parts[::-1]):
-            scaled, literal = b.nodes[mean_node], b.nodes[eps]
-            if literal["op"] != "constant" or scaled["op"] not in ("scale", "sum"):
-                continue
-            inner = peel(scaled["in"][0], "reshape") if scaled["op"] == "scale" else mean_node
-            factor = Fraction(int(scaled["num"], 16), int(scaled["den"], 16)) if scaled["op"] == "scale" else 1
-            if b.nodes[inner]["op"] != "sum":
-                continue
-            (squares,) = b.nodes[inner]["in"]
-            size = b.shapes[node][-1]
-            plain = b.nodes[squares]["op"] == "mul" and b.nodes[squares]["in"] == [node, node]
-            if plain and factor == Fraction(1, size):
-                value = literal["value"]
-                if " " in value["int"] or int(value["int"], 16) <= 0:
-                    continue
-                return b.unary("rms_norm", node, eps=dict(value))
-    raise UnknownOperation(ROOTS)
-
-
-@handles("batch_norm.default", "_native_batch_norm_legit_no_training.default",
-         "_native_batch_norm_legit_functional.default", "cudnn_batch_norm.default", "native_batch_norm.default")  # fmt: skip
-def batch_norm(
-    t: Translator, out: Any, a: Value, weight: Value | None, bias: Value | None, mean_: Value, var: Value, *rest: Any
-) -> Any:
-    """In evaluation mode an affine map, whose scale and shift are evaluated in the model's dtype and stored."""
-    eps = [v for v in rest if isinstance(v, float)][1]
-    first = out[0] if isinstance(out, list) else out
-    scale = torch.rsqrt(t.constant_data(var, "running variance") + eps)
-    if weight is not None:
-        scale = scale * t.constant_data(weight, "weight")
-    shift = -t.constant_data(mean_, "running mean") * scale
-    if bias is not None:
-        shift = shift + t.constant_data(bias, "bias")
-    if not t.fold:
-        raise UnknownOperation("expected no batch normalization with fold=False: its scale is a square root, which has "
-                               "no exact form; export with fold=True to store the rounded scale and shift")  # fmt: skip
-    axis = a.axes.axis(1)
-    columns = (scale.numel(),) + (1,) * (len(first.shape) - axis - 1)
-    names = [t.tensors.bake(v.detach(), f"baked.{t.name}", True) for v in (scale, shift)]
-    factors = [t.b.reshape(t.b.emit("tensor", [], (scale.numel(),), name=n), columns) for n in names]
-    node = t.b.binary("add", t.b.binary("mul", t.use(a), factors[0]), factors[1])
-    return [node] + [None] * (len(out) - 1) if isinstance(out, list) else node

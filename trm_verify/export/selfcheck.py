@@ -100,9 +100,7 @@ def _rows(parts: Sequence[Tensor | None], index: Tensor) -> list[Any]:
     return [None if p is None else p[index] for p in parts]
 
 
-def compare_with_eager(
-    spec: ModelSpec, samples: Samples, graph: dict[str, Any], tensors: dict[str, Tensor]
-) -> None:
+def compare_with_eager(spec: ModelSpec, samples: Samples, graph: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """The graph against the eager model at batch sizes 1 and 3, and on permuted rows.
 
     The eager model computes in its own dtype, so values may differ by its rounding: half its digits are compared.

@@ -35,7 +35,6 @@ class Tensors:
         self.used: dict[str, Tensor] = {}
         self._names: dict[tuple[Any, ...], str] = {}
         self._own: dict[str, Tensor] = {}
-        self._contents: dict[str, str] | None = None
         self._baked: dict[str, str] = {}
         self._counts: dict[str, int] = {}
         own = {k: v for k, v in model.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
@@ -43,16 +42,9 @@ class Tensors:
             if self._names.setdefault(_identity(tensor), name) == name:
                 self._own[name] = tensor
 
-    def name_of(self, tensor: Tensor, by_content: bool = False) -> str | None:
-        """The model's own name for this storage (or, for copies, this content)."""
-        name = self._names.get(_identity(tensor)) if tensor.numel() else None
-        if name is None and by_content:
-            if self._contents is None:
-                self._contents = {}
-                for own, value in self._own.items():
-                    self._contents.setdefault(_content(value), own)
-            name = self._contents.get(_content(tensor))
-        return name
+    def name_of(self, tensor: Tensor) -> str | None:
+        """The model's own name for this storage."""
+        return self._names.get(_identity(tensor)) if tensor.numel() else None
 
     def own(self, name: str) -> str:
         """Mark one of the model's tensors as used."""

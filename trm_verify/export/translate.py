@@ -133,7 +133,7 @@ class Translator:
             data = source[target]
             if not isinstance(data, Tensor):
                 raise UnknownOperation(f"expected tensors, found a constant {type(data).__name__}", target)
-            known = self.tensors.name_of(data, by_content=spec.kind == InputKind.CONSTANT_TENSOR)
+            known = self.tensors.name_of(data)
             self._parameters[node] = frozenset([known] if known else [])
             self.env[node] = Value(Axes(tuple(data.shape)), data.dtype, None, data.detach(), node, known is None)
         for node in users:
@@ -194,6 +194,8 @@ class Translator:
         args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
         if node.target is operator.getitem:
             part = args[0][args[1]]
+            if part is None:
+                raise DataDependent("expected values, found the positions of extreme values (arg-max) in use")
             constant = isinstance(part, Value) and part.data is not None
             self.env[node] = replace(part, origin=node) if constant else part
             return
@@ -250,8 +252,8 @@ class Translator:
                 return self._literal(data)
             return self._stored(self.tensors.bake(data, "constant", True), data)
         if origin.op == "placeholder":
-            known = self.tensors.name_of(data, by_content=True)
-            return self._stored(self.tensors.own(known or ""), data)
+            (name,) = self._parameters[origin]
+            return self._stored(self.tensors.own(name), data)
         if target in LAYOUT_ONLY or not self.fold:
             if target not in HANDLERS:
                 raise UnknownOperation(
@@ -290,7 +292,9 @@ class Translator:
             BatchMixing: it is the batch size. UnknownOperation: it is not finite.
         """
         if isinstance(value, BatchSize):
-            raise BatchMixing("expected values that do not depend on the batch size, found the batch size used as a number")
+            raise BatchMixing(
+                "expected values that do not depend on the batch size, found the batch size used as a number"
+            )
         if isinstance(value, complex) or not isfinite(value):
             raise UnknownOperation(f"expected a finite real number, found {value}; masks with -inf have no exact form")
         return Fraction(value)
@@ -322,12 +326,12 @@ class Translator:
             raise UnknownOperation(f"this form of the operation is not supported ({error})") from error
         if isinstance(result, int):
             if self.b.shapes[result] != out.shape:
-                raise ExportError(f"internal: expected shape {out.shape}, built {self.b.shapes[result]}; please report this")
+                raise ExportError(
+                    f"internal: expected shape {out.shape}, built {self.b.shapes[result]}; please report this"
+                )
             return Value(out, val.dtype, result)
         if isinstance(result, list):
-            return [
-                Value(o, v.dtype, r) if isinstance(r, int) else r for o, v, r in zip(out, val, result, strict=True)
-            ]
+            return [Value(o, v.dtype, r) if isinstance(r, int) else r for o, v, r in zip(out, val, result, strict=True)]
         return result
 
     def _read(self, val: Tensor, minor: bool) -> Axes:

@@ -18,9 +18,7 @@ _PLAIN = (int, float, complex, bool, str, bytes, type(None), tuple, frozenset)
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
     """The module's own attributes; containers copied one level deep, so that growing ones are noticed."""
-    return {
-        key: value.copy() if isinstance(value, (list, dict, set)) else value for key, value in vars(module).items()
-    }
+    return {key: value.copy() if isinstance(value, (list, dict, set)) else value for key, value in vars(module).items()}
 
 
 def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

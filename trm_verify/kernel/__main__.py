@@ -9,6 +9,7 @@ Exit codes: 0 valid, 1 invalid, 2 usage or unreadable file, 4 internal error.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from typing import Any
@@ -53,6 +54,9 @@ def report(valid: Valid, missing: list[str]) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fail
     options = _arguments(argv)
     try:
         expectations = [parse_expectation(text) for text in options.expect]
@@ -79,7 +83,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"  semantics {result['semantics']} (float32 rounding not covered)")
         print(f"  weights   sha256:{result['weights']}")
         print(f"  graph     sha256:{result['graph']}")
-        print(f"  unused    {', '.join(result['unused']) or 'no tensor'}")
+        names = [ascii(name) for name in result["unused"]]
+        print(f"  unused    {len(names)} tensor(s){': ' if names else ''}{', '.join(names)}")
         for line in result["claims"]:
             print(f"  proved    {line}")
         fields = [m for m in missing if m not in ("claim", "graph")]

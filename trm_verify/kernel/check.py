@@ -158,9 +158,9 @@ CLAIMS: dict[str, tuple[type, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def _field(context: Context, name: str, raw: Any) -> Any:
+def _field(context: Context, claim: str, name: str, raw: Any) -> Any:
     """One field of a claim."""
-    if raw is None and name in ("epsilon", "steps") or raw == "init" and name == "start":
+    if claim == "convergence" and (raw is None and name in ("epsilon", "steps") or name == "start" and raw == "init"):
         return None
     if name in ("rate", "constant", "epsilon", "radius"):
         return number(raw, name)
@@ -188,7 +188,7 @@ def parse_claim(context: Context, raw: object, count: int) -> tuple[int, Conclus
         raise CheckError("CLAIM", f"a claim among {sorted(CLAIMS)}", name)
     kind, names = CLAIMS[name]
     values = zip(names, document.fields(body, *names, where=name), strict=True)
-    found = {field: _field(context, field, value) for field, value in values}
+    found = {field: _field(context, name, field, value) for field, value in values}
     if name == "answer_at":
         found["at"] = True
     if found.get("start", found) is None:

@@ -47,6 +47,16 @@ def approximate(value: Fraction) -> str:
     return f"{sign}{whole}.{rest:09d}"
 
 
+def _printable(got: object) -> str:
+    if isinstance(got, (int, Fraction)):
+        return approximate(Fraction(got))
+    try:
+        text = str(got)
+    except ValueError:  # a number with too many digits inside
+        text = f"a {type(got).__name__} of numbers too long to print"
+    return "".join(c if c.isprintable() else "?" for c in text)  # a hostile string must not forge a line of output
+
+
 class CheckError(Exception):
     """A certificate was rejected.
 
@@ -65,6 +75,6 @@ class CheckError(Exception):
 
     def __str__(self) -> str:
         where = "" if self.step is None else f" at step {self.step}"
-        found = approximate(Fraction(self.got)) if isinstance(self.got, (int, Fraction)) else str(self.got)
+        found = _printable(self.got)
         found = found if len(found) <= 200 else found[:197] + "..."
         return f"{self.code}{where}: expected {self.expected}" + (f"; got {found}" if found else "")

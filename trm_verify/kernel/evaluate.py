@@ -168,15 +168,18 @@ def _embedding(node: Node, args: list[Tensor]) -> Tensor:
     rows = rows_of(table.ends()[0], table.shape[1])
     if not x.bounded:
         x = Tensor(x.shape, 0, [0] * x.size, [len(rows) - 1] * x.size)
+    hulls: dict[tuple[Fraction, Fraction], tuple[list[int], list[int]]] = {}
     low: list[int] = []
     high: list[int] = []
     for i in range(x.size):
         first, last = x.fraction(i)
         if first.denominator != 1 or last.denominator != 1 or not 0 <= first <= last < len(rows):
             raise CheckError("BOX", f"integers from 0 to {len(rows) - 1} in embedding", f"[{first}, {last}]")
-        chosen = rows[int(first) : int(last) + 1]
-        low += map(min, zip(*chosen, strict=True))
-        high += map(max, zip(*chosen, strict=True))
+        if (first, last) not in hulls:
+            chosen = list(zip(*rows[int(first) : int(last) + 1], strict=True))
+            hulls[first, last] = list(map(min, chosen)), list(map(max, chosen))
+        low += hulls[first, last][0]
+        high += hulls[first, last][1]
     return Tensor(node.shape, table.exp, low, low if low == high else high)
 
 
@@ -356,6 +359,7 @@ def constants(graph: Graph, function: Function) -> dict[int, Tensor]:
 
 def evaluate(graph: Graph, function: Function, state: Tensor, given: Tensor) -> list[Tensor]:
     """Enclosures of all nodes over state × input (flat tensors; unbounded ones are allowed)."""
+    graph.charge(function.cost)
     known = constants(graph, function)
     values: list[Tensor] = []
     for i, node in enumerate(function.nodes):

@@ -14,7 +14,8 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.layout import LAYOUTS, Shape, concat, shape_of
 from trm_verify.kernel.weights import Weights
 
-MAX_TOTAL = 1 << 28
+MAX_TOTAL = 1 << 26  # entries of all nodes that are not stored tensors
+MAX_WORK = 1 << 37
 CONSTANT, INPUT, STATE = 0, 1, 2  # what a node depends on; the larger includes the smaller
 
 ACTIVATIONS = {"relu", "abs", "tanh", "sigmoid", "softplus", "silu", "gelu", "sin", "cos", "leaky_relu", "clamp"}
@@ -43,6 +44,12 @@ class Function:
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
 
+    @property
+    def cost(self) -> int:
+        """Multiplications of one evaluation, roughly."""
+        inner = {i: self.nodes[n.args[0]].shape[-1] for i, n in enumerate(self.nodes) if n.op in ("linear", "matmul")}
+        return sum(node.size * inner.get(i, 1) for i, node in enumerate(self.nodes))
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -57,11 +64,18 @@ class Graph:
     digest: str
     tensors: frozenset[str]
     weights: Weights
+    spent: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
     cache: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)  # evaluated constants, per function
 
     @property
     def size(self) -> int:
         return sum(map(prod, self.state))
+
+    def charge(self, cost: int) -> None:
+        """Count work; a certificate is not checked for days."""
+        self.spent["work"] = self.spent.get("work", 0) + cost
+        if self.spent["work"] > MAX_WORK:
+            raise CheckError("LIMIT", f"at most {MAX_WORK} multiplications in all evaluations", self.spent["work"])
 
     @property
     def input_size(self) -> int:
@@ -213,7 +227,7 @@ class _Parser:
         nodes: list[Node] = []
         for item in items(raw_nodes, "nodes"):
             nodes.append(self.node(item, nodes, allowed))
-            self.total += nodes[-1].size
+            self.total += nodes[-1].size if nodes[-1].op != "tensor" else 0
             if self.total > MAX_TOTAL:
                 raise CheckError("LIMIT", f"at most {MAX_TOTAL} entries in all nodes together", self.total)
         outputs = tuple(integer(i, 0, len(nodes) - 1, "output") for i in items(raw_outputs, "outputs"))

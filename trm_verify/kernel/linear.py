@@ -16,6 +16,8 @@ from trm_verify.kernel.layout import LAYOUTS
 from trm_verify.kernel.numbers import Rows, matmul, rescale
 from trm_verify.kernel.tensor import Tensor
 
+MAX_FORM = 1 << 26
+
 
 @dataclass(frozen=True)
 class Form:
@@ -67,6 +69,8 @@ class _Builder:
 
     def node(self, i: int) -> Form | None:
         node = self.nodes[i]
+        if node.kind == STATE and node.size * (self.graph.size + len(self.units)) > MAX_FORM:
+            raise CheckError("LIMIT", f"linear forms of at most {MAX_FORM} coefficients", node.size)
         if node.kind != STATE:
             return None
         if node.op == "state":

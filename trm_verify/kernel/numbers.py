@@ -15,6 +15,8 @@ from trm_verify.kernel.errors import CheckError
 
 Rows = list[list[int]]
 
+MAX_SHIFT = 1 << 32  # bits that one change of exponent may add
+MAX_FACTOR = 4096  # rows of a matrix whose positivity is checked
 FINEST = -20_000  # no bound is kept finer than this, however small it is
 PRECISION = 192  # bits kept where a value is rounded outward
 
@@ -26,6 +28,8 @@ def dyadic(mantissa: int, exp: int) -> Fraction:
 
 def rescale(ints: list[int], exp: int, to: int) -> list[int]:
     """The same values at the exponent `to` ≤ `exp`."""
+    if (exp - to) * len(ints) > MAX_SHIFT:
+        raise CheckError("LIMIT", "exponents that lie closer together", exp - to)
     return ints if exp == to else [v << (exp - to) for v in ints]
 
 
@@ -144,6 +148,8 @@ def require_psd(matrix: Rows, exp: int, factor: tuple[list[int], int], what: str
     Sound if: proofs/psd_test.md. M is exactly symmetric: callers build it so, or check it.
     """
     n = len(matrix)
+    if n > MAX_FACTOR:
+        raise CheckError("LIMIT", f"a matrix of at most {MAX_FACTOR} rows", n)
     ints, factor_exp = factor
     product = gram(upper_triangle(ints, n))
     low = min(exp, 2 * factor_exp)

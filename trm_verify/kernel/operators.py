@@ -24,8 +24,9 @@ class Operator:
         if not self.alpha:
             return self.kind
         texts = [f"{a.numerator:x}/{a.denominator:x}" for a in self.alpha]
-        short = len(set(self.alpha)) == 1 and self.alpha[0].denominator < 1 << 60
-        return f"{self.kind}({self.alpha[0] if short else 'sha256:' + digest(texts)})"
+        first = self.alpha[0]
+        short = len(set(self.alpha)) == 1 and max(first.numerator, first.denominator) < 1 << 60
+        return f"{self.kind}({first if short else 'sha256:' + digest(texts)})"
 
 
 PICARD = Operator("picard")

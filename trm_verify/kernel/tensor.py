@@ -12,9 +12,9 @@ from math import prod
 from trm_verify.kernel.document import fields, text, vector
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.layout import Shape
-from trm_verify.kernel.numbers import ceil_at, dyadic, floor_at, rescale, shift_down, shift_up
+from trm_verify.kernel.numbers import MAX_SHIFT, ceil_at, dyadic, floor_at, rescale, shift_down, shift_up
 
-MAX_BITS = 1 << 16  # a chain of products doubles the length of its numbers at every node
+MAX_BITS = 1 << 16  # of one value: a chain of products doubles the length of its numbers at every node
 GRID = -256  # finer exponents are rounded outward to this one, which bounds the cost of deep graphs
 
 
@@ -62,6 +62,7 @@ class Tensor:
         if exp <= self.exp:
             return self.at(exp)
         lo, hi = self.ends()
+        _require_short(lo, hi)
         return shift_down(lo, exp - self.exp), shift_up(hi, exp - self.exp)
 
     def magnitude(self) -> list[int]:
@@ -74,11 +75,19 @@ class Tensor:
         return dyadic(lo[i], self.exp), dyadic(hi[i], self.exp)
 
 
+def _require_short(lo: list[int], hi: list[int]) -> None:
+    """A small file must not make large numbers: neither long ones, nor many that are fairly long."""
+    bits = max(max(hi), -min(lo)).bit_length() if lo else 0
+    if bits > MAX_BITS or bits * len(lo) > MAX_SHIFT:
+        raise CheckError("LIMIT", f"values of at most {MAX_BITS} bits, {MAX_SHIFT} in all", bits)
+
+
 def settle(shape: Shape, exp: int, lo: list[int], hi: list[int] | None = None) -> Tensor:
     """A tensor, rounded outward to the grid when its exponent is finer."""
     hi = lo if hi is None else hi
-    if exp > MAX_BITS or (lo and max(max(hi), -min(lo)).bit_length() > MAX_BITS):
-        raise CheckError("LIMIT", f"values of at most {MAX_BITS} bits", "longer ones")
+    if exp > MAX_BITS:
+        raise CheckError("LIMIT", f"exponents of at most {MAX_BITS}", exp)
+    _require_short(lo, hi)
     if exp >= GRID:
         return Tensor(shape, exp, lo, hi)
     low, high = shift_down(lo, GRID - exp), shift_up(hi, GRID - exp)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trm_verify.certificate import BOXES, Derivation
-from trm_verify.encode import Json
+from trm_verify.encode import Json, vector
 from trm_verify.kernel.check import _box
 from trm_verify.kernel.claims import Conclusion
 from trm_verify.kernel.context import Context
@@ -23,6 +24,8 @@ from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.weights import Weights
 
 C = TypeVar("C")
+T = TypeVar("T")
+Floats = NDArray[np.float64]
 
 ALL_STATES: Json = {"space": "state", "all": True}
 ALL_INPUTS: Json = {"space": "input", "all": True}
@@ -40,7 +43,7 @@ class Problem:
 
     raw_graph: Json
     weights: bytes
-    hints: Sequence[np.ndarray] = ()
+    hints: Sequence[Floats] = ()
     graph: Graph = field(init=False)
     _tables: dict[str, Any] = field(init=False, default_factory=dict)
     _known: dict[str, Conclusion] = field(init=False, default_factory=dict)
@@ -53,23 +56,26 @@ class Problem:
         return sorted(set(self.graph.weights.names) - self.graph.tensors)
 
     def box(self, raw: Json) -> Tensor:
-        return self._parsed(raw, lambda: _box(raw, self.graph)[1])
+        """A box, as the kernel reads it."""
+        return self.once("box", raw, lambda: _box(raw, self.graph)[1])
 
     def norm(self, raw: Json) -> Norm:
-        return self._parsed(raw, lambda: parse_norm(raw, self.graph.size))
-
-    def _parsed(self, raw: Json, read: Any) -> Any:
-        key = json.dumps(raw, sort_keys=True)
-        if key not in self._tables:
-            self._tables[key] = read()
-        return self._tables[key]
+        """A norm, as the kernel reads it."""
+        return self.once("norm", raw, lambda: parse_norm(raw, self.graph.size))
 
     def ranges(self, domain: Json, region: Json) -> list[Tensor]:
         """Enclosures of all nodes of the step over region × domain."""
-        key = "ranges" + json.dumps([domain, region], sort_keys=True)
+        return self.once(
+            "ranges", [domain, region],
+            lambda: evaluate(self.graph, self.graph.step, self.box(region), self.box(domain)),
+        )  # fmt: skip
+
+    def once(self, what: str, about: object, make: Callable[[], T]) -> T:
+        """What `make` returns, made once for each `what` and JSON value `about`."""
+        key = what + json.dumps(about, sort_keys=True)
         if key not in self._tables:
-            self._tables[key] = evaluate(self.graph, self.graph.step, self.box(region), self.box(domain))
-        found: list[Tensor] = self._tables[key]
+            self._tables[key] = make()
+        found: T = self._tables[key]
         return found
 
     def conclude(self, derivation: Derivation) -> Conclusion:
@@ -128,7 +134,20 @@ class Attempt:
         return self.derivation is not None
 
 
-def floats(ints: Sequence[int], exp: int) -> np.ndarray:
-    """Kernel integers as doubles (searching only)."""
-    array = np.array([float(v) if abs(v) < 1 << 1000 else float("inf") for v in ints])
-    return np.ldexp(array, exp) if -1000 < exp < 1000 else np.array([float(Fraction(v) * Fraction(2) ** exp) for v in ints])
+def floats(ints: Sequence[int], exp: int) -> Floats:
+    """Kernel integers as doubles, for searching only: what is too large becomes infinite."""
+    try:
+        array = np.array(ints, dtype=np.float64)
+    except OverflowError:
+        long = max(max(v.bit_length() for v in ints) - 1000, 0)
+        array, exp = np.array([v >> long for v in ints], dtype=np.float64), exp + long
+    with np.errstate(over="ignore"):
+        found: Floats = np.ldexp(array, exp)
+    return found
+
+
+def point(values: Floats) -> Tensor:
+    """An exact flat tensor of these doubles."""
+    raw = vector(values)
+    ints = [int(token, 16) for token in raw["int"].split()]
+    return Tensor((len(ints),), raw["exp"], ints, ints)

@@ -1,0 +1,185 @@
+"""The arguments of every command, with examples. Nothing here imports more than argparse."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from trm_verify import __version__
+from trm_verify.cli.outcome import usage
+
+EXIT_CODES = """exit codes:
+  0 proved / valid      1 refuted / invalid      2 usage, missing or unreadable file      3 unknown
+  4 internal error      5 nothing to check       130 interrupted
+  several items: the first present of 4, 2, 1, 3, 0"""
+
+MODEL_HELP = "a directory written by save_pretrained, or package.module:factory (then that module is imported)"
+
+
+class Said(Exception):
+    """Help or version was asked for: the text to print."""
+
+
+class _Help(argparse.Action):
+    """Hands the help text to the caller, which may have to print JSON."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        raise Said(parser.format_help())
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: object) -> None:
+        raise Said(f"trm-verify {__version__}\n")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are raised, never printed: `--json` must hold for wrong arguments too."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, add_help=False, allow_abbrev=False, **options)
+        self.add_argument("-h", "--help", action=_Help, nargs=0, help="show this text and exit")
+
+    def error(self, message: str) -> NoReturn:
+        raise usage(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    top = _Parser(
+        prog="trm-verify",
+        description="Train tiny recursive models, prove what their loop does, re-check the proof.",
+        epilog="example:\n"
+        "  trm-verify train --out out/digits\n"
+        "  trm-verify certify out/digits --test-images 20\n"
+        "  trm-verify check out/digits/model.trmcert.json out/digits/model.safetensors --model out/digits\n"
+        '  python -I -S "$(trm-verify kernel-path)" out/digits/model.trmcert.json out/digits/model.safetensors\n\n'
+        + EXIT_CODES,
+    )  # fmt: skip
+    top.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for name, (summary, examples, add) in _COMMANDS.items():
+        text = "examples:\n" + "\n".join(f"  trm-verify {name}{' ' * bool(e)}{e}" for e in examples)
+        command = commands.add_parser(
+            name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=f"{text}\n\n{EXIT_CODES}"
+        )
+        add(command)
+        command.add_argument("--json", action="store_true", help="print exactly one JSON object on stdout")
+        command.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    return top
+
+
+def asks_for_json(argv: Sequence[str]) -> bool:
+    """Whether `--json` is among arguments that may not parse."""
+    return "--json" in argv
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+_count.__name__ = "whole number >= 0"
+
+
+def _box(command: argparse.ArgumentParser, name: str, text: str) -> None:
+    command.add_argument(f"--{name}", nargs=2, metavar=("LO", "HI"), help=text)
+
+
+def _train(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--task", default="digits", help="what to learn (default: digits)")
+    command.add_argument("--out", metavar="DIR", help="where the model is saved (default: out/TASK)")
+    command.add_argument("--epochs", type=int, default=40, help="passes over the training split (default: 40)")
+    command.add_argument("--batch-size", type=int, default=64, help="rows a step (default: 64)")
+    command.add_argument("--lr", type=float, default=3e-3, help="peak learning rate (default: 0.003)")
+    command.add_argument("--seed", type=int, default=0, help="of parameters, shuffling and depths (default: 0)")
+    command.add_argument("--state", type=int, default=64, help="size of the state z (default: 64)")
+    command.add_argument("--hidden", type=int, default=128, help="activation units of the step (default: 128)")
+    command.add_argument("--rho", type=float, default=0.9, help="rate that the step aims for (default: 0.9)")
+    command.add_argument("--checkpoint", metavar="FILE", help="receives the state of the run after each epoch")
+    command.add_argument("--resume", action="store_true", help="continue from --checkpoint")
+
+
+def _certify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--input", metavar="FILE.npy", help="one input or a batch of them; default: the model as a whole")
+    which.add_argument("--test-images", metavar="N", type=_count, help="the first N test inputs of --task")
+    command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
+    command.add_argument("--eps", help="radius of the l_inf ball about each input, exact: 0.001 or 1/1024")
+    command.add_argument("--answer", type=int, action="append", metavar="LABEL",
+                         help="prove this answer (repeat: a label per output position); default: the model's own")  # fmt: skip
+    command.add_argument("--norm", default="auto", choices=("auto", "linf", "l2", "parts", "tokens", "metric"),
+                         help="where to look for a contraction (default: auto, the best of all)")  # fmt: skip
+    _box(command, "region", "prove it for states in this box only, with the box's invariance")
+    _box(command, "domain", "further bounds on the input")
+    command.add_argument("--timeout", type=float, metavar="SECONDS", help="for each input")
+    command.add_argument("--budget", type=float, metavar="SECONDS", help="for the whole call")
+    command.add_argument("--workers", type=int, default=1, help="processes that share the inputs (default: 1)")
+    command.add_argument("--out", metavar="CERT", help="where the certificate goes (default: beside the weights)")
+
+
+def _check(command: argparse.ArgumentParser) -> None:
+    command.add_argument("certificate", metavar="CERT", help="a .trmcert.json file, or a directory: every one in it")
+    command.add_argument("weights", metavar="WEIGHTS", nargs="?",
+                         help="the .safetensors file (default: the one of the same name beside the certificate)")  # fmt: skip
+    command.add_argument("--expect", metavar="CLAIM", action="append", default=[], help="a claim that must be proved")
+    command.add_argument("--model", metavar="MODEL", help="must have this graph and these weights: " + MODEL_HELP)
+
+
+def _show(command: argparse.ArgumentParser) -> None:
+    command.add_argument("certificate", metavar="CERT", help="a .trmcert.json file")
+    command.add_argument("weights", metavar="WEIGHTS", nargs="?",
+                         help="the .safetensors file (default: the one of the same name beside the certificate)")  # fmt: skip
+
+
+def _audit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--input", metavar="FILE.npy", help="one input, or a batch and --index")
+    which.add_argument("--test-image", metavar="I", type=_count, help="test input number I of --task")
+    command.add_argument("--index", metavar="I", type=_count, help="row of the batch in --input")
+    command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
+    command.add_argument("--steps", type=int, default=30, help="steps to run (default: 30)")
+    command.add_argument("--norm", default="auto", choices=("auto", "linf", "l2", "parts", "tokens", "metric"),
+                         help="where to look for a contraction (default: auto)")  # fmt: skip
+    _box(command, "region", "for models that contract in this box of states only")
+    command.add_argument("--out", metavar="CERT", help="where the run certificate goes (default: beside the weights)")
+    command.add_argument("--figure", metavar="FILE", help="save a figure of the run (.png, .pdf or .svg)")
+
+
+def _kernel_path(command: argparse.ArgumentParser) -> None:
+    """No arguments of its own."""
+
+
+_COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParser], None]]] = {
+    "train": (
+        "train a small contractive model and save it",
+        ("", "--out out/digits --epochs 20 --seed 1", "--checkpoint run.safetensors --resume"), _train,
+    ),
+    "certify": (
+        "prove what the model's loop does, and write the certificate",
+        ("out/digits", "out/digits --test-images 20 --eps 1/1024", "out/digits --input x.npy --norm l2 --json",
+         "mypackage.mymodel:make --region -1 1 --out out/mine.trmcert.json"), _certify,
+    ),
+    "check": (
+        "re-check certificates with the isolated kernel",
+        ("out/digits", "model.trmcert.json model.safetensors --expect 'contraction(rate<=0.9,norm=l2)'",
+         "model.trmcert.json model.safetensors --model out/digits"), _check,
+    ),
+    "show": (
+        "say what a certificate states and how it is proved, after checking it (exit 3 if there are no weights)",
+        ("out/digits/model.trmcert.json", "model.trmcert.json model.safetensors --json"), _show,
+    ),
+    "audit": (
+        "run one inference and say, step by step, how far it still is and what is final",
+        ("out/digits --test-image 3", "out/digits --input x.npy --steps 60 --figure run.png"), _audit,
+    ),
+    "kernel-path": (
+        "print where the kernel is, as one file that needs only Python",
+        ("",), _kernel_path,
+    ),
+}  # fmt: skip

@@ -1,0 +1,101 @@
+"""`trm-verify audit`: one inference, step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trm_verify.cli.certify import targets, write
+from trm_verify.cli.loading import Loaded, box, load_array, load_model, load_task_named, model_errors, writable
+from trm_verify.cli.outcome import Exit, Outcome, cannot, usage
+
+SUFFIX = ".run.trmcert.json"
+FIGURES = (".png", ".pdf", ".svg")
+
+
+def run(options: Any) -> Outcome:
+    """Run, certify the run, and say from which step on the answer is final."""
+    region = box(options.region, "region")
+    loaded = load_model(options.model)
+    x = _input(options, loaded)
+    target, weights = targets(options.out, loaded, SUFFIX)
+    figure = None if options.figure is None else Path(options.figure)
+    if figure is not None:
+        if figure.suffix not in FIGURES:
+            raise usage(f"--figure: expected a name that ends in {', '.join(FIGURES)}, found {options.figure!r}")
+        writable(figure.parent, "--figure")
+    found = _audited(options, loaded, x, region)
+    if isinstance(found, Outcome):
+        return found
+    write(target, weights, found.certificate, loaded)
+    if figure is not None:
+        from trm_verify.report import run_figure, save_figure
+
+        try:
+            save_figure(run_figure(found), figure)
+        except ModuleNotFoundError as error:
+            raise usage(str(error)) from error
+        except OSError as error:
+            raise cannot("write the figure", error, "choose another file with --figure") from error
+    residuals = [None, *map(float, found.residuals)]
+    data = {
+        "model": options.model, "verdict": "PROVED", "answer": list(found.answer), "final": found.final,
+        "radius": found.radius, "rate": found.rate, "norm": found.norm, "certificate": str(target),
+        "weights_file": str(weights), "figure": None if figure is None else str(figure),
+        "trace": [
+            {"step": k, "residual": residuals[k], "distance": float(found.distances[k]), "drift": float(found.drifts[k]),
+             "answer": None if answer is None else list(answer)}
+            for k, answer in enumerate(found.answers)
+        ],
+    }  # fmt: skip
+
+    def show(console: Any) -> None:
+        from trm_verify.report import print_run
+
+        print_run(console, found)
+        console.out(f"certificate  {target}", highlight=False)
+        if figure is not None:
+            console.out(f"figure       {figure}", highlight=False)
+
+    return Outcome(Exit.GOOD, data, show)
+
+
+def _audited(options: Any, loaded: Loaded, x: Any, region: Any) -> Any:
+    """A `RunResult`, or the outcome UNKNOWN."""
+    from trm_verify.api import audit, verify_fixed_point
+    from trm_verify.kernel.errors import CheckError
+
+    reason = None
+    with model_errors(options.model):
+        try:
+            return audit(loaded.module, x, steps=options.steps, norm=options.norm, region=region)
+        except CheckError as error:
+            if error.code != "MARGIN":
+                raise
+            reason = f"no answer is final after {options.steps} steps ({error}); run more with --steps"
+        except ValueError:
+            # Either the arguments do not fit, or convergence cannot be proved: only the second is a verdict.
+            result = verify_fixed_point(loaded.module, norm=options.norm, region=region)
+            if result.convergence_steps is not None:
+                raise
+            reason = result.explain()
+    data = {"model": options.model, "verdict": "UNKNOWN", "reason": reason, "certificate": None}
+    return Outcome(Exit.UNKNOWN, data, lambda console: console.out(f"UNKNOWN: {reason}", highlight=False))
+
+
+def _input(options: Any, loaded: Loaded) -> Any:
+    if options.test_image is not None:
+        test = load_task_named(options.task).test
+        if options.test_image >= len(test):
+            raise usage(f"--test-image: expected at most {len(test) - 1}, found {options.test_image}")
+        return test.x[options.test_image].numpy()
+    if options.input is None:
+        if getattr(loaded.module, "input_shape", None) is not None:
+            raise usage("expected --input FILE.npy or --test-image I, found neither")
+        return None
+    x = load_array(options.input)
+    if options.index is not None:
+        if x.ndim == 0 or options.index >= len(x):
+            raise usage(f"--index: expected a row of the {len(x) if x.ndim else 0} in {options.input!r}, found {options.index}")
+        return x[options.index]
+    return x

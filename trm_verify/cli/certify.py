@@ -1,0 +1,154 @@
+"""`trm-verify certify`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trm_verify.cli.loading import Loaded, box, load_array, load_model, load_task_named, model_errors, writable
+from trm_verify.cli.outcome import Exit, Failure, Outcome, cannot, combined, usage
+
+if TYPE_CHECKING:
+    from trm_verify.certificate import Certificate
+    from trm_verify.result import VerificationResult
+
+CODES = {"PROVED": Exit.GOOD, "REFUTED": Exit.INVALID, "UNKNOWN": Exit.UNKNOWN}
+SUFFIX = ".trmcert.json"
+
+
+def run(options: Any) -> Outcome:
+    """Prove, write the certificate beside the weights, say what was proved and why the rest was not."""
+    from trm_verify.api import verify_fixed_point
+    from trm_verify.result import VerificationResults
+
+    regions = {name: box(getattr(options, name), name) for name in ("region", "domain")}
+    loaded = load_model(options.model)
+    x = inputs(options)
+    target, weights = targets(options.out, loaded, SUFFIX)
+    with model_errors(options.model):
+        found: Any = verify_fixed_point(
+            loaded.module, x, eps=options.eps, answer=options.answer, norm=options.norm, timeout=options.timeout,
+            budget=options.budget, workers=options.workers, progress=not options.quiet, **regions,
+        )  # fmt: skip
+    results: list[VerificationResult] = list(found) if isinstance(found, VerificationResults) else [found]
+    proved = [r for r in results if any(r.claims.values())]
+    written = None
+    if proved:
+        write(target, weights, found.certificate, loaded)
+        written = target
+    data = {
+        "model": options.model, **summary(results[0]), "eps": options.eps,
+        "certificate": None if written is None else str(written), "weights_file": str(weights),
+        "certificate_bytes": None if written is None else written.stat().st_size,
+        "inputs": [] if x is None else [row(i, r) for i, r in enumerate(results)],
+    }  # fmt: skip
+    code = combined(CODES[str(r.verdict)] for r in results)
+    data["verdict"] = {Exit.GOOD: "PROVED", Exit.INVALID: "REFUTED"}.get(code, "UNKNOWN")
+
+    def show(console: Any) -> None:
+        from trm_verify.report import print_results
+
+        print_results(console, results, data["verdict"], batch=x is not None)
+        if written is None:
+            console.out("no certificate was written: nothing was proved", highlight=False)
+        else:
+            console.out(f"certificate  {written} ({written.stat().st_size / 1000:.0f} kB)", highlight=False)
+            console.out(f"check it     trm-verify check {written} {weights} --model {options.model}", highlight=False)
+
+    return Outcome(code, data, show)
+
+
+def inputs(options: Any) -> Any:
+    """The inputs that were asked for; None for the model as a whole.
+
+    Raises:
+        Failure: there are none (exit code 5), or they cannot be read.
+    """
+    x = None
+    if options.input is not None:
+        x = load_array(options.input)
+    elif options.test_images is not None:
+        test = load_task_named(options.task).test
+        if options.test_images > len(test):
+            raise usage(f"--test-images: expected at most the {len(test)} of task {options.task}, found {options.test_images}")
+        x = test.x[: options.test_images].numpy()
+    if x is not None and x.size == 0:
+        raise Failure(Exit.NOTHING, "expected at least one input, found none; there is nothing to check")
+    return x
+
+
+def targets(out: str | None, loaded: Loaded, suffix: str) -> tuple[Path, Path]:
+    """Where the certificate and the weights go, refused before any work if that cannot be written.
+
+    Raises:
+        Failure: an unwritable folder, or a name that is no certificate's.
+    """
+    if out is not None and not out.endswith(SUFFIX):
+        raise usage(f"--out: expected a file named NAME{SUFFIX}, found {out!r}")
+    base = loaded.weights or Path(f"{loaded.name}.safetensors")
+    target = Path(out) if out is not None else base.with_name(base.name.removesuffix(".safetensors") + suffix)
+    if target.is_dir():
+        raise usage(f"--out: expected a file, found the directory {str(target)!r}")
+    writable(target.parent, "--out")
+    weights = loaded.weights
+    if weights is None:
+        weights = target.with_name(target.name.removesuffix(suffix).removesuffix(SUFFIX) + ".safetensors")
+    return target, weights
+
+
+def write(target: Path, weights: Path, certificate: Certificate, loaded: Loaded) -> None:
+    """The certificate, and the weights of a model that has no file of them yet: both whole, or neither.
+
+    Raises:
+        Failure: the target cannot be written.
+        RuntimeError: the certificate is not about the saved weights.
+    """
+    from trm_verify.pretrained import write_files
+
+    files = {}
+    if loaded.weights is None:
+        from trm_verify.verification import Deployed
+
+        data = Deployed.of(loaded.module).weights
+        files[weights] = data
+    else:
+        data = weights.read_bytes()
+    if hashlib.sha256(data).hexdigest() != certificate.weights_digest:
+        raise RuntimeError(f"expected a certificate of {weights}, found one of other weights")
+    files[target] = certificate.to_bytes()
+    try:
+        write_files(files)
+    except OSError as error:
+        raise cannot("write the certificate", error, "choose another file with --out") from error
+
+
+def summary(result: VerificationResult) -> dict[str, Any]:
+    """What holds for the model as a whole, as JSON."""
+    from trm_verify.result import CAVEAT
+
+    steps = None
+    if result.convergence_steps is not None:
+        try:
+            steps = result.steps("1e-6")
+        except ValueError:  # an unbounded domain: there is no K without a bound on the initial error
+            steps = None
+    return {
+        "caveat": CAVEAT, "rate": result.rate, "norm": result.norm, "steps_to_1e-6": steps,
+        "graph": result.graph_digest, "weights": result.weights_digest,
+        "claims": {
+            c.name: {"verdict": str(c.verdict), "statement": c.statement, "reason": c.reason}
+            for c in result.claims.values() if "answer" not in c.name
+        },
+        "tried": [{"prover": t.prover, "norm": t.norm, "rate": t.rate, "reason": t.reason} for t in result.trials],
+    }  # fmt: skip
+
+
+def row(number: int, result: VerificationResult) -> dict[str, Any]:
+    """What holds for one input, as JSON."""
+    reasons = [c.reason for c in result.claims.values() if c.reason]
+    radius = None if result.enclosure is None else float(result.enclosure.radius.max())
+    return {
+        "input": number, "verdict": str(result.verdict), "answer": None if result.answer is None else list(result.answer),
+        "final_after_steps": result.answer_steps, "enclosure_radius": radius, "reasons": reasons,
+    }  # fmt: skip

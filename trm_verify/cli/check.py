@@ -1,0 +1,101 @@
+"""`trm-verify check`: the isolated kernel on one certificate or on all of a directory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from trm_verify import archive
+from trm_verify.cli.loading import Loaded, load_model, model_errors, weights_beside
+from trm_verify.cli.outcome import Exit, Failure, Outcome, combined, usage
+
+SUFFIX = ".trmcert.json"
+
+
+def run(options: Any) -> Outcome:
+    """Check each certificate in a process of its own that can import nothing but the standard library."""
+    from trm_verify.kernel.expect import parse_expectation
+
+    for text in options.expect:
+        try:
+            parse_expectation(text)
+        except ValueError as error:
+            raise usage(f"--expect: {error}") from error
+    source = Path(options.certificate)
+    certificates = sorted(source.glob(f"*{SUFFIX}")) if source.is_dir() else [source]
+    if not certificates:
+        raise Failure(Exit.NOTHING, f"expected certificates named *{SUFFIX} in {str(source)!r}, found none")
+    model = None if options.model is None else load_model(options.model)
+    graph = None if model is None else _graph_digest(model, options.model)
+    found = [_one(c, options, model, graph) for c in certificates]
+    code = combined(item["exit_code"] for item in found)
+    data = {"certificates": found} if source.is_dir() else {k: v for k, v in found[0].items() if k != "exit_code"}
+
+    def show(console: Any) -> None:
+        from trm_verify.report import print_check
+
+        for item in found:
+            print_check(console, item)
+
+    return Outcome(code, data, show)
+
+
+def _graph_digest(model: Loaded, name: str) -> str:
+    from trm_verify.verification import Deployed
+
+    with model_errors(name):
+        return Deployed.of(model.module).exported.digest
+
+
+def _one(certificate: Path, options: Any, model: Loaded | None, graph: str | None) -> dict[str, Any]:
+    """The verdict on one certificate, with its exit code."""
+    weights = Path(options.weights) if options.weights is not None else weights_beside(certificate)
+    named = {"certificate": str(certificate), "weights_file": None if weights is None else str(weights)}
+    if not certificate.is_file():
+        message = f"expected a certificate file, found none at {str(certificate)!r}"
+        return {**named, "verdict": "UNREADABLE", "message": message, "exit_code": int(Exit.USAGE)}
+    if weights is None:
+        message = f"expected the weights of {certificate.name} beside it, found none; name them: check CERT WEIGHTS"
+        return {**named, "verdict": "UNREADABLE", "message": message, "exit_code": int(Exit.USAGE)}
+    code, said = isolated(certificate, weights, options.expect, graph)
+    if code == Exit.GOOD and model is not None:
+        differs = _differing_tensor(model, weights)
+        if differs is not None:
+            message = f"EXPECTED: expected tensor {differs} as in the given model; got other values in {weights}"
+            code, said = 1, {"verdict": "INVALID", "code": "EXPECTED", "message": message}
+    return {**named, **said, "exit_code": code}
+
+
+def isolated(
+    certificate: Path, weights: Path, expect: list[str] | tuple[str, ...] = (), graph: str | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Exit code and report of the kernel's zipapp under `python -I -S`.
+
+    Raises:
+        RuntimeError: it ended without a report.
+    """
+    command = [sys.executable, "-I", "-S", str(archive.path()), str(certificate.absolute()), str(weights.absolute())]
+    command += [f"--expect={text}" for text in expect] + ([] if graph is None else [f"--graph={graph}"]) + ["--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1, 2, 4) or not done.stdout.startswith("{"):
+        raise RuntimeError(f"the kernel ended with code {done.returncode} and no report: {done.stderr.strip()[-300:]}")
+    said: dict[str, Any] = json.loads(done.stdout)
+    return done.returncode, said
+
+
+def _differing_tensor(model: Loaded, weights: Path) -> str | None:
+    """The first tensor of the model that the weights file does not hold bit for bit.
+
+    The graph's digest covers names, shapes and operations, not values.
+    """
+    from trm_verify.pretrained import packed, read_tensors
+    from trm_verify.verification import Deployed
+
+    stored, _ = read_tensors(weights)
+    for name, value in Deployed.of(model.module).exported.tensors.items():
+        if name not in stored or packed({name: value}) != packed({name: stored[name]}):
+            return name
+    return None

@@ -1,0 +1,83 @@
+"""`trm-verify show`: what a certificate states, checked if its weights are there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from trm_verify.cli.check import isolated
+from trm_verify.cli.loading import weights_beside
+from trm_verify.cli.outcome import Exit, Outcome, cannot, usage
+
+
+def run(options: Any) -> Outcome:
+    """Check the certificate, then describe it; without weights describe it as not checked."""
+    from trm_verify.kernel.document import MAX_BYTES, load, read_file
+
+    certificate = Path(options.certificate)
+    if not certificate.is_file():
+        raise usage(f"expected a certificate file, found none at {str(certificate)!r}")
+    try:
+        raw = read_file(certificate, MAX_BYTES)
+    except OSError as error:
+        raise cannot("read the certificate", error) from error
+    document = load(raw)
+    weights = Path(options.weights) if options.weights is not None else weights_beside(certificate)
+    if weights is None:
+        code, said = int(Exit.UNKNOWN), {"verdict": "NOT CHECKED", "message": "the weights are not there"}
+    else:
+        code, said = isolated(certificate, weights)
+    data = {
+        "certificate": str(certificate), "certificate_bytes": len(raw),
+        "weights_file": None if weights is None else str(weights), **said, "contents": contents(document),
+    }  # fmt: skip
+
+    def show(console: Any) -> None:
+        from trm_verify.report import print_certificate
+
+        print_certificate(console, data)
+
+    return Outcome(Exit(code), data, show)
+
+
+def contents(document: dict[str, Any]) -> dict[str, Any]:
+    """What the file says about itself. Nothing of it is believed: it may be any JSON at all."""
+    predicate = _dict(document.get("predicate"))
+    graph = _dict(predicate.get("graph"))
+    subject = _dict((_list(document.get("subject")) or [None])[0])
+    functions = {name: _list(_dict(graph.get(name)).get("nodes")) for name in ("step", "init", "readout")}
+    boxes, norms = (_list(predicate.get(name)) for name in ("boxes", "norms"))
+    return {
+        "subject": _short(subject.get("name")), "weights_sha256": _short(_dict(subject.get("digest")).get("sha256")),
+        "semantics": _short(predicate.get("semantics")), "produced_by": _short(predicate.get("produced_by")),
+        "state": _short(graph.get("state")), "input": _short(graph.get("input")),
+        "nodes": {name: len(nodes) for name, nodes in functions.items() if nodes},
+        "operations": _counted((node for nodes in functions.values() for node in nodes), key="op"),
+        "rules": _counted(_list(predicate.get("steps")), key="rule"),
+        "claimed": _counted(_list(predicate.get("claims")), key="claim"),
+        "norms": [_norm(n) for n in norms[:8]], "boxes": len(boxes), "unused": len(_list(predicate.get("unused"))),
+    }  # fmt: skip
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _short(value: object) -> str:
+    """Any JSON value in at most 200 printable characters."""
+    text = value if isinstance(value, str) else repr(value)
+    return ascii(text[:200])[1:-1]
+
+
+def _counted(items: Any, key: str) -> dict[str, int]:
+    return dict(Counter(_short(_dict(item).get(key)) for item in items).most_common(40))
+
+
+def _norm(value: object) -> str:
+    norm = _dict(value)
+    return f"{_short(norm.get('kind'))} {_short(norm.get('runs'))}" if "runs" in norm else _short(norm.get("kind"))
