@@ -100,7 +100,7 @@ def _objects(values: np.ndarray) -> np.ndarray:
 def _pairwise(choose: Callable[..., Any], exact: Callable[..., Any], a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """`choose` on doubles, `exact` entry by entry once an operand holds fractions."""
     if a.dtype != object and b.dtype != object:
-        return choose(a, b)
+        return np.asarray(choose(a, b))
     a, b = np.broadcast_arrays(_objects(a), _objects(b))
     result = np.empty(a.shape, dtype=object)
     for index, left in np.ndenumerate(a):

@@ -21,11 +21,12 @@ Rule = Callable[[Node, list[Tensor]], Tensor]
 
 def number(value: dict[str, Any]) -> Fraction:
     """A dyadic of the format."""
-    return Fraction(int(value["int"], 16)) * Fraction(2) ** value["exp"]
+    exp: int = value["exp"]
+    return int(value["int"], 16) * (Fraction(1 << exp) if exp >= 0 else Fraction(1, 1 << -exp))
 
 
 def _vector(value: dict[str, Any]) -> list[float]:
-    scale = Fraction(2) ** value["exp"]
+    scale = number({"exp": value["exp"], "int": "1"})
     return [float(int(v, 16) * scale) for v in value["int"].split()]
 
 

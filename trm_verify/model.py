@@ -202,7 +202,8 @@ def initial_state(model: nn.Module, x: Tensor | None = None, batch_size: int = 1
     if x is not None and (x.dim() != 1 + len(spec.input_shape or ()) or tuple(x.shape[1:]) != spec.input_shape):
         raise ValueError(f"expected x of shape (batch, *{spec.input_shape}), found {tuple(x.shape)}")
     if spec.init is not None:
-        return spec.init(batch_size if x is None else x)
+        start: State = spec.init(batch_size if x is None else x)
+        return start
     return _zeros(model, spec, batch_size if x is None else x.shape[0])
 
 
@@ -267,7 +268,8 @@ class RecursiveModel(nn.Module):
 
     def forward(self, z: State, x: Tensor | None = None) -> State:
         """One step."""
-        return self.step(z) if self.input_shape is None else self.step(z, x)
+        after: State = self.step(z) if self.input_shape is None else self.step(z, x)
+        return after
 
     def trace(self, x: Tensor | None, steps: int, batch_size: int = 1) -> list[State]:
         """z₀ … z_steps of the model's own iteration, see `trace`."""

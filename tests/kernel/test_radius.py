@@ -14,12 +14,15 @@ from tests.kernel.certificates import graph_json, kernel_graph
 from tests.kernel.generator import Sample, sample
 from tests.kernel.graphs import HIGH, REAL, REFERENCE_ERROR, Array, Nodes, array, mpf, to_real
 from tests.kernel.test_evaluate import EVERY_OP, box, inside, random_box
+from trm_verify.kernel.claims import Conclusion, Spectral
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.numbers import dyadic
-from trm_verify.kernel.radius import Propagation, Radii, regroup, slopes
+from trm_verify.kernel.radii import Radii, regroup
+from trm_verify.kernel.radius import Propagation
+from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.rules.contraction import propagate, state_radii
 from trm_verify.kernel.tensor import Tensor
 
@@ -76,6 +79,16 @@ def values_at(model: Sample, state: list[Fraction], given: list[Fraction]) -> li
     return graphs.run(model.graph["step"], parts, model.given([to_real(v) for v in given]), model.tensors, HIGH)
 
 
+def true_norms(graph: Graph, ranges: list[Tensor]) -> dict[int, F]:
+    """‖W‖₂ of every weight, as close from above as floats allow."""
+    found = {}
+    for w in {node.args[1] for node in graph.step.nodes if node.op == "linear"}:
+        ints, _ = ranges[w].ends()
+        matrix = np.array(ints, dtype=float).reshape(ranges[w].shape) * 2.0 ** ranges[w].exp
+        found[w] = F(float(np.linalg.norm(matrix, 2)) * (1 + 1e-12))
+    return found
+
+
 def worst_pair(
     model: Sample, norm: BlockNorm, radii: list[Radii | None], bounds: list[tuple[F, F]], x: list[F]
 ) -> tuple[list[F], list[F]]:
@@ -117,8 +130,10 @@ def check_model(model: Sample, pairs: int, vary_input: bool, unbounded: bool = F
     ranges = evaluate(graph, graph.step, region, box(inputs))
     given = Radii(None, [rng.randint(1, 16) for _ in range(model.input_size)], -3) if vary_input else None
     parts = state_radii(graph, norm, list(norm.weights), norm.exp)
-    radii = Propagation(graph.step, ranges, {}).run(parts, given)
-    out = propagate(graph, norm, ranges, [], (list(norm.weights), norm.exp), given)
+    bounds = true_norms(graph, ranges) if rng.random() < 0.5 else {}
+    radii = Propagation(graph.step, ranges, bounds).run(parts, given)
+    premises: list[Conclusion] = [Spectral(node, bound) for node, bound in bounds.items()]
+    out = propagate(graph, norm, ranges, premises, (list(norm.weights), norm.exp), given)
     for k in range(pairs):
         a, b = pair(rng, [(9 * p, 9 * q) for p, q in states] if unbounded else states)
         x, y = pair(rng, inputs, whole)

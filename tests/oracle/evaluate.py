@@ -178,6 +178,12 @@ class Evaluator:
         }
         return {k: self.numbers.array(list(self.model.tensors[k].ravel()), (1, *self.model.tensors[k].shape)) for k in used}
 
+    @cached_property
+    def _literals(self) -> dict[int, Array]:
+        functions = [f for f in (self.model.graph[k] for k in ("step", "init", "readout")) if f is not None]
+        literals = [node for f in functions for node in f["nodes"] if node["op"] == "constant"]
+        return {id(c): self.numbers.array(read_vector(c["value"]), (1, *c["shape"])) for c in literals}
+
     def split(self, z: Array) -> list[Array]:
         ends = np.cumsum([prod(s) for s in self.model.shapes])[:-1]
         return [p.reshape(z.shape[0], *s) for p, s in zip(np.split(z, ends, axis=1), self.model.shapes, strict=True)]
@@ -194,7 +200,7 @@ class Evaluator:
             elif node["op"] == "tensor":
                 values.append(self._stored[node["name"]])
             elif node["op"] == "constant":
-                values.append(self.numbers.array(read_vector(node["value"]), (1, *node["shape"])))
+                values.append(self._literals[id(node)])
             else:
                 values.append(_apply(node, [values[i] for i in node["in"]], self.numbers))
         return values

@@ -92,12 +92,6 @@ class Set:
         fits = low <= high
         return np.where(fits, low, lo), np.where(fits, high, lo)
 
-    def holds(self, point: list[Any], slack: Any) -> bool:
-        """Whether the point lies in the box, up to the error of its evaluation."""
-        if self.lo is None or self.hi is None:
-            return True
-        return all(a - slack <= v <= b + slack for a, v, b in zip(self.lo, point, self.hi, strict=True))
-
 
 def read_box(raw: Json, vocabulary: int | None, size: int) -> Set:
     if "all" in raw:

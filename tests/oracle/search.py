@@ -125,12 +125,14 @@ def fixed_points(f: Callable[[Array], Array], starts: Array, where: Set) -> list
     with np.errstate(all="ignore"):
         for alpha in (1.0, 0.3, 0.03):
             z = starts.copy()
-            for _ in range(400):
-                z = (1 - alpha) * z + alpha * f(z)
+            for _ in range(300):
+                before, z = z, (1 - alpha) * z + alpha * f(z)
+                if np.nanmax(np.abs(z - before), initial=0) < 1e-13:
+                    break
             keep(z)
-        for start in starts[:12]:
+        for start in starts[:4]:
             z = start
-            for _ in range(12):
+            for _ in range(10):
                 jacobian = jacobians(f, z)
                 if not np.isfinite(jacobian).all():
                     break

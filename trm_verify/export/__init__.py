@@ -156,8 +156,10 @@ def _build(model: nn.Module, spec: ModelSpec, samples: Samples, fold: bool) -> E
         for value in translator.run():
             if value.axes.batch != 0 or value.axes.merged:
                 error = WrongOutput if name == "readout" else ShapeChanged
-                raise error(f"expected {name} to return one row per row of its argument, found shape {value.axes.shape} "
-                            "without a leading batch axis; expand the result to the batch")  # fmt: skip
+                raise error(
+                    f"expected {name} to return one row per row of its argument, found shape {value.axes.shape} "
+                    "without a leading batch axis; expand the result to the batch"
+                )
             outputs.append(translator.use(value))
         return translator.function(outputs)
 

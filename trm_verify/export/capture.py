@@ -38,6 +38,8 @@ _OWN = str(Path(__file__).parent)
 class Traced(nn.Module):
     """Calls one of the model's functions; the model is a submodule only so that its parameters keep their names."""
 
+    call: Call
+
     def __init__(self, owner: nn.Module, call: Call) -> None:
         super().__init__()
         self.owner = owner
@@ -131,8 +133,8 @@ def capture(model: nn.Module, call: Call, examples: Sequence[Tensor], what: str)
         raise
     except GuardOnDataDependentSymNode as error:
         raise DataDependent(
-            f"expected {what} to compute the same operations for all values, found control flow or a shape that depends "
-            f"on values ({_first_line(error)}); use torch.where with a constant mask, clamp, or maximum"
+            f"expected {what} to compute the same operations for all values, found control flow or a shape that "
+            f"depends on values ({_first_line(error)}); use torch.where with a constant mask, clamp, or maximum"
         ) from error
     except (UserError, ConstraintViolationError) as error:
         if "onstraint" in str(error):
@@ -145,8 +147,8 @@ def capture(model: nn.Module, call: Call, examples: Sequence[Tensor], what: str)
         ) from error
     except (TorchDynamoException, RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
         raise ExportError(
-            f"torch.export could not trace {what}: {type(error).__name__}: {_first_line(error)}; keep to torch operations "
-            "on tensors (no .numpy(), .tolist() or external libraries)"
+            f"torch.export could not trace {what}: {type(error).__name__}: {_first_line(error)}; keep to torch "
+            "operations on tensors (no .numpy(), .tolist() or external libraries)"
         ) from error
 
 

@@ -120,10 +120,13 @@ def repeat(t: Translator, out: Axes, a: Value, counts: Sequence[Any]) -> int:
     if a.axes.batch is not None:
         shape.insert(a.axes.batch, 1)
     shape = [1] * lead + shape
-    sizes = [c.factor if isinstance(c, BatchSize) else c for c in counts]
-    if any(not isinstance(c, int) for c in sizes):
-        raise BatchMixing("expected repetitions that do not depend on the batch size")
-    node = t.b.reshape(node, [v for n in shape for v in (1, n)])
+    sizes: list[int] = []
+    for c in counts:
+        size = c.factor if isinstance(c, BatchSize) else c
+        if not isinstance(size, int):
+            raise BatchMixing("expected repetitions that do not depend on the batch size")
+        sizes.append(size)
+    node = t.b.reshape(node, tuple(v for n in shape for v in (1, n)))
     node = t.b.expand(node, tuple(v for c, n in zip(sizes, shape, strict=True) for v in (c, n)))
     return t.b.reshape(node, out.shape)
 

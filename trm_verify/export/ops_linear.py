@@ -19,8 +19,8 @@ def _weight(t: Translator, weight: Value) -> int:
     node = t.use(weight)
     if not t.b.is_constant(node) or weight.axes.batch is not None or len(t.b.shapes[node]) != 2:
         raise UnknownOperation(
-            "expected a weight matrix that depends on neither the state nor the input; use torch.matmul for products of "
-            "computed matrices"
+            "expected a weight matrix that depends on neither the state nor the input; use torch.matmul for "
+            "products of computed matrices"
         )
     return node
 
@@ -159,7 +159,8 @@ def convolution(
         padding = _same_padding(kernel, dilation) if padding == "same" else [0] * count
     padding = _list(padding, count)
     rows, share = b.reshape(w, (outputs, inputs * prod(kernel))), outputs // groups
-    pieces, counts = [], ()
+    pieces: list[int] = []
+    counts: tuple[int, ...] = ()
     for group in range(groups):
         channels = b.slice(t.use(a), 0, group * inputs, (group + 1) * inputs)
         columns, counts = b.unfold(channels, kernel, stride, padding, dilation)

@@ -125,8 +125,10 @@ def group_norm(
     return node if bias is None else t.b.binary("add", node, t.b.reshape(t.use(bias), columns))
 
 
-@handles("batch_norm.default", "_native_batch_norm_legit_no_training.default",
-         "_native_batch_norm_legit_functional.default", "cudnn_batch_norm.default", "native_batch_norm.default")  # fmt: skip
+@handles(
+    "batch_norm.default", "_native_batch_norm_legit_no_training.default",
+         "_native_batch_norm_legit_functional.default", "cudnn_batch_norm.default", "native_batch_norm.default",
+)  # fmt: skip
 def batch_norm(
     t: Translator, out: Any, a: Value, weight: Value | None, bias: Value | None, mean_: Value, var: Value, *rest: Any
 ) -> Any:

@@ -13,6 +13,8 @@ from trm_verify.lowering import LoweredGraph, lower
 from trm_verify.model import ModelSpec
 
 Parts = tuple[Tensor, ...]
+Graph = dict[str, Any]
+Stored = dict[str, Tensor]
 
 
 class Samples:
@@ -48,7 +50,7 @@ class Samples:
         return (lo * (1 - part) + hi * part).to(self.device, self.dtype)
 
 
-def compare_graphs(first: tuple[dict, dict], second: tuple[dict, dict]) -> None:
+def compare_graphs(first: tuple[Graph, Stored], second: tuple[Graph, Stored]) -> None:
     """Two exports of one model must agree exactly.
 
     Raises:
@@ -135,8 +137,8 @@ def compare_with_eager(spec: ModelSpec, samples: Samples, graph: dict[str, Any],
             part = tuple(_rows(expected, torch.tensor([row])))
             if _distance(alone, part) > tolerance:
                 raise BatchMixing(
-                    f"expected {function} to give a row the same result in every batch, found another one at batch size 1; "
-                    "do not branch on the batch size, and keep batch statistics out"
+                    f"expected {function} to give a row the same result in every batch, found another one at batch "
+                    "size 1; do not branch on the batch size, and keep batch statistics out"
                 )
 
 

@@ -7,8 +7,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -29,6 +30,7 @@ from trm_verify.export.errors import (
 from trm_verify.export.tensors import Tensors
 
 Handler = Callable[..., Any]
+H = TypeVar("H", bound=Handler)
 HANDLERS: dict[str, Handler] = {}
 LAYOUT_ONLY: set[str] = set()  # operations that only move entries: never baked, so that stored names survive
 
@@ -41,10 +43,10 @@ TRAINING = {"dropout": 2, "batch_norm": 5}  # operations with a training flag, a
 IGNORED = ("_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range")
 
 
-def handles(*targets: str, layout_only: bool = False) -> Callable[[Handler], Handler]:
+def handles(*targets: str, layout_only: bool = False) -> Callable[[H], H]:
     """Register `handler(translator, out, *args, **kwargs)` for ATen overloads such as `"add.Tensor"`."""
 
-    def register(handler: Handler) -> Handler:
+    def register(handler: H) -> H:
         for target in targets:
             HANDLERS["aten." + target] = handler
             if layout_only:
@@ -112,11 +114,15 @@ class Translator:
             if node not in needed:
                 continue
             if node.op == "call_function":
-                self._guarded(node, lambda node=node: self._call(node))
+                self._guarded(node, partial(self._call, node))
             elif node.op not in ("placeholder", "output"):
-                raise UnknownOperation("expected plain tensor operations; avoid higher-order operators such as "
-                                       "autocast, cond or checkpoint inside a step", str(node.target), source_line(node))  # fmt: skip
-        return [self.env[node] for node in output.args[0]]  # type: ignore[union-attr]
+                raise UnknownOperation(
+                    "expected plain tensor operations; avoid higher-order operators such as autocast, cond or "
+                    "checkpoint inside a step",
+                    str(node.target),
+                    source_line(node),
+                )
+        return [self.env[node] for node in output.args[0]]
 
     def _placeholders(self) -> None:
         nodes = {n.name: n for n in self.program.graph.nodes if n.op == "placeholder"}
@@ -160,8 +166,8 @@ class Translator:
                 raise DataDependent("expected values to stay in tensors, found a number read out of one (item, tolist, "
                                     "float); compute with the tensor itself", target, source_line(node))  # fmt: skip
             if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and not _inert(node):
-                raise RandomInStep("expected a deterministic model, found random numbers; remove them, or draw them once "
-                                   "in __init__ and keep them in a buffer", target, source_line(node))  # fmt: skip
+                raise RandomInStep("expected a deterministic model, found random numbers; remove them, or draw them "
+                                   "once in __init__ and keep them in a buffer", target, source_line(node))  # fmt: skip
         signature = self.program.graph_signature
         changed = [*signature.buffers_to_mutate.values(), *getattr(signature, "parameters_to_mutate", {}).values()]
         if changed:
@@ -221,7 +227,8 @@ class Translator:
             result = node.target(*plain[0], **plain[1])  # type: ignore[operator]
         if "empty" in str(node.target):
             result = torch.full_like(result, float("nan")) if result.is_floating_point() else result.zero_()
-        self._parameters[node] = frozenset().union(*(self._parameters.get(v.origin, ()) for v in values))
+        origins = [v.origin for v in values if v.origin is not None]
+        self._parameters[node] = frozenset().union(*(self._parameters.get(o, ()) for o in origins))
         literal = all(v.literal for v in values)
 
         def wrap(tensor: Tensor) -> Value:
@@ -405,8 +412,8 @@ def _inert(node: fx.Node) -> bool:
     """Dropout in evaluation mode, attention without dropout: tagged random, but nothing is drawn."""
     target = str(node.target)
     if "attention" in target:
-        return (node.args[4] if len(node.args) > 4 else node.kwargs.get("dropout_p", 0.0)) == 0.0
-    return "dropout" in target and True not in node.args
+        return bool((node.args[4] if len(node.args) > 4 else node.kwargs.get("dropout_p", 0.0)) == 0.0)
+    return "dropout" in target and (node.args[2] if len(node.args) > 2 else node.kwargs.get("train")) is False
 
 
 def _uniform(data: Tensor) -> bool:

@@ -53,7 +53,7 @@ def _restore(module: nn.Module, before: dict[str, Any]) -> None:
         now = own.get(key)
         if isinstance(old, list) and isinstance(now, list):
             now[:] = old
-        elif isinstance(old, (dict, set)) and type(now) is type(old):
+        elif isinstance(old, dict) and isinstance(now, dict) or isinstance(old, set) and isinstance(now, set):
             now.clear()
             now.update(old)
         else:
@@ -86,8 +86,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
         drawn = [n for n, a, b in zip(("random", "numpy", "torch"), generators, _generators(), strict=True) if a != b]
         if drawn:
             raise RandomInStep(
-                f"expected a deterministic model, found that it draws random numbers from {', '.join(drawn)}; remove them, "
-                "or draw them once in __init__ and keep them in a buffer"
+                f"expected a deterministic model, found that it draws random numbers from {', '.join(drawn)}; remove "
+                "them, or draw them once in __init__ and keep them in a buffer"
             )
         after = _tensor_versions(model)
         touched = sorted(k for k in versions.keys() | after.keys() if versions.get(k) != after.get(k))
@@ -100,8 +100,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
             changed = _changed(before[name], vars(module))
             if changed:
                 raise NotDeterministic(
-                    f"expected a step without memory, found that it changes {changed} of {name or 'the model'}; make what "
-                    "it remembers a part of the state, and keep counters outside"
+                    f"expected a step without memory, found that it changes {changed} of {name or 'the model'}; make "
+                    "what it remembers a part of the state, and keep counters outside"
                 )
     finally:
         for name, module in modules:

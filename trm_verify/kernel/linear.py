@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from math import prod
 
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.evaluate import rows_of
 from trm_verify.kernel.graph import ACTIVATIONS, STATE, Function, Graph
 from trm_verify.kernel.layout import LAYOUTS
-from trm_verify.kernel.numbers import Rows, matmul, rescale
+from trm_verify.kernel.numbers import Rows, matmul, rescale, rows_of
 from trm_verify.kernel.tensor import Tensor
 
 MAX_FORM = 1 << 26

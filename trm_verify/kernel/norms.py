@@ -7,8 +7,7 @@ from fractions import Fraction
 
 from trm_verify.kernel.document import dyadic, fields, integer, items, vector
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.evaluate import rows_of
-from trm_verify.kernel.numbers import dot, sqrt_up
+from trm_verify.kernel.numbers import dot, rows_of, sqrt_up
 from trm_verify.kernel.numbers import dyadic as value_of
 from trm_verify.kernel.tensor import Tensor
 

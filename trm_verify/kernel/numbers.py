@@ -99,6 +99,10 @@ def transpose(rows: Rows) -> Rows:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
+def rows_of(ints: list[int], width: int) -> list[list[int]]:
+    return [ints[i : i + width] for i in range(0, len(ints), width)]
+
+
 def width_of(rows: Rows) -> int:
     """Bits of the largest magnitude."""
     return max((max(map(abs, row)).bit_length() for row in rows if row), default=0)

@@ -17,8 +17,9 @@ from trm_verify.kernel.numbers import power_up
 from trm_verify.kernel.operators import difference
 from trm_verify.kernel.rules.answers import ball_margins, box_margins
 from trm_verify.kernel.rules.invariance import from_init, residual_bound
-from trm_verify.kernel.tensor import Tensor
-from trm_verify.provers.problem import Problem
+from trm_verify.provers.problem import Problem, point
+
+__all__ = ["AnswerAttempt", "point", "prove_answer", "prove_run"]
 
 MOST_STEPS = 1_000_000
 
@@ -31,13 +32,6 @@ class AnswerAttempt:
     steps: int | None = None
     radius: Fraction | None = None
     reason: str = ""
-
-
-def point(values: np.ndarray) -> Tensor:
-    """An exact flat tensor of these doubles."""
-    raw = vector(values)
-    ints = [int(token, 16) for token in raw["int"].split()]
-    return Tensor((len(ints),), raw["exp"], ints, ints)
 
 
 def prove_answer(

@@ -1,104 +1,118 @@
-"""Witnesses of positive semidefiniteness: a rounded triangular R with M − RᵀR diagonally dominant."""
+"""Witnesses of positive semidefiniteness: a rounded triangular R with M − RᵀR diagonally dominant.
+
+A Cholesky factor of M less a small part of its diagonal leaves a positive diagonal that covers the rounding of R. Doubles
+are enough where the smallest eigenvalue is well above their rounding; elsewhere the factor is computed with long integers.
+"""
 
 from __future__ import annotations
 
-from math import frexp
+from collections.abc import Sequence
+from fractions import Fraction
+from math import frexp, isqrt
 
-import mpmath
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky
 
-from trm_verify.encode import Json, quantized
-from trm_verify.kernel.document import vector as read_vector
+from trm_verify.encode import Json, integers, quantized, round_up
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.numbers import Rows, require_psd
+from trm_verify.kernel.numbers import Rows, dot
+from trm_verify.provers.problem import Floats
 
-Dense = np.ndarray
+RELATIVE = 2e-6  # how far above the true norm a certified bound lies: what a short witness needs
+ROUNDING = 1e-10  # relative size of the smallest eigenvalue below which doubles are not trusted
 
 
-def as_floats(rows: Rows, exp: int) -> Dense:
+def as_floats(rows: Rows, exp: int) -> Floats:
     """Kernel rows as doubles; entries of any length are scaled before conversion."""
-    largest = max((max(map(abs, row)) for row in rows), default=0).bit_length()
+    largest = max((max(map(abs, row)) for row in rows if row), default=0).bit_length()
     shift = max(largest - 900, 0)
-    return np.ldexp(np.array([[float(v >> shift) for v in row] for row in rows]), exp + shift)
+    if shift:
+        rows = [[v >> shift for v in row] for row in rows]
+    found: Floats = np.ldexp(np.array(rows, dtype=np.float64), exp + shift)
+    return found
 
 
-def packed(upper: Dense, exp: int) -> Json:
-    """The upper triangle row by row, rounded to multiples of 2^exp."""
-    return quantized(upper[np.triu_indices(len(upper))], exp)
+def short_factor(matrix: Floats, slack: float) -> Json | None:
+    """The factor with the fewest digits that doubles can find, or None when they cannot.
+
+    Args:
+        matrix: symmetric, right up to rounding. slack: its smallest eigenvalue, about.
+    """
+    size = float(np.abs(matrix).max())
+    if not slack > ROUNDING * len(matrix) * size:
+        return None
+    try:
+        upper = cholesky(matrix - slack / 2 * np.eye(len(matrix)), lower=False)
+    except LinAlgError:
+        return None
+    largest = float(np.abs(upper).max())
+    for exp in range(frexp(slack / largest)[1], frexp(slack / largest)[1] - 40, -1):
+        rounded = np.ldexp(np.rint(np.ldexp(upper, -exp)), exp)
+        rest = matrix - rounded.T @ rounded
+        dominance = 2 * np.diag(rest) - np.abs(rest).sum(axis=1)
+        if float(dominance.min()) > slack / 16:
+            return quantized(rounded[np.triu_indices(len(rounded))], exp)
+    return None
 
 
 def factor(rows: Rows, exp: int, what: str = "matrix") -> Json:
-    """A factor that the kernel accepts for the exact symmetric matrix `rows · 2^exp`.
-
-    The factor is a Cholesky factor of the matrix less a small multiple of its diagonal scale: what is left over is then a
-    positive diagonal that covers the rounding. Several margins and precisions are tried, doubles first.
+    """A factor of the exact symmetric matrix `rows · 2^exp`.
 
     Raises:
-        CheckError: none of them is accepted (the matrix may not be positive semidefinite).
+        CheckError: DEFINITE, when the matrix is not positive semidefinite with a little room.
     """
     matrix = as_floats(rows, exp)
-    size = float(np.abs(matrix).max()) or 1.0
-    eigenvalues = np.linalg.eigvalsh(matrix)
-    slack = float(eigenvalues[0])
-    if slack < -1e-9 * size:
+    slack = float(np.linalg.eigvalsh(matrix)[0])
+    if slack < -1e-9 * (float(np.abs(matrix).max()) or 1.0):
         raise CheckError("DEFINITE", f"{what} to be positive semidefinite", f"smallest eigenvalue {slack:.3g}")
-    last: CheckError | None = None
-    for keep, extra in ((0.5, 0), (0.5, 12), (0.9, 12), (0.25, 20)):
-        margin = keep * slack
-        try:
-            upper = cholesky(matrix - margin * np.eye(len(matrix)), lower=False) if margin > 0 else None
-        except LinAlgError:
-            upper = None
-        if upper is None:
-            break
-        # rounding R by 2^q changes an entry of RᵀR by about 2^q · ‖R column‖₁; keep the row sums of that below the margin
-        norm = float(np.abs(upper).sum(axis=0).max())
-        grid = frexp(margin / (4 * len(matrix) * norm))[1] - extra
-        witness = packed(upper, max(grid, frexp(norm)[1] - 53))
-        try:
-            require_psd(rows, exp, read_vector(witness, None, "factor"), what)
-            return witness
-        except CheckError as error:
-            last = error
-    return _precise(rows, exp, what, last)
+    return short_factor(matrix, slack) or _long_factor(rows, exp, what)
 
 
-def _precise(rows: Rows, exp: int, what: str, last: CheckError | None, bits: int = 300) -> Json:
-    """The same with multiple precision, for badly scaled matrices."""
-    n = len(rows)
-    with mpmath.workprec(bits):
-        matrix = mpmath.matrix(n, n)
-        for i, row in enumerate(rows):
-            for j, v in enumerate(row):
-                matrix[i, j] = mpmath.ldexp(mpmath.mpf(v), exp)
-        scale = max(abs(matrix[i, i]) for i in range(n)) or mpmath.mpf(1)
-        for power in (20, 30, 40, 55, 70, 90, 120):
-            shift = scale * mpmath.mpf(2) ** -power
-            lower = _cholesky(matrix, shift)
-            if lower is None:
-                continue
-            grid = int(mpmath.floor(mpmath.log(scale, 2))) - power * 2 - 2 * n.bit_length() - 8
-            ints = [int(mpmath.nint(mpmath.ldexp(lower[j][i], -grid))) for i in range(n) for j in range(i, n)]
-            try:
-                require_psd(rows, exp, (ints, grid), what)
-                return {"exp": grid, "int": " ".join(format(v, "x") for v in ints)}
-            except CheckError as error:
-                last = error
-    raise last or CheckError("DEFINITE", f"{what} to be positive semidefinite", "no factor found")
+def _long_factor(rows: Rows, exp: int, what: str) -> Json:
+    """The same with integers of any length: M less 2^-k of its diagonal, for the smallest k that leaves it definite."""
+    diagonal = [row[i] for i, row in enumerate(rows)]
+    if min(diagonal) < 0 or any(any(row) for row, d in zip(rows, diagonal, strict=True) if d == 0):
+        raise CheckError("DEFINITE", f"{what} to be positive semidefinite", "a diagonal entry that is not positive")
+    positive = [d for d in diagonal if d] or [1]
+    least, most = min(positive).bit_length() - 1, max(positive).bit_length()
+    for bits in (6, 12, 18, 24, 30, 36, 44, 52, 64, 80, 100, 130):
+        # Integer division leaves an entry of RᵀR off by less than a pivot √M_ii; n of them must fit into 2^-bits M_jj.
+        grid = min(exp + least - bits - (len(rows) + 2).bit_length() - (exp + most) // 2 - 1, exp // 2)
+        shift = exp - 2 * grid
+        columns = _upper_columns([[v << shift for v in row] for row in rows], [d << shift >> bits for d in diagonal])
+        if columns is not None:
+            return integers([columns[j][i] for i in range(len(rows)) for j in range(i, len(rows))], grid)
+    raise CheckError("DEFINITE", f"{what} to be positive semidefinite", "no factor found")
 
 
-def _cholesky(matrix: mpmath.matrix, shift: mpmath.mpf) -> list[list[mpmath.mpf]] | None:
-    """Rows of the lower factor of matrix − shift·I, or None."""
-    n = matrix.rows
-    lower: list[list[mpmath.mpf]] = [[mpmath.mpf(0)] * n for _ in range(n)]
-    for j in range(n):
-        row = lower[j]
-        pivot = matrix[j, j] - shift - mpmath.fsum(v * v for v in row[:j])
-        if pivot <= 0:
+def _upper_columns(rows: Rows, less: Sequence[int]) -> Rows | None:
+    """Columns (down to the diagonal) of an integer R with RᵀR ≈ rows − diag(less), or None when a pivot is not positive."""
+    columns: Rows = []
+    for j, row in enumerate(rows):
+        column: list[int] = []
+        for i in range(j):
+            pivot = columns[i][i]
+            column.append((row[i] - dot(columns[i][:i], column)) // pivot if pivot else 0)
+        rest = row[j] - less[j] - dot(column, column)
+        if rest <= 0 and row[j]:
             return None
-        row[j] = mpmath.sqrt(pivot)
-        for i in range(j + 1, n):
-            dot = mpmath.fdot(zip(lower[i][:j], row[:j], strict=True))
-            lower[i][j] = (matrix[i, j] - dot) / row[j]
-    return lower
+        columns.append([*column, isqrt(max(rest, 0))])
+    return columns
+
+
+def norm_witness(matrix: Floats, relative: float = RELATIVE) -> tuple[Fraction, Json]:
+    """σ slightly above ‖W‖₂, with a factor of σ²I − WᵀW.
+
+    Shape: matrix (rows, columns) with rows ≥ columns.
+
+    Raises:
+        CheckError: DEFINITE, when no factor was found.
+    """
+    true = float(np.linalg.norm(matrix, 2))
+    sigma = round_up(Fraction(true * (1 + relative)), 40)
+    square = float(sigma) ** 2
+    gap = square * np.eye(matrix.shape[1]) - matrix.T @ matrix
+    witness = short_factor(gap, square - true**2)
+    if witness is None:
+        raise CheckError("DEFINITE", "σ²I − WᵀW to have a factor", f"none for σ = {float(sigma):.9g}")
+    return sigma, witness

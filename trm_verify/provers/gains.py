@@ -12,10 +12,11 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from trm_verify.kernel.evaluate import reciprocal
+from trm_verify.kernel.operations import reciprocal
 from trm_verify.kernel.graph import ACTIVATIONS, Node
 from trm_verify.kernel.layout import LAYOUTS
-from trm_verify.kernel.radius import Propagation, slopes
+from trm_verify.kernel.radius import Propagation
+from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.provers.problem import Problem, floats
 

@@ -11,7 +11,7 @@ from trm_verify.encode import Json, dyadic, round_up, vector
 from trm_verify.kernel.claims import Contraction
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.rules.invariance import residual_bound
-from trm_verify.provers.answers import point
+from trm_verify.provers.problem import point
 from trm_verify.provers.problem import Problem
 
 
@@ -50,5 +50,3 @@ def prove_invariant(
         except CheckError as error:
             reasons.append(f"invariant_ball: {error}")
     return None, "; ".join(reasons)
-
-

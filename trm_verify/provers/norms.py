@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from math import prod
+from typing import Protocol
 
 from trm_verify.encode import Json
 from trm_verify.provers import metric, radius, spectral
@@ -11,7 +13,13 @@ from trm_verify.provers.problem import Attempt, Problem
 
 LARGE = 1024  # smaller side of a matrix above which ℓ2 witnesses are made only when asked for
 
-Prover = Callable[[Problem, Json, Json], Attempt]
+
+class Prover(Protocol):
+    """A strategy. `limit` is the best rate proved so far when there is no point in much work for another."""
+
+    def __call__(self, problem: Problem, domain: Json, region: Json, limit: Fraction | None = None) -> Attempt: ...
+
+
 PROVERS: dict[str, Prover] = {
     "linf": radius.prove_linf,
     "l2": spectral.prove_l2,
@@ -32,7 +40,7 @@ def _applies(problem: Problem, name: str) -> str:
         sides = [min(problem.graph.step.nodes[i].shape) for i in spectral.needed_matrices(problem)]
         if max(sides, default=0) > LARGE:
             return f"a matrix is larger than {LARGE}; ask for norm={name!r} to try it all the same"
-    if name == "metric" and problem.graph.size > 2 * LARGE:
+    if name == "metric" and problem.graph.size > LARGE:
         return "the state is too large for a dense metric"
     return ""
 
@@ -52,12 +60,18 @@ def contraction_attempts(
     if unknown or not names:
         raise ValueError(f"expected norms and provers among auto, {', '.join(PROVERS)}; found {unknown or norm}")
     asked = norm != "auto" or provers is not None
+    limit: Fraction | None = None
     for name in names:
         skipped = "" if asked else _applies(problem, name)
-        yield Attempt(name, name, 0.0, reason=f"skipped: {skipped}") if skipped else PROVERS[name](problem, domain, region)
+        if skipped:
+            yield Attempt(name, name, 0.0, reason=f"skipped: {skipped}")
+            continue
+        attempt = PROVERS[name](problem, domain, region, None if asked else limit)
+        if attempt.rate is not None:
+            limit = attempt.rate if limit is None else min(limit, attempt.rate)
+        yield attempt
 
 
 def best(attempts: Sequence[Attempt]) -> Attempt | None:
     """The proved attempt with the smallest rate."""
-    proved = [a for a in attempts if a.rate is not None]
-    return min(proved, key=lambda a: a.rate or 1, default=None)
+    return min((a for a in attempts if a.rate is not None), key=lambda a: a.rate or 0, default=None)

@@ -62,7 +62,7 @@ def _balanced(logs: Floats, sweeps: int = 30) -> Floats:
     return scale
 
 
-def irreducible(matrix: Floats, iterations: int = 60) -> Weights:
+def irreducible(matrix: Floats, iterations: int = 100) -> Weights:
     """The Perron vector of an irreducible matrix by Noda's iteration, in ever better scaled coordinates."""
     if len(matrix) == 1:
         return Weights(np.zeros(1), float(matrix[0, 0]))
@@ -82,7 +82,7 @@ def irreducible(matrix: Floats, iterations: int = 60) -> Weights:
             best = Weights(scale - scale.min(), worst)
         if worst - least <= 1e-14 * worst or not improved:
             break
-        found = _inverse_row_sums(scaled, worst, (0.03, 0.3, 1.0) if worst > 4 * least else (1.0,))
+        found = _inverse_row_sums(scaled, worst, (0.03, 0.3, 0.7, 1.0) if worst > 4 * least else (1.0,))
         if found is None:
             break
         scale = scale + _log2(found / found.max())

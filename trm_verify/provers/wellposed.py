@@ -15,9 +15,8 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.numbers import Rows, floor_at, rescale
 from trm_verify.kernel.operators import parse_operator
 from trm_verify.kernel.rules.wellposed import _implicit_form
-from trm_verify.provers.factors import as_floats, factor
+from trm_verify.provers.factors import as_floats, factor, norm_witness
 from trm_verify.provers.problem import Attempt, Problem
-from trm_verify.provers.spectral import norm_witness
 
 
 def _weights(problem: Problem, domain: Json) -> tuple[Rows, int]:
@@ -33,7 +32,9 @@ def prove_monotone(problem: Problem, domain: Json) -> Attempt:
         matrix = as_floats(rows, exp)
         true = 1 - float(np.linalg.eigvalsh((matrix + matrix.T) / 2)[-1])
         if true <= 0:
-            return Attempt("monotone", "l2", time.perf_counter() - started, reason=f"monotonicity {true:.3g} is not positive")
+            return Attempt(
+                "monotone", "l2", time.perf_counter() - started, reason=f"monotonicity {true:.3g} is not positive"
+            )
         m = round_down(Fraction(true * (1 - 1e-6)), 40)
         low = min(exp, 1 - m.denominator.bit_length())
         w = [rescale(row, exp, low) for row in rows]
@@ -95,10 +96,7 @@ def prove_convergence(problem: Problem, domain: Json, posed: Attempt, own: Json 
         elif own is not None:
             return Attempt(posed.prover, posed.norm, 0.0, reason="strong monotonicity says nothing about outer damping")
         else:
-            one = 1 << max(-exp, 0)
-            low = min(exp, 0)
-            gap = [[one * (i == j) - (v << (exp - low)) for j, v in enumerate(row)] for i, row in enumerate(rows)]
-            sigma, witness = norm_witness(gap, low)
+            sigma, witness = norm_witness(np.eye(len(rows)) - as_floats(rows, exp))
             if not isinstance(record, WellPosed) or record.slack is None:
                 raise TypeError(f"expected a monotone record, found {type(record).__name__}")
             m = record.slack

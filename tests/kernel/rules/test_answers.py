@@ -556,6 +556,14 @@ def test_run_rejects(change: dict[str, Any], code: str) -> None:
     assert sheet.code() == code
 
 
+def test_every_stored_answer_from_the_final_step_on_is_the_last_one() -> None:
+    longer = [*ORBIT, (F(31, 16), F(31, 32))]
+    for between, code in (([0], ACCEPTED), (None, "WITNESS"), ([1], "WITNESS")):
+        sheet = settled()
+        run(sheet, converging(sheet), longer, [None, [0], [0], [0], between, [0]], 3)
+        assert sheet.code() == code
+
+
 def test_drifts_count_every_departure_from_the_orbit() -> None:
     """A trace that is no orbit is not refused: its drifts say how far it strays, the distances stay true."""
     states = [(F(1, 4), F(0)), (F(1), F(1, 2)), (F(2), F(1))]

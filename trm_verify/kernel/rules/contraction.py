@@ -10,12 +10,13 @@ from trm_verify.kernel import document
 from trm_verify.kernel.claims import Conclusion, Contraction, Spectral
 from trm_verify.kernel.context import Context, Witness, none, number, only, rate, upper_triangle_size
 from trm_verify.kernel.errors import CheckError, approximate
-from trm_verify.kernel.evaluate import constants, evaluate, rows_of
+from trm_verify.kernel.evaluate import constants, evaluate
 from trm_verify.kernel.graph import CONSTANT, Graph
 from trm_verify.kernel.norms import BlockNorm
-from trm_verify.kernel.numbers import Rows, dot, dyadic, floor_at, gram, require_psd, rescale, transpose
+from trm_verify.kernel.numbers import Rows, dot, dyadic, floor_at, gram, require_psd, rescale, rows_of, transpose
 from trm_verify.kernel.operators import PICARD, Operator, parse_operator
-from trm_verify.kernel.radius import Propagation, Radii, regroup
+from trm_verify.kernel.radii import Radii, regroup
+from trm_verify.kernel.radius import Propagation
 from trm_verify.kernel.tensor import Tensor
 
 

@@ -13,7 +13,7 @@ from trm_verify.kernel.linear import Forms, linear_forms, require_activations
 from trm_verify.kernel.norms import MetricNorm, Norm
 from trm_verify.kernel.numbers import Rows, floor_at, identity, matmul, require_psd, rescale, transpose
 from trm_verify.kernel.operators import PICARD
-from trm_verify.kernel.radius import slopes
+from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
 
 

@@ -1,0 +1,20 @@
+"""Results for people: terminal tables with rich, figures with matplotlib."""
+
+from __future__ import annotations
+
+from trm_verify.report.figures import Curve, convergence_figure, run_figure, save_figure
+from trm_verify.report.tables import fields, print_certificate, print_check, print_results, print_run
+from trm_verify.report.text import upper
+
+__all__ = [
+    "Curve",
+    "convergence_figure",
+    "fields",
+    "print_certificate",
+    "print_check",
+    "print_results",
+    "print_run",
+    "run_figure",
+    "save_figure",
+    "upper",
+]

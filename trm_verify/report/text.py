@@ -1,0 +1,39 @@
+"""Numbers and untrusted text as short printable strings."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from decimal import ROUND_CEILING, Context, Decimal
+
+_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
+
+
+def upper(value: float | None, digits: int = 3) -> str:
+    """A decimal ≥ value with that many significant digits: what is printed stays a bound."""
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return str(value)
+    text = Context(prec=digits, rounding=ROUND_CEILING).create_decimal(Decimal(value))
+    return format(text, "e" if value and not 1e-4 <= abs(value) < 1e6 else "f")
+
+
+def labels(answer: Sequence[int] | None, most: int = 24) -> str:
+    """An answer: one label, or the labels of all positions, cut after `most`."""
+    if answer is None:
+        return "–"
+    text = "-".join(map(str, answer[:most]))
+    return text if len(answer) <= most else f"{text}-… ({len(answer)})"
+
+
+def short(text: str) -> str:
+    """Digests cut to twelve digits, everything on one line, nothing that a terminal would obey."""
+    line = " ".join(text.split())
+    return _DIGEST.sub(r"\1…", "".join(c if c.isprintable() else "?" for c in line))
+
+
+def size(count: int) -> str:
+    """A number of bytes."""
+    return f"{count} bytes" if count < 1000 else f"{count / 1000:.0f} kB" if count < 10**6 else f"{count / 10**6:.1f} MB"
