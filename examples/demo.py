@@ -24,12 +24,12 @@ from rich.progress import Progress
 
 import trm_verify as tv
 from trm_verify import archive
-from trm_verify.report import Curve, convergence_figure, fields, save_figure, upper
+from trm_verify.report import Curve, abbreviated, convergence_figure, fields, save_figure, upper
 from trm_verify.tasks import Task, load_task
 from trm_verify.train import evaluate, train
 
 EPSILON = "1/1024"  # ball radius for a few images: pixels are multiples of 1/16
-STEPS, DRAWN, BALLS = 200, 12, 5
+STEPS, DRAWN, BALLS = 120, 12, 5
 
 Model = tv.models.SandwichRefiner
 Advance = Callable[[int, int], None]
@@ -118,9 +118,9 @@ def recheck(certificate: Path, weights: Path) -> float:
     if run.returncode:
         raise SystemExit(f"the kernel refused the certificate: {run.stderr}")
     lines = run.stdout.splitlines()
-    print("\n".join(line[:150] for line in lines[:10]))
+    print("\n".join(abbreviated(line) for line in lines[:10]))
     if len(lines) > 10:
-        print(f"  … and {len(lines) - 10} more proved answers")
+        print(f"  … and {len(lines) - 10} more claims")
     return seconds
 
 
@@ -138,11 +138,19 @@ def draw(model: Model, task: Task, results: tv.VerificationResults, count: int, 
         if result.answer_steps is not None:
             settled.append((int(changed[-1]) + 1 if len(changed) else 0, result.answer_steps))
         if row < DRAWN:
-            certified = tv.audit(model, task.test.x[row], steps=60).distances if row < 3 else None
+            certified = tv.audit(model, task.test.x[row], steps=STEPS).distances if row < 3 else None
             curves.append(Curve(errors[:, row], certified, result.answer_steps))
             advance(row + 1, DRAWN)
-    bound = [(results[0].steps(repr(float(e))), float(e)) for e in np.logspace(3, -7, 120)]
-    return convergence_figure(curves, bound, results[0].rate, settled)
+    return convergence_figure(curves, start_bound(results[0]), results[0].rate or 1.0, settled)
+
+
+def start_bound(result: tv.VerificationResult) -> float:
+    """About the smallest ε with K(ε) = 0: a proved bound on the distance of the start from the fixed point."""
+    low, high = 1e-9, 1e9
+    while high > 1.001 * low:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if result.steps(middle) == 0 else (middle, high)
+    return high
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from tests.kernel.certificates import graph_json, kernel_graph
 from tests.kernel.generator import Sample, sample
 from tests.kernel.graphs import ALL_OPS, EXACT, HIGH, REFERENCE_ERROR, Array, Nodes, array, dyadic, mpf, to_real
 from trm_verify.kernel import evaluate as kernel
-from trm_verify.kernel.operations import EVALUATE
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.numbers import dyadic as value_of
+from trm_verify.kernel.operations import EVALUATE
 from trm_verify.kernel.tensor import Tensor
 
 EXACT_OPS = [

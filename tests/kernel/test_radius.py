@@ -22,8 +22,8 @@ from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.numbers import dyadic
 from trm_verify.kernel.radii import Radii, regroup
 from trm_verify.kernel.radius import Propagation
-from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.rules.contraction import propagate, state_radii
+from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
 
 F = Fraction
@@ -274,6 +274,14 @@ def test_a_spectral_bound_holds_only_for_its_own_matrix() -> None:
     step = nodes.function(nodes.add("linear", nodes.add("linear", z, small), large))
     (found,) = radius_of(step, [[2]], BlockNorm((2,), (1,), 0), None, {small: F(1)})
     assert found >= 8
+
+
+def test_a_group_that_crosses_rows_takes_its_largest_gain() -> None:
+    """Entry (0, 1) may move by all of the middle group's 100 and meets the weight 8; entry (1, 0) meets 1."""
+    nodes = Nodes()
+    w = nodes.constant(array([F(v) for v in (1, 8, 0, 0)], (2, 2)))
+    step = nodes.function(nodes.add("linear", nodes.state(), w))
+    assert max(radius_of(step, [[2, 2]], BlockNorm((1, 2, 1), (1, 100, 1), 0))) >= 800
 
 
 def test_tokenwise_linear_keeps_the_mixed_norm() -> None:

@@ -185,7 +185,9 @@ class _Parser:
             raise CheckError("FIELD", "a node with op and in", type(raw).__name__)
         attrs = {k: v for k, v in raw.items() if k not in ("op", "in")}
         op = text(raw["op"], "op")
-        args = tuple(integer(i, 0, len(nodes) - 1, f"argument of {op}") for i in items(raw["in"], "in"))
+        args = tuple(items(raw["in"], "in"))
+        if any(type(i) is not int or not 0 <= i < len(nodes) for i in args):
+            raise CheckError("GRAPH", f"indices of earlier nodes as arguments of {op}", args)
         shapes = [nodes[i].shape for i in args]
         kind = max((nodes[i].kind for i in args), default=CONSTANT)
         if op in ("state", "input", "tensor", "constant"):

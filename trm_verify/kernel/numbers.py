@@ -159,8 +159,7 @@ def require_psd(matrix: Rows, exp: int, factor: tuple[list[int], int], what: str
     low = min(exp, 2 * factor_exp)
     for i, (row, square) in enumerate(zip(matrix, product, strict=True)):
         rest = [(m << (exp - low)) - (s << (2 * factor_exp - low)) for m, s in zip(row, square, strict=True)]
-        slack = 2 * rest[i] - sum(map(abs, rest)) if rest[i] >= 0 else -1
-        if slack < 0:
+        if 2 * rest[i] < sum(map(abs, rest)):  # a negative diagonal entry fails this too
             raise CheckError(
                 "DEFINITE", f"{what} minus its factor's square to be diagonally dominant", f"row {i} is not"
             )

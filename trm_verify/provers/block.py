@@ -1,8 +1,9 @@
 """Contraction in block norms by R1: the weights are the Perron vector of the propagation itself.
 
-One pass `F` over the graph maps group radii d to output radii; it is monotone and positively homogeneous. Power iteration
-on `F` finds the best weights of most steps within a few passes. Where it stalls (reducible, nilpotent or nearly periodic
-steps) the weights come from the matrix of `F`, see `perron`. The rate is what the kernel's own pass gives, exactly.
+One pass `F` over the graph maps group radii d to output radii; it is monotone and positively homogeneous. Power
+iteration on `F` finds the best weights of most steps within a few passes. Where it stalls (reducible, nilpotent or
+nearly periodic steps) the weights come from the matrix of `F`, see `perron`. The rate is that of the
+kernel's own pass.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Blocks:
 
 
 def _images(problem: Problem, ranges: list[Tensor], blocks: Blocks) -> Map:
-    """`F` on columns of radii: in doubles for single coordinates where possible, else by the kernel, column by column."""
+    """`F` on columns of radii: in doubles for single coordinates where possible, else by the kernel, one by one."""
     shape = BlockNorm(blocks.sizes, (1,) * len(blocks.sizes), 0)
     exact = Propagation(problem.graph.step, ranges, blocks.bounds)
 
@@ -119,25 +120,25 @@ def search(problem: Problem, ranges: list[Tensor], blocks: Blocks) -> Weights:
 
 
 def _by_matrix(images: Map, size: int, best: Weights, selects: bool) -> Weights:
-    """Weights from the matrix of `F`; where maxima select branches, of the branch at the weights so far, a few times."""
+    """Weights from the matrix of `F`; where maxima select branches, of those at the weights so far, a few times."""
     at = best.log2
     for _ in range(4 if selects else 1):
-        base = np.exp2(np.maximum(at - at.max(), -900.0))
-        matrix = images(np.column_stack([np.eye(size), base]))[:, :size]
+        matrix = _matrix(images, at)
         found = positive_weights(matrix)
         if found is None:
             break
         if found.ratio < best.ratio * (1 - 1e-12):
             best = found
-        if not selects or np.array_equal(images(np.column_stack([np.eye(size), _clipped(found)]))[:, :size], matrix):
+        if not selects or np.array_equal(_matrix(images, found.log2), matrix):
             break
         at = found.log2
     return best
 
 
-def _clipped(weights: Weights) -> Floats:
-    found: Floats = np.exp2(np.maximum(weights.log2 - weights.log2.max(), -900.0))
-    return found
+def _matrix(images: Map, log2: Floats) -> Floats:
+    """Images of the unit vectors, in the branch that these weights select."""
+    base = np.exp2(np.maximum(log2 - log2.max(), -900.0))
+    return images(np.column_stack([np.eye(len(base)), base]))[:, :-1]
 
 
 def block_norm(blocks: Blocks, log2: Floats) -> Json:

@@ -1,7 +1,8 @@
 """Witnesses of positive semidefiniteness: a rounded triangular R with M − RᵀR diagonally dominant.
 
-A Cholesky factor of M less a small part of its diagonal leaves a positive diagonal that covers the rounding of R. Doubles
-are enough where the smallest eigenvalue is well above their rounding; elsewhere the factor is computed with long integers.
+A Cholesky factor of M less a small part of its diagonal leaves a positive diagonal that covers the rounding of R.
+Doubles are enough where the smallest eigenvalue is well above their rounding; elsewhere the factor is computed with
+integers of any length.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _long_factor(rows: Rows, exp: int, what: str) -> Json:
 
 
 def _upper_columns(rows: Rows, less: Sequence[int]) -> Rows | None:
-    """Columns (down to the diagonal) of an integer R with RᵀR ≈ rows − diag(less), or None when a pivot is not positive."""
+    """Columns (down to the diagonal) of an integer R, RᵀR ≈ rows − diag(less); None when a pivot is not positive."""
     columns: Rows = []
     for j, row in enumerate(rows):
         column: list[int] = []

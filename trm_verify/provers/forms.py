@@ -9,7 +9,7 @@ import numpy as np
 
 from trm_verify.encode import Json
 from trm_verify.kernel.linear import linear_forms, require_activations
-from trm_verify.kernel.radius import slopes
+from trm_verify.kernel.slopes import slopes
 from trm_verify.provers.factors import as_floats
 from trm_verify.provers.problem import Floats, Problem, floats
 

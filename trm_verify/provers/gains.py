@@ -1,7 +1,7 @@
 """Radius propagation (R1) over single coordinates in doubles, for many radius vectors at once.
 
 The kernel's own propagation decides; this one is fast enough to search with. Where a maximum is taken, one column (the
-last) selects the branch for all: the columns before it are then images under one matrix, the propagation's derivative there.
+last) selects the branch for all: the others are then images under one matrix, the propagation's derivative there.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from trm_verify.kernel.operations import reciprocal
 from trm_verify.kernel.graph import ACTIVATIONS, Node
 from trm_verify.kernel.layout import LAYOUTS
+from trm_verify.kernel.operations import reciprocal
 from trm_verify.kernel.radius import Propagation
 from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
@@ -104,7 +104,7 @@ class Gains:
     def _linear(self, i: int, node: Node, args: list[Floats | None]) -> Floats:
         given, weight = _given(args[0]), self.magnitude(node.args[1])
         rows = given.reshape(-1, weight.shape[1], given.shape[1])
-        return np.matmul(weight, rows).reshape(-1, given.shape[1])
+        return np.asarray(np.matmul(weight, rows)).reshape(-1, given.shape[1])
 
     def _rows(self, node: Node, args: list[Floats | None]) -> Floats:
         """Last-axis rows. Shape: (rows, entries, k)."""
@@ -144,7 +144,7 @@ class Gains:
 
     def _amax(self, i: int, node: Node, args: list[Floats | None]) -> Floats:
         rows = self._rows(node, args)
-        return rows[np.arange(len(rows)), rows[:, :, -1].argmax(axis=1)]
+        return np.asarray(rows[np.arange(len(rows)), rows[:, :, -1].argmax(axis=1)])
 
     def _softmax(self, i: int, node: Node, args: list[Floats | None]) -> Floats:
         rows = self._rows(node, args)

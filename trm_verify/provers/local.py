@@ -1,4 +1,4 @@
-"""Local proofs (R8): an invariant set inside a given region, so that a contraction there says something about orbits."""
+"""Local proofs (R8): an invariant set inside a given region, so that a contraction there speaks of orbits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from trm_verify.encode import Json, dyadic, round_up, vector
 from trm_verify.kernel.claims import Contraction
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.rules.invariance import residual_bound
-from trm_verify.provers.problem import point
-from trm_verify.provers.problem import Problem
+from trm_verify.provers.problem import Problem, point
 
 
 def prove_invariant(

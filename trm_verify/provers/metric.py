@@ -1,20 +1,18 @@
 """Contraction in a metric (R3): search for P and the multipliers of the activation units.
 
 From cheap to dear: multipliers that the layers suggest (P = I, analytic for a Sandwich step), affine steps by their
-eigenvectors or a Lyapunov equation, and a semidefinite program for small steps. All of it is untrusted; a candidate counts
-once the kernel has accepted its factor.
+eigenvectors or a Lyapunov equation, and a semidefinite program for small steps. All of it is untrusted; a candidate
+counts once the kernel has accepted its factor.
 """
 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from scipy.linalg import solve_discrete_lyapunov
 
 from trm_verify.certificate import Derivation, derive
 from trm_verify.encode import Json, dyadic, integers, round_down, round_up, vector
@@ -80,11 +78,23 @@ def _affine(form: StepForm) -> Iterator[Candidate]:
         target = radius + share * (1 - radius)
         if not 0 < target < 1:
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # ill-conditioned: the kernel decides
-            metric = solve_discrete_lyapunov((matrix / target).T, np.eye(len(matrix)))
-        if np.isfinite(metric).all():
+        metric = _lyapunov(matrix / target)
+        if metric is not None:
             yield Candidate(metric, none, target)
+
+
+def _lyapunov(matrix: Floats) -> Floats | None:
+    """Σ_k (Aᵀ)ᵏAᵏ by doubling, the solution of P − AᵀPA = I, or None when it outgrows doubles."""
+    total = np.eye(len(matrix))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(60):
+            total = total + matrix.T @ total @ matrix
+            matrix = matrix @ matrix
+            if not np.isfinite(total).all():
+                return None
+            if float(np.abs(matrix).max()) < 1e-20:
+                break
+    return total
 
 
 def prove_metric(
@@ -103,6 +113,9 @@ def prove_metric(
         if form.n + form.units > LARGEST:
             raise CheckError("LIMIT", f"at most {LARGEST} state entries and units", form.n + form.units)
         for candidate in _hinted(problem, form) if form.units else _affine(form):
+            if limit is not None and candidate.rate >= limit:
+                reason = f"best rate found {candidate.rate:.6g}: no better than {float(limit):.6g}"
+                continue
             try:
                 return _certify(problem, domain, region, candidate, started)
             except CheckError as error:

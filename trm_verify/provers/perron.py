@@ -1,8 +1,8 @@
-"""Positive weights d with A d ≤ ρ d for a non-negative matrix A, ρ as near to its spectral radius as the weights' size allows.
+"""Positive weights d with A d ≤ ρ d for a non-negative matrix A, ρ as near to the spectral radius as their size allows.
 
-An irreducible A has a positive Perron vector. A reducible one (triangular, nilpotent, zero rows) has none, but its strongly
-connected components do, and between components the weights only have to grow fast enough. They can outgrow doubles, so
-everything is kept as binary logarithms.
+An irreducible A has a positive Perron vector. A reducible one (triangular, nilpotent, zero rows) has none, but its
+strongly connected components do, and between components the weights only have to grow fast enough. They can outgrow
+doubles, so everything is kept as binary logarithms.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def positive_weights(matrix: Floats) -> Weights | None:
 
 
 def _joined(logs: Floats, parts: list[NDArray[np.intp]], found: list[Weights], target: float) -> Floats:
-    """Each component's vector, scaled up until what it takes in from others fits between its own rate and the target."""
+    """Each component's vector, scaled up until what it takes in from others fits below the target."""
     joined = np.zeros(len(logs))
     done = np.zeros(len(logs), dtype=bool)
     for part, own in zip(parts, found, strict=True):

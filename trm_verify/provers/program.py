@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def solve(form: StepForm, timeout: float) -> tuple[Floats, Floats] | str:
     if form.n + form.units > SIZE:
         return f"the semidefinite program is tried up to {SIZE} state entries and units, found {form.n + form.units}"
     try:
-        import cvxpy
+        cvxpy: Any = import_module("cvxpy")
     except ImportError:
         return "the semidefinite program needs cvxpy: pip install 'trm-verify[lmi]'"
     deadline = time.monotonic() + timeout

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from trm_verify.report.figures import Curve, convergence_figure, run_figure, save_figure
 from trm_verify.report.tables import fields, print_certificate, print_check, print_results, print_run
-from trm_verify.report.text import upper
+from trm_verify.report.text import abbreviated, upper
 
 __all__ = [
     "Curve",
+    "abbreviated",
     "convergence_figure",
     "fields",
     "print_certificate",

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trm_verify.report.text import upper
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#1b1f24", "#6b7280", "#e5e7eb"
 MEASURED, PROVED, FINAL = "#2a6fb0", "#c4472b", "#2f8f5b"
+FLOOR = 1e-8  # distances below this are drawn no further
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,45 +35,42 @@ class Curve:
 
 
 def convergence_figure(
-    curves: Sequence[Curve], bound: Sequence[tuple[int, float]], rate: float, settled: Sequence[tuple[int, int]]
+    curves: Sequence[Curve], initial: float, rate: float, settled: Sequence[tuple[int, int]]
 ) -> Figure:
     """Measured convergence against what is proved.
 
     Args:
-        curves: single inputs, drawn as thin lines.
-        bound: pairs (K, ε): after K steps every input of the domain is within ε of its fixed point.
-        rate: the proved rate, for the caption.
-        settled: a pair (step at which the answer was last seen to change, step from which it is proved final) an input.
+        curves: single inputs, drawn as thin lines; at least one has measured distances.
+        initial: a proved bound on the distance of the start, over all inputs.
+        rate: the proved rate: after k steps every input is within initial · rateᵏ of its fixed point.
+        settled: a pair (step of the last change seen, step from which the answer is proved final) an input.
     """
     figure = _figure(9.2, 4.0)
     left, right = figure.subplots(1, 2, width_ratios=(1.62, 1))
-    _convergence(left, curves, bound, rate)
+    _convergence(left, curves, initial, rate)
     _settling(right, settled)
     return figure
 
 
-def _convergence(axes: Axes, curves: Sequence[Curve], bound: Sequence[tuple[int, float]], rate: float) -> None:
-    steps = max(len(c.measured) for c in curves if c.measured is not None) - 1
-    shown = [(k, e) for k, e in bound if k <= steps * 1.02]
-    floor = 1e-9
-    for curve in curves:
-        if curve.certified is not None:
-            axes.semilogy(np.maximum(curve.certified, floor), color=PROVED, lw=0.9, alpha=0.45)
-        if curve.measured is not None:
-            axes.semilogy(np.maximum(curve.measured, floor), color=MEASURED, lw=0.9, alpha=0.6)
-    axes.semilogy(*zip(*shown, strict=True), color=PROVED, lw=2.2)
-    axes.set(xlim=(0, steps), ylim=(floor, None), xlabel="step k", title="Distance to the fixed point")
-    axes.set_ylabel("max over coordinates of |z_k − z*|")
-    middle = min(shown, key=lambda pair: abs(pair[0] - 0.52 * steps))
-    _note(axes, f"proved for every input: rate {rate:.6f}", middle, (8, 10), PROVED)
-    certified = next((c.certified for c in curves if c.certified is not None), None)
-    k = int(0.66 * steps)
-    if certified is not None:
-        highest = max(float(c.certified[k]) for c in curves if c.certified is not None)
-        _note(axes, "certified from the run", (k, highest), (8, 9), PROVED)
-    k = int(0.30 * steps)
-    lowest = min(float(c.measured[k]) for c in curves if c.measured is not None)
-    _note(axes, f"measured, {sum(c.measured is not None for c in curves)} test images", (k, lowest), (-6, -12), MEASURED, "right")
+def _convergence(axes: Axes, curves: Sequence[Curve], initial: float, rate: float) -> None:
+    measured = [c.measured for c in curves if c.measured is not None]
+    certified = [c.certified for c in curves if c.certified is not None]
+    last = max(len(values) for values in measured) - 1
+    steps = np.arange(last + 1)
+    for values in certified:
+        axes.semilogy(_positive(values), color=PROVED, lw=0.9, alpha=0.5)
+    for values in measured:
+        axes.semilogy(_positive(values), color=MEASURED, lw=0.9, alpha=0.6)
+    axes.semilogy(steps, initial * rate**steps, color=PROVED, lw=2.2)
+    axes.set(xlim=(0, last), ylim=(FLOOR, initial * 4), xlabel="step $k$", title="Distance to the fixed point")
+    axes.set_ylabel("largest coordinate of $|z_k - z^*|$")
+    k = int(0.36 * last)
+    label = f"proved for every input, rate {upper(rate, 6)}"
+    _note(axes, label, (k, initial * rate**k), (6, 8), PROVED)
+    if certified:
+        k = min(len(values) for values in certified) * 2 // 3
+        _note(axes, "certified from a float32 run", (k, max(float(v[k]) for v in certified)), (0, 9), PROVED)
+    axes.text(0.03, 0.06, f"measured, {len(measured)} test images", color=MEASURED, fontsize=8.5, transform=axes.transAxes)
     _style(axes, grid=True)
 
 
@@ -154,10 +154,8 @@ def _answer(answer: Sequence[int]) -> str:
     return "-".join(map(str, answer[:8])) + ("-…" if len(answer) > 8 else "")
 
 
-def _note(
-    axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], color: str, align: str = "left"
-) -> None:
-    axes.annotate(text, at, shift, textcoords="offset points", color=color, fontsize=8.5, ha=align)
+def _note(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], color: str) -> None:
+    axes.annotate(text, at, shift, textcoords="offset points", color=color, fontsize=8.5)
 
 
 def _style(axes: Axes, grid: bool = False) -> None:

@@ -31,7 +31,12 @@ def labels(answer: Sequence[int] | None, most: int = 24) -> str:
 def short(text: str) -> str:
     """Digests cut to twelve digits, everything on one line, nothing that a terminal would obey."""
     line = " ".join(text.split())
-    return _DIGEST.sub(r"\1…", "".join(c if c.isprintable() else "?" for c in line))
+    return abbreviated("".join(c if c.isprintable() else "?" for c in line))
+
+
+def abbreviated(text: str) -> str:
+    """Digests cut to twelve digits."""
+    return _DIGEST.sub(r"\1…", text)
 
 
 def size(count: int) -> str:

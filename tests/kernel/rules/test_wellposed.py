@@ -148,6 +148,17 @@ def test_two_parts_must_both_be_activations() -> None:
         assert sheet.code() == code
 
 
+def test_a_unit_inside_anothers_argument_is_refused() -> None:
+    """z₀ ← relu(z₁/2), z₁ ← relu(2 · the new z₀): every z₁ ≥ 0 is fixed, though W alone is [[0, ½], [0, 0]]."""
+    nodes = Nodes()
+    first = nodes.add("relu", nodes.scale(nodes.state(1), 1, 2))
+    second = nodes.add("relu", nodes.scale(first, 2))
+    for build in (lambda s: monotone(s, F(1, 2), zero_factor(2)), lambda s: log_norm(s, [1, 1])):
+        sheet = Sheet(graph_json(nodes.function(first, second), [[1], [1]]))
+        build(sheet)
+        assert sheet.code() == "UNSUPPORTED"
+
+
 @pytest.mark.parametrize(("point", "code"), [(F(-3), ACCEPTED), (F(2), "INEQUALITY")])
 def test_a_gate_of_one_input_is_a_weight_there(point: F, code: str) -> None:
     model = _form(lambda n, z: _relu(n, n.add("mul", z, n.add("input"))), real(1))
