@@ -777,3 +777,26 @@ def test_user_mistakes_are_not_disguised() -> None:
         export(nn.Linear(2, 2))
     domain = recursive(lambda z, x: z / 2 + x, state_shape=(2,), input_shape=(2,), domain=Box(-1, "1/3"))
     assert export(domain).graph["input"] == {"shape": [2], "kind": "real"}
+
+
+class _Configured(nn.Module):
+    """A model with plain Python attributes, which tracing may replace by equal ones."""
+
+    state_shape, input_shape = (4,), (4,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = {"gain": 0.5, "layers": [1, [2, 3]]}
+        self.names = ["z"]
+        self.linear = nn.Linear(4, 4)
+
+    def step(self, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.linear(z) * self.config["gain"] + x)
+
+
+def test_plain_attributes_are_no_memory_and_stay_the_same_objects() -> None:
+    model = _Configured()
+    config, nested, names = model.config, model.config["layers"], model.names
+    export(model)
+    assert model.config is config and model.config["layers"] is nested and model.names is names
+    assert config == {"gain": 0.5, "layers": [1, [2, 3]]}

@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from trm_verify.box import Box
+from trm_verify.kernel.norms import MetricNorm, Norm
+from trm_verify.kernel.tensor import Tensor
+
 Json = dict[str, Any]
 
 
@@ -85,3 +89,31 @@ def fractions(values: Sequence[Fraction]) -> Json:
     """A vector of exactly these binary fractions."""
     exp = min((1 - v.denominator.bit_length() for v in values), default=0)
     return integers([int(v / Fraction(2) ** exp) for v in values], exp)
+
+
+def box_json(space: str, box: Box) -> Json:
+    """A box in the certificate's form, rounded outward where its ends are not binary fractions."""
+    outer = box.outward(96)
+    if outer.is_point:
+        return {"space": space, "point": fractions(outer.lo)}
+    return {"space": space, "lo": fractions(outer.lo), "hi": fractions(outer.hi)}
+
+
+def state_json(box: Tensor) -> Json:
+    """A kernel box of states in the certificate's form.
+
+    Raises:
+        CheckError: it is unbounded.
+    """
+    lo, hi = box.ends()
+    if box.is_point:
+        return {"space": "state", "point": integers(lo, box.exp)}
+    return {"space": "state", "lo": integers(lo, box.exp), "hi": integers(hi, box.exp)}
+
+
+def block_json(norm: Norm, size: int) -> Json:
+    """A block norm of one group (ℓ2), or of single coordinates (weighted ℓ∞), in the certificate's form."""
+    if isinstance(norm, MetricNorm):
+        raise TypeError("expected a block norm")
+    runs = [[1, size]] if len(norm.sizes) == 1 and size > 1 else [[size, 1]]
+    return {"kind": "block", "runs": runs, "weights": integers(norm.weights, norm.exp)}

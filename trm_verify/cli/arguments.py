@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     top.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    for name, (summary, examples, add) in _COMMANDS.items():
+    for name, (summary, examples, add) in COMMANDS.items():
         text = "examples:\n" + "\n".join(f"  trm-verify {name}{' ' * bool(e)}{e}" for e in examples)
         command = commands.add_parser(
             name, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=f"{text}\n\n{EXIT_CODES}"
@@ -106,7 +106,9 @@ def _train(command: argparse.ArgumentParser) -> None:
 def _certify(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     which = command.add_mutually_exclusive_group()
-    which.add_argument("--input", metavar="FILE.npy", help="one input or a batch of them; default: the model as a whole")
+    which.add_argument(
+        "--input", metavar="FILE.npy", help="one input or a batch of them; default: the model as a whole"
+    )
     which.add_argument("--test-images", metavar="N", type=_count, help="the first N test inputs of --task")
     command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
     command.add_argument("--eps", help="radius of the l_inf ball about each input, exact: 0.001 or 1/1024")
@@ -155,7 +157,7 @@ def _kernel_path(command: argparse.ArgumentParser) -> None:
     """No arguments of its own."""
 
 
-_COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParser], None]]] = {
+COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParser], None]]] = {
     "train": (
         "train a small contractive model and save it",
         ("", "--out out/digits --epochs 20 --seed 1", "--checkpoint run.safetensors --resume"), _train,

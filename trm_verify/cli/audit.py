@@ -96,6 +96,8 @@ def _input(options: Any, loaded: Loaded) -> Any:
     x = load_array(options.input)
     if options.index is not None:
         if x.ndim == 0 or options.index >= len(x):
-            raise usage(f"--index: expected a row of the {len(x) if x.ndim else 0} in {options.input!r}, found {options.index}")
+            raise usage(
+                f"--index: expected a row of the {len(x) if x.ndim else 0} in {options.input!r}, found {options.index}"
+            )
         return x[options.index]
     return x

@@ -6,7 +6,16 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trm_verify.cli.loading import Loaded, box, load_array, load_model, load_task_named, model_errors, writable
+from trm_verify.cli.loading import (
+    Loaded,
+    box,
+    exported,
+    load_array,
+    load_model,
+    load_task_named,
+    model_errors,
+    writable,
+)
 from trm_verify.cli.outcome import Exit, Failure, Outcome, cannot, combined, usage
 
 if TYPE_CHECKING:
@@ -71,7 +80,9 @@ def inputs(options: Any) -> Any:
     elif options.test_images is not None:
         test = load_task_named(options.task).test
         if options.test_images > len(test):
-            raise usage(f"--test-images: expected at most the {len(test)} of task {options.task}, found {options.test_images}")
+            raise usage(
+                f"--test-images: expected at most the {len(test)} of task {options.task}, found {options.test_images}"
+            )
         x = test.x[: options.test_images].numpy()
     if x is not None and x.size == 0:
         raise Failure(Exit.NOTHING, "expected at least one input, found none; there is nothing to check")
@@ -108,10 +119,7 @@ def write(target: Path, weights: Path, certificate: Certificate, loaded: Loaded)
 
     files = {}
     if loaded.weights is None:
-        from trm_verify.verification import Deployed
-
-        data = Deployed.of(loaded.module).weights
-        files[weights] = data
+        data = files[weights] = exported(loaded.module).to_bytes()
     else:
         data = weights.read_bytes()
     if hashlib.sha256(data).hexdigest() != certificate.weights_digest:

@@ -6,11 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trm_verify import archive
-from trm_verify.cli.loading import Loaded, load_model, model_errors, weights_beside
+from trm_verify.cli.loading import exported, load_model, model_errors, weights_beside
 from trm_verify.cli.outcome import Exit, Failure, Outcome, combined, usage
+
+if TYPE_CHECKING:
+    from trm_verify.export import Exported
 
 SUFFIX = ".trmcert.json"
 
@@ -28,9 +31,12 @@ def run(options: Any) -> Outcome:
     certificates = sorted(source.glob(f"*{SUFFIX}")) if source.is_dir() else [source]
     if not certificates:
         raise Failure(Exit.NOTHING, f"expected certificates named *{SUFFIX} in {str(source)!r}, found none")
-    model = None if options.model is None else load_model(options.model)
-    graph = None if model is None else _graph_digest(model, options.model)
-    found = [_one(c, options, model, graph) for c in certificates]
+    model = None
+    if options.model is not None:
+        loaded = load_model(options.model)
+        with model_errors(options.model):
+            model = exported(loaded.module)
+    found = [_one(c, options, model) for c in certificates]
     code = combined(item["exit_code"] for item in found)
     data = {"certificates": found} if source.is_dir() else {k: v for k, v in found[0].items() if k != "exit_code"}
 
@@ -43,14 +49,7 @@ def run(options: Any) -> Outcome:
     return Outcome(code, data, show)
 
 
-def _graph_digest(model: Loaded, name: str) -> str:
-    from trm_verify.verification import Deployed
-
-    with model_errors(name):
-        return Deployed.of(model.module).exported.digest
-
-
-def _one(certificate: Path, options: Any, model: Loaded | None, graph: str | None) -> dict[str, Any]:
+def _one(certificate: Path, options: Any, model: Exported | None) -> dict[str, Any]:
     """The verdict on one certificate, with its exit code."""
     weights = Path(options.weights) if options.weights is not None else weights_beside(certificate)
     named = {"certificate": str(certificate), "weights_file": None if weights is None else str(weights)}
@@ -60,7 +59,7 @@ def _one(certificate: Path, options: Any, model: Loaded | None, graph: str | Non
     if weights is None:
         message = f"expected the weights of {certificate.name} beside it, found none; name them: check CERT WEIGHTS"
         return {**named, "verdict": "UNREADABLE", "message": message, "exit_code": int(Exit.USAGE)}
-    code, said = isolated(certificate, weights, options.expect, graph)
+    code, said = isolated(certificate, weights, options.expect, None if model is None else model.digest)
     if code == Exit.GOOD and model is not None:
         differs = _differing_tensor(model, weights)
         if differs is not None:
@@ -86,16 +85,15 @@ def isolated(
     return done.returncode, said
 
 
-def _differing_tensor(model: Loaded, weights: Path) -> str | None:
+def _differing_tensor(model: Exported, weights: Path) -> str | None:
     """The first tensor of the model that the weights file does not hold bit for bit.
 
     The graph's digest covers names, shapes and operations, not values.
     """
     from trm_verify.pretrained import packed, read_tensors
-    from trm_verify.verification import Deployed
 
     stored, _ = read_tensors(weights)
-    for name, value in Deployed.of(model.module).exported.tensors.items():
+    for name, value in model.tensors.items():
         if name not in stored or packed({name: value}) != packed({name: stored[name]}):
             return name
     return None

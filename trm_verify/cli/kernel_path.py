@@ -14,6 +14,4 @@ def run(options: Any) -> Outcome:
         path = str(archive.path())
     except OSError as error:
         raise cannot("write the kernel to", error, "set XDG_CACHE_HOME to a writable folder") from error
-    return Outcome(
-        Exit.GOOD, {"kernel_path": path}, lambda console: console.out(path, highlight=False)
-    )
+    return Outcome(Exit.GOOD, {"kernel_path": path}, lambda console: console.out(path, highlight=False))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trm_verify.box import Box
+    from trm_verify.export import Exported
     from trm_verify.tasks import Task
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -30,6 +31,14 @@ class Loaded:
     module: nn.Module
     name: str
     weights: Path | None
+
+
+def exported(module: nn.Module) -> Exported:
+    """The exact graph and tensors that a certificate of this model is about."""
+    from trm_verify.export import export
+    from trm_verify.models import ConfiguredModel
+
+    return export(module.bake() if isinstance(module, ConfiguredModel) else module)
 
 
 @contextmanager
@@ -91,7 +100,9 @@ def _made(module: str, name: str) -> nn.Module:
             "from here and callable without arguments"
         ) from error
     if not isinstance(made, nn.Module):
-        raise usage(f"expected {module}:{name} to return a torch.nn.Module, found {type(made).__name__}; see tv.recursive")
+        raise usage(
+            f"expected {module}:{name} to return a torch.nn.Module, found {type(made).__name__}; see tv.recursive"
+        )
     return made
 
 

@@ -11,7 +11,7 @@ from contextlib import redirect_stdout
 from importlib import import_module
 from typing import Any
 
-from trm_verify.cli.arguments import Said, asks_for_json, parser
+from trm_verify.cli.arguments import COMMANDS, Said, asks_for_json, parser
 from trm_verify.cli.outcome import Exit, Failure, Outcome, cannot
 from trm_verify.kernel.errors import CheckError
 
@@ -19,7 +19,8 @@ from trm_verify.kernel.errors import CheckError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
-    as_json, command = asks_for_json(given), None
+    as_json = asks_for_json(given)
+    command = next((word for word in given if word in COMMANDS), None)
     try:
         options = parser().parse_args(given)
         as_json, command = options.json, options.command

@@ -16,48 +16,51 @@ from trm_verify.export.errors import BufferUpdate, NotDeterministic, RandomInSte
 _PLAIN = (int, float, complex, bool, str, bytes, type(None), tuple, frozenset)
 
 
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    """The module's own attributes; containers copied one level deep, so that growing ones are noticed."""
-    return {key: value.copy() if isinstance(value, (list, dict, set)) else value for key, value in vars(module).items()}
+def _attributes(module: nn.Module) -> dict[str, tuple[Any, Any]]:
+    """The module's own attributes, each with a copy: containers all the way down, so that growing ones are noticed."""
+    return {key: (value, _copied(value)) for key, value in vars(module).items()}
 
 
-def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    names = []
-    for key in sorted(before.keys() | after.keys()):
-        if key not in before or key not in after:
-            names.append(key)
-            continue
-        old, new = before[key], after[key]
-        if isinstance(old, (list, dict, set)) and type(old) is type(new):
-            same = len(old) == len(new) and _members(old) == _members(new)
-        elif isinstance(old, _PLAIN) and isinstance(new, _PLAIN):
-            same = type(old) is type(new) and (old is new or repr(old) == repr(new))
-        else:
-            same = old is new
-        if not same:
-            names.append(key)
-    return names
+def _copied(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _copied(v) for key, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_copied, value))
+    return value.copy() if isinstance(value, (list, dict, set)) else value
 
 
-def _members(value: Any) -> Any:
-    if isinstance(value, dict):
-        return [(key, id(v)) for key, v in value.items()]
-    return [id(v) for v in value] if isinstance(value, list) else {id(v) for v in value}
+def _same(old: Any, new: Any) -> bool:
+    """Equal as a value: tracing may put an equal container in a container's place, which is no memory."""
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, dict):
+        return list(old) == list(new) and all(_same(old[key], new[key]) for key in old)
+    if isinstance(old, (list, tuple)):
+        return len(old) == len(new) and all(map(_same, old, new))
+    if isinstance(old, (set, frozenset)):
+        return {id(v) for v in old} == {id(v) for v in new} or old == new
+    return old is new or (isinstance(old, _PLAIN) and repr(old) == repr(new))
 
 
-def _restore(module: nn.Module, before: dict[str, Any]) -> None:
+def _changed(before: dict[str, tuple[Any, Any]], after: dict[str, Any]) -> list[str]:
+    """Names of attributes that were added, removed or changed."""
+    return [
+        key
+        for key in sorted(before.keys() | after.keys())
+        if key not in before or key not in after or not _same(before[key][1], after[key])
+    ]
+
+
+def _restore(module: nn.Module, before: dict[str, tuple[Any, Any]]) -> None:
+    """The very objects that were there, with what they held."""
     own = vars(module)
     for key in set(own) - set(before):
         del own[key]
-    for key, old in before.items():
-        now = own.get(key)
-        if isinstance(old, list) and isinstance(now, list):
-            now[:] = old
-        elif isinstance(old, dict) and isinstance(now, dict) or isinstance(old, set) and isinstance(now, set):
-            now.clear()
-            now.update(old)
-        else:
-            own[key] = old
+    for key, (original, copied) in before.items():
+        own[key] = original
+        if isinstance(original, (list, dict, set)) and not _same(copied, original):
+            original.clear()
+            original.extend(copied) if isinstance(original, list) else original.update(copied)
 
 
 def _tensor_versions(model: nn.Module) -> dict[str, tuple[int, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 
@@ -119,6 +121,7 @@ def _prove(
     Args:
         limit: a rate already proved; large matrices are not factored for one that is no better.
     """
+    started = time.perf_counter()
     try:
         bounds = {i: Fraction(norm * (1 + RELATIVE)) for i, norm in _norms(problem).items()}
         guess = search(problem, problem.ranges(domain, region), Blocks(tuple(sizes), bounds)).ratio
@@ -126,9 +129,9 @@ def _prove(
         least = 1.0 if limit is None or max(sides, default=0) <= CHEAP else float(limit)
         if guess >= least:
             reason = "not below 1" if least == 1 else f"no better than {least:.6g}, and its witness is long"
-            return Attempt("spectral", name, 0.0, reason=f"best rate found {guess:.6g}: {reason}")
-        return prove_block(
-            problem, domain, region, sizes, spectral_bounds(problem, domain), prover="spectral", norm_name=name
-        )
+            return Attempt("spectral", name, time.perf_counter() - started, reason=f"best rate found {guess:.6g}: {reason}")
+        found = spectral_bounds(problem, domain)
+        proved = prove_block(problem, domain, region, sizes, found, prover="spectral", norm_name=name)
+        return replace(proved, seconds=time.perf_counter() - started)
     except CheckError as error:
-        return Attempt("spectral", name, 0.0, reason=str(error))
+        return Attempt("spectral", name, time.perf_counter() - started, reason=str(error))

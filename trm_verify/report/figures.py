@@ -70,7 +70,9 @@ def _convergence(axes: Axes, curves: Sequence[Curve], initial: float, rate: floa
     if certified:
         k = min(len(values) for values in certified) * 2 // 3
         _note(axes, "certified from a float32 run", (k, max(float(v[k]) for v in certified)), (0, 9), PROVED)
-    axes.text(0.03, 0.06, f"measured, {len(measured)} test images", color=MEASURED, fontsize=8.5, transform=axes.transAxes)
+    axes.text(
+        0.03, 0.06, f"measured, {len(measured)} test images", color=MEASURED, fontsize=8.5, transform=axes.transAxes
+    )
     _style(axes, grid=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.text import Text
 from trm_verify.report.text import labels, short, size, upper
 from trm_verify.result import CAVEAT, VerificationResult
 
+MOST_OF_A_KIND = 6
 STYLES = {
     "PROVED": "bold green", "VALID": "bold green", "REFUTED": "bold red", "INVALID": "bold red",
     "UNKNOWN": "bold yellow", "NOT CHECKED": "bold yellow", "UNREADABLE": "bold red", "INTERNAL ERROR": "bold red",
@@ -83,10 +85,14 @@ def inputs_table(results: Sequence[VerificationResult]) -> Table:
 def print_run(console: Console, run: Any) -> None:
     """The trace of a `RunResult`: what the model thinks at each step, and how far that is from the fixed point."""
     console.print(
-        Text.assemble(verdict("PROVED"), f"  answer {labels(run.answer)} is final from step {run.final} on  ({CAVEAT})"),
+        Text.assemble(
+            verdict("PROVED"), f"  answer {labels(run.answer)} is final from step {run.final} on  ({CAVEAT})"
+        ),
         soft_wrap=True,
     )
-    found = table("step", "answer", "moved by", "distance to z*", "", numbers=("step", "answer", "moved by", "distance to z*"))
+    found = table(
+        "step", "answer", "moved by", "distance to z*", "", numbers=("step", "answer", "moved by", "distance to z*")
+    )
     last = len(run.answers) - 1
     for k, answer in enumerate(run.answers):
         if k > run.final + 8 and k < last - 1:
@@ -114,10 +120,22 @@ def print_check(console: Console, item: Mapping[str, Any]) -> None:
         return
     rest = [m for m in item["not_compared"] if m not in ("claim", "graph")]
     console.print(_kernel_fields(item), soft_wrap=True)
-    for claim in item["claims"]:
-        console.print(f"  proved     {short(claim)}", soft_wrap=True)
+    for line in _some(item["claims"]):
+        console.print(line, soft_wrap=True)
     if rest:
         console.print(f"  not compared: {', '.join(rest)}", soft_wrap=True)
+
+
+def _some(claims: Sequence[str]) -> list[str]:
+    """A line for each claim; of many of one kind, the first few and how many more."""
+    lines, seen = [], Counter[str]()
+    for claim in claims:
+        kind = claim.split("(")[0]
+        seen[kind] += 1
+        if seen[kind] <= MOST_OF_A_KIND:
+            lines.append(f"  proved     {short(claim)}")
+    more = [f"{count - MOST_OF_A_KIND} more of {kind}" for kind, count in seen.items() if count > MOST_OF_A_KIND]
+    return [*lines, *([f"  proved     … and {', '.join(more)} (--json lists all)"] if more else [])]
 
 
 def _kernel_fields(item: Mapping[str, Any]) -> Text:

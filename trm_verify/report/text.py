@@ -41,4 +41,6 @@ def abbreviated(text: str) -> str:
 
 def size(count: int) -> str:
     """A number of bytes."""
-    return f"{count} bytes" if count < 1000 else f"{count / 1000:.0f} kB" if count < 10**6 else f"{count / 10**6:.1f} MB"
+    return (
+        f"{count} bytes" if count < 1000 else f"{count / 1000:.0f} kB" if count < 10**6 else f"{count / 10**6:.1f} MB"
+    )
