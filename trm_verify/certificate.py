@@ -6,18 +6,19 @@ A prover returns a `Derivation`: steps whose premises count within the derivatio
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from errno import EISDIR, ENOENT
 from pathlib import Path
 from typing import Any
 
 from trm_verify import __version__
 from trm_verify.encode import Json
+from trm_verify.kernel import document
 from trm_verify.kernel.check import PREDICATE, STATEMENT
 
 SUFFIX = ".trmcert.json"
@@ -56,13 +57,25 @@ class Certificate:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Certificate:
-        return cls(json.loads(Path(path).read_text(encoding="utf-8")))
+        """Reads a certificate, without checking what it says.
+
+        Raises:
+            CheckError: not the strict JSON of the format, or no certificate.
+            OSError: the file cannot be read.
+        """
+        statement = document.load(document.read_file(path, document.MAX_BYTES))
+        document.fields(statement, "_type", "subject", "predicateType", "predicate", where="statement")
+        return cls(statement)
 
     def to_bytes(self) -> bytes:
         return json.dumps(self.statement, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the certificate in one piece: to a temporary file in the same folder, then renamed."""
+        """Writes the certificate in one piece: to a temporary file in the same folder, then renamed.
+
+        Raises:
+            OSError: the folder is missing or cannot be written; nothing is left behind.
+        """
         return write_atomic(Path(path), self.to_bytes())
 
     @property
@@ -81,6 +94,10 @@ def write_atomic(path: Path, data: bytes) -> Path:
     Raises:
         OSError: the folder is missing or not writable.
     """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(ENOENT, f"expected a folder to write {path.name} to, found none", str(path.parent))
+    if path.is_dir():
+        raise IsADirectoryError(EISDIR, "expected the name of a file, found a folder", str(path))
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -109,17 +126,6 @@ class CertificateBuilder:
         self._digest = hashlib.sha256(weights).hexdigest()
         self._steps: dict[str, int] = {}
         self._claims: list[Json] = []
-
-    def copy(self) -> CertificateBuilder:
-        """An independent builder with the same steps and claims."""
-        clone = copy.copy(self)
-        clone._steps, clone._claims = dict(self._steps), list(self._claims)
-        return clone
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is claimed yet."""
-        return not self._claims
 
     def add(self, derivation: Derivation) -> int:
         """File a derivation; returns the index of its conclusion. Equal steps are filed once."""

@@ -3,7 +3,8 @@
     >>> str(Contraction(rate=0.9, norm="linf"))
     'contraction(rate<=0.9,norm=linf)'
 
-A field that is None is not compared.
+A field that is None is not compared. In the text form a box whose coordinates differ is named by its digest, which only
+that very box meets.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, ClassVar
 
-from trm_verify.box import Box
-from trm_verify.kernel.expect import BOUNDS, Expectation, parse_expectation
+import numpy as np
+import torch
+
+from trm_verify.box import Box, exact_number
+from trm_verify.kernel.expect import BOUNDS, Expectation, box_digest, parse_expectation
 from trm_verify.kernel.tensor import Tensor, from_fractions
 
 Number = float | str | Fraction | Decimal
 Set = Box | str
+Labels = int | Sequence[int] | np.ndarray | torch.Tensor
 
 
 class Claim:
@@ -39,31 +44,45 @@ class Claim:
 
 def _read(name: str, value: Any) -> object:
     if isinstance(value, Box):
-        return tensor_of(value)
+        return _uniform(value) or tensor_of(value)
     if name in BOUNDS:
-        return _exact(value)
-    return "-".join(str(int(v)) for v in _labels(value)) if name == "answer" else value
+        return _exact(value, name)
+    return _spelled_labels(value) if name == "answer" else value
 
 
-def _exact(value: Any) -> Fraction:
+def _exact(value: Any, name: str) -> Fraction:
     """Floats are read as they print: a caller who writes 0.9 means nine tenths."""
-    return Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
+    return exact_number(repr(float(value)) if isinstance(value, float) else value, name)
 
 
-def _labels(value: Any) -> Sequence[int]:
-    return [value] if isinstance(value, int) else list(value)
+def _spelled_labels(value: Any) -> str:
+    """Labels joined by hyphens, as the kernel's text form has them."""
+    array = np.asarray(value.cpu() if isinstance(value, torch.Tensor) else value)
+    if array.dtype.kind not in "iu" or array.size == 0 or array.min() < 0:
+        raise ValueError(f"expected labels, integers from 0, found {value!r}")
+    return "-".join(str(int(v)) for v in array.ravel())
 
 
 def _spelled(name: str, value: Any, claim: str) -> str:
     if value is None:
         return ""
     if isinstance(value, Box):
-        value = (
-            f"box({value.lo[0]},{value.hi[0]})" if len(set(zip(value.lo, value.hi, strict=True))) == 1 else repr(value)
-        )
-    if name == "answer":
-        value = "-".join(str(int(v)) for v in _labels(value))
-    return f"{name}{'<=' if name in BOUNDS and claim != 'answer_at' else '='}{value}"
+        text = _uniform(value) or f"sha256:{box_digest(tensor_of(value))}"
+    elif name == "answer":
+        text = _spelled_labels(value)
+    elif name in BOUNDS:
+        exact = _exact(value, name)
+        text = repr(float(value)) if isinstance(value, float) and abs(value) < 1e16 else str(exact)
+    else:
+        text = str(value)
+    return f"{name}{'<=' if name in BOUNDS and claim != 'answer_at' else '='}{text}"
+
+
+def _uniform(box: Box) -> str | None:
+    """`box(lo,hi)` when all coordinates have the same ends, short enough for the text form; it fits any dimension."""
+    ends = set(zip(box.lo, box.hi, strict=True))
+    text = [str(end) for end in ends.pop()]
+    return f"box({text[0]},{text[1]})" if not ends and max(map(len, text)) < 60 else None
 
 
 def tensor_of(box: Box) -> Tensor:
@@ -141,7 +160,7 @@ class Answer(Claim):
     """From step `steps` on, for every input of the domain, the answer is `answer`."""
 
     name: ClassVar[str] = "answer"
-    answer: int | Sequence[int] | None = None
+    answer: Labels | None = None
     steps: int | None = None
     operator: str | None = None
     domain: Set | None = None
@@ -154,7 +173,7 @@ class AnswerAt(Claim):
     """At exactly `steps` steps the answer is `answer`."""
 
     name: ClassVar[str] = "answer_at"
-    answer: int | Sequence[int] | None = None
+    answer: Labels | None = None
     steps: int | None = None
     operator: str | None = None
     domain: Set | None = None
@@ -164,11 +183,15 @@ class AnswerAt(Claim):
 
 @dataclass(frozen=True)
 class Run(Claim):
-    """The audit of one inference: its last state is within `radius` of the fixed point, and `answer` is final."""
+    """The audit of one inference: its last state is within `radius` of the fixed point in every coordinate, every stored
+    state within `drift` of the exact step of the one before, and `answer` is what it answers from step `final` on.
+    """
 
     name: ClassVar[str] = "run"
-    answer: int | Sequence[int] | None = None
+    answer: Labels | None = None
     radius: Number | None = None
+    drift: Number | None = None
+    final: int | None = None
     norm: str | None = None
     operator: str | None = None
     domain: Set | None = None
@@ -184,4 +207,6 @@ def expectation_of(claim: Claim | Expectation | str) -> Expectation:
     """
     if isinstance(claim, str):
         return parse_expectation(claim)
+    if not isinstance(claim, (Claim, Expectation)):
+        raise ValueError(f"expected a claim of tv.claims or its text form, found {claim!r}")
     return claim if isinstance(claim, Expectation) else claim.expectation()

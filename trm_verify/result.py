@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from typing import Any, overload
@@ -11,6 +12,10 @@ from typing import Any, overload
 import numpy as np
 
 from trm_verify.certificate import Certificate
+from trm_verify.claims import Claim, expectation_of
+from trm_verify.kernel.check import Valid
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.expect import Expectation, find, rounded_up
 
 CAVEAT = "real arithmetic; float32 rounding not covered"
 
@@ -34,12 +39,13 @@ PROVED, REFUTED, UNKNOWN = Verdict.PROVED, Verdict.REFUTED, Verdict.UNKNOWN
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """One claim: its verdict, the statement in the kernel's words when proved, the reason when not."""
+    """One claim: its verdict, the statement in the kernel's words when proved; when not, why, and what would help."""
 
     name: str
     verdict: Verdict
     statement: str = ""
     reason: str = ""
+    remedy: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.verdict)
@@ -67,6 +73,28 @@ class Enclosure:
     radius: np.ndarray
 
 
+Checked = tuple[Certificate, Valid]  # a certificate with what the kernel found in it
+Number = float | str | Fraction | Decimal
+
+
+def proves(checked: Checked | None, expected: Claim | Expectation | str) -> bool:
+    """Whether a checked certificate proves the expected claim.
+
+    Raises:
+        ValueError: the text is not a claim.
+    """
+    expectation = expectation_of(expected)
+    if checked is None:
+        return False
+    try:
+        find(checked[1], expectation)
+    except CheckError as error:
+        if error.code != "EXPECTED":
+            raise
+        return False
+    return True
+
+
 @dataclass(frozen=True, eq=False)
 class VerificationResult:
     """The outcome of `verify_fixed_point` for the model, or for one input.
@@ -74,12 +102,12 @@ class VerificationResult:
     Attributes:
         verdict: PROVED only if every claim that the call asked for is proved.
         claims: verdict per claim, by name.
-        rate: certified contraction rate of the model's iteration, rounded up; None without one.
+        rate: certified rate of the model's iteration (of the step, for an implicit model), rounded up; None without one.
         norm: family of the norm of that rate: linf, weighted_linf, l2, mixed or metric.
         trials: what each prover gave.
-        enclosure: of the fixed points, when an input was given.
+        enclosure: of the fixed points, when an input was given or the model has none.
         answer: proved labels, one per output position; None when no answer was proved.
-        counterexample: an input of the domain whose proved answer is another one, when REFUTED.
+        counterexample: when REFUTED, an input of the domain whose proved answer is another one. Shape: input_shape.
         answer_steps: number of steps after which the answer cannot change.
         graph_digest: SHA-256 of the exact graph. weights_digest: of the weights file.
     """
@@ -95,7 +123,7 @@ class VerificationResult:
     answer: tuple[int, ...] | None = None
     answer_steps: int | None = None
     counterexample: np.ndarray | None = None
-    certified: Callable[[], Certificate] | None = field(default=None, repr=False)
+    certified: Callable[[], Checked] | None = field(default=None, repr=False)
     convergence_steps: Callable[[Any, Any], int] | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
@@ -109,15 +137,24 @@ class VerificationResult:
             ValueError: nothing was proved.
         """
         if self.certified is None:
-            raise ValueError(f"there is no certificate: nothing was proved ({self.explain()})")
-        return self.certified()
+            raise ValueError(f"there is no certificate: nothing was proved\n{self.explain()}")
+        return self.certified()[0]
 
-    def steps(self, epsilon: float | str | Fraction, initial_error: float | str | Fraction | None = None) -> int:
+    def proves(self, expected: Claim | Expectation | str) -> bool:
+        """Whether the certificate proves the expected claim: a `tv.claims` dataclass, or its text form.
+
+        Raises:
+            ValueError: the text is not a claim.
+        """
+        return proves(None if self.certified is None else self.certified(), expected)
+
+    def steps(self, epsilon: Number, initial_error: Number | None = None) -> int:
         """K(ε): applications of the iteration after which every coordinate is within ε of the fixed point.
 
         Args:
             epsilon: in plain ℓ∞.
-            initial_error: a bound on |z_0 − z*| in plain ℓ∞; not needed when the model's domain is bounded.
+            initial_error: a bound on |z_0 − z*| in plain ℓ∞, of any z_0 from which convergence was proved; without it the
+                count is from init(x), over the inputs in question, which must be bounded.
 
         Raises:
             ValueError: no convergence was proved, or the domain is unbounded and no initial error was given.
@@ -134,13 +171,10 @@ class VerificationResult:
             if claim.reason:
                 lines.append(f"    {claim.reason}")
         for trial in self.trials:
-            gave = f"rate {trial.rate:.9g}" if trial.rate is not None else trial.reason
+            gave = f"rate {rounded_up(Fraction(trial.rate))}" if trial.rate is not None else trial.reason
             lines.append(f"  tried {trial.prover} in {trial.norm} ({trial.seconds:.2f} s): {gave}")
-        if self.verdict is UNKNOWN and self.rate is None:
-            lines.append(
-                "  what would help: a contractive step (trm_verify.nn.SandwichStep), a smaller ‖W‖, or region= with an "
-                "invariant box for models that contract only locally"
-            )
+        remedies = dict.fromkeys(c.remedy for c in self.claims.values() if c.remedy and not c)
+        lines += [f"  what would help: {remedy}" for remedy in remedies]
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -150,14 +184,23 @@ class VerificationResult:
 class VerificationResults(Sequence[VerificationResult]):
     """Results of a batch of inputs, in order; true when every one is PROVED. `certificate` holds all of them."""
 
-    def __init__(self, results: Sequence[VerificationResult], certified: Callable[[], Certificate] | None) -> None:
-        self._results, self._certified = tuple(results), certified
+    def __init__(self, results: Sequence[VerificationResult], checked: Checked | None) -> None:
+        self._results, self._checked = tuple(results), checked
 
     @property
     def certificate(self) -> Certificate:
-        if self._certified is None:
-            raise ValueError("there is no certificate: nothing was proved")
-        return self._certified()
+        """One certificate of everything that was proved for any of the inputs.
+
+        Raises:
+            ValueError: nothing was proved.
+        """
+        if self._checked is None:
+            raise ValueError(f"there is no certificate: nothing was proved\n{self.explain()}")
+        return self._checked[0]
+
+    def proves(self, expected: Claim | Expectation | str) -> bool:
+        """Whether the common certificate proves the expected claim, see `VerificationResult.proves`."""
+        return proves(self._checked, expected)
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -180,7 +223,14 @@ class VerificationResults(Sequence[VerificationResult]):
         return bool(self._results) and all(self._results)
 
     def explain(self) -> str:
+        """How many inputs have which verdict, and why the others are not PROVED."""
         counts = {v: self.verdicts.count(v) for v in Verdict}
-        return ", ".join(f"{n} {v}" for v, n in counts.items() if n) + f" ({CAVEAT})"
+        lines = [", ".join(f"{n} {v}" for v, n in counts.items() if n) + f" ({CAVEAT})"]
+        for row, result in enumerate(self._results):
+            for claim in result.claims.values():
+                if claim.reason and not claim:
+                    lines.append(f"  input {row}: {claim.verdict}: {claim.name}: {claim.reason}")
+        remedies = dict.fromkeys(c.remedy for r in self._results for c in r.claims.values() if c.remedy and not c)
+        return "\n".join(lines + [f"  what would help: {remedy}" for remedy in remedies])
 
     __str__ = __repr__ = explain

@@ -69,7 +69,7 @@ class Case:
         return torch.from_numpy(states), x
 
     def worst(self, norm: Json, rng: np.random.Generator, count: int = 40) -> float:
-        """The largest expansion seen: between random pairs, between near ones, and along the derivative's worst ways."""
+        """The largest expansion seen: between random pairs, between near ones, and of the derivative at points."""
         first, x = self.sample(rng, count)
         other, _ = self.sample(rng, count)
         near = first + 1e-4 * (other - first)

@@ -23,7 +23,7 @@ GAPS = (1e-8, 1e-7, 4e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights 2^log2 and max_i (A d)_i / d_i, in doubles."""
+    """Weights 2^log2, and a rate that max_i (A d)_i / d_i does not exceed (up to rounding)."""
 
     log2: Floats
     ratio: float
