@@ -1,6 +1,6 @@
 """Code lines of the kernel, by module: lines that hold code, without blanks, comments and docstrings.
 
-    python benchmarks/kernel_size.py
+python benchmarks/kernel_size.py
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def code_lines(source: str) -> int:
 
 def main() -> None:
     """Print one line a module and the sum."""
-    sizes = {str(p.relative_to(KERNEL)): code_lines(p.read_text(encoding="utf-8")) for p in sorted(KERNEL.rglob("*.py"))}
+    sizes = {
+        str(p.relative_to(KERNEL)): code_lines(p.read_text(encoding="utf-8")) for p in sorted(KERNEL.rglob("*.py"))
+    }
     for name, size in sizes.items():
         print(f"{size:5d}  {name}")
     print(f"{sum(sizes.values()):5d}  in all")

@@ -24,7 +24,7 @@ from rich.progress import Progress
 
 import trm_verify as tv
 from trm_verify import archive
-from trm_verify.report import Curve, abbreviated, convergence_figure, fields, save_figure, upper
+from trm_verify.report import Curve, abbreviated, convergence_figure, fields, save_figure, size, upper
 from trm_verify.tasks import Task, load_task
 from trm_verify.train import evaluate, train
 
@@ -44,17 +44,18 @@ def main() -> int:
     task = load_task("digits")
 
     log.rule("1  train", align="left")
-    model = Model(seed=0)
+    model = Model(options.state, options.hidden, seed=0)
     train(model, task, epochs=options.epochs, seed=0, progress=True)
     weights = tv.save_pretrained(model, out)
     reached = evaluate(model.bake(), task.test, task, 12)[-1]
 
     log.rule("2  prove", align="left")
     images = task.test.x[: options.images]
+    whole = tv.verify_fixed_point(model)
     results = prove(model, images, None, "answers of single images")
     balls = prove(model, images[:BALLS], EPSILON, f"answers for every image within {EPSILON}")
-    if not all(r.convergence_steps for r in results):
-        print(results[0].explain())
+    if not whole:
+        print(whole.explain())
         return 1
     certificates = [results.certificate.save(out / "model.trmcert.json")]
     certificates.append(balls.certificate.save(out / "model.eps.trmcert.json"))
@@ -68,20 +69,20 @@ def main() -> int:
     figure = Path(options.figure or out / "convergence.png")
     figure.parent.mkdir(parents=True, exist_ok=True)
     with bar("tracing") as advance:
-        save_figure(draw(model, task, results, options.images, advance), figure)
+        save_figure(draw(model, task, whole, results, advance), figure)
 
     steps = [r.answer_steps for r in results if r.answer_steps is not None]
     proved_balls = sum(bool(r) for r in balls)
     print()
     Console(highlight=False).print(fields({
         "test accuracy": f"{100 * reached:.1f} % ({100 * task.baseline():.1f} % for the nearest training image)",
-        "contraction": f"rate <= {upper(results[0].rate, 9)} in {results[0].norm}, for every input in [0, 1]^64",
+        "contraction": f"rate <= {upper(whole.rate, 9)} in {whole.norm}, for every input in [0, 1]^64",
         "fixed point": "exactly one for every such input, reached from every start",
-        "K(1e-6)": f"{results[0].steps('1e-6')} steps",
+        "K(1e-6)": f"{whole.steps('1e-6')} steps, for every such input",
         "answers proved": f"{len(steps)} of {len(images)} test images: no later step can change them",
         "final after": f"{statistics.median(steps):g} steps (median), {max(steps)} at most" if steps else "–",
         f"within {EPSILON}": f"{proved_balls} of {len(balls)} of them for every image of the ball as well",
-        "certificate": f"{certificates[0].stat().st_size / 1000:.0f} kB, re-checked in {seconds[0]:.1f} s of plain Python",
+        "certificate": f"{size(certificates[0].stat().st_size)}, re-checked in {seconds[0]:.1f} s of plain Python",
         "semantics": "real arithmetic; float32 rounding not covered",
         "files": f"{weights}, {certificates[0]}, {figure}",
         "time": f"{time.monotonic() - started:.0f} s",
@@ -96,6 +97,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--figure", help="where the figure goes (default: in --out)")
     parser.add_argument("--images", type=int, default=50, help="test images to prove")
     parser.add_argument("--epochs", type=int, default=30, help="passes over the training images")
+    parser.add_argument("--state", type=int, default=64, help="size of the state")
+    parser.add_argument("--hidden", type=int, default=128, help="activation units of the step")
     return parser.parse_args()
 
 
@@ -124,10 +127,12 @@ def recheck(certificate: Path, weights: Path) -> float:
     return seconds
 
 
-def draw(model: Model, task: Task, results: tv.VerificationResults, count: int, advance: Advance) -> Figure:
-    """Distances measured in double precision, against the proved bounds."""
+def draw(
+    model: Model, task: Task, whole: tv.VerificationResult, results: tv.VerificationResults, advance: Advance
+) -> Figure:
+    """Distances measured in double precision, against the bounds: for all inputs, and certified from single runs."""
     exact = model.bake().double()
-    x = task.test.x[:count].double()
+    x = task.test.x[: len(results)].double()
     with torch.no_grad():
         trace = torch.stack(list(exact.trace(x, 4 * STEPS)))
         answers = exact.readout(trace[: STEPS + 1]).argmax(dim=-1).numpy()
@@ -141,7 +146,7 @@ def draw(model: Model, task: Task, results: tv.VerificationResults, count: int, 
             certified = tv.audit(model, task.test.x[row], steps=STEPS).distances if row < 3 else None
             curves.append(Curve(errors[:, row], certified, result.answer_steps))
             advance(row + 1, DRAWN)
-    return convergence_figure(curves, start_bound(results[0]), results[0].rate or 1.0, settled)
+    return convergence_figure(curves, start_bound(whole), whole.rate or 1.0, settled)
 
 
 def start_bound(result: tv.VerificationResult) -> float:

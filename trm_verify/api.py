@@ -7,26 +7,23 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from trm_verify.box import Box
 from trm_verify.certificate import Certificate
-from trm_verify.claims import Claim, expectation_of
-from trm_verify.export import export
+from trm_verify.claims import Claim, Labels, expectation_of
+from trm_verify.deployed import Deployed
 from trm_verify.inputs import Input, Inputs, Number
+from trm_verify.kernel.check import Valid
 from trm_verify.kernel.check import check as kernel_check
 from trm_verify.kernel.document import MAX_BYTES, read_file
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import Expectation, describe, find
-from trm_verify.models.base import ConfiguredModel
-from trm_verify.outcomes import global_result, input_results
+from trm_verify.outcomes import Limits, global_result, input_results
 from trm_verify.result import VerificationResult, VerificationResults
 from trm_verify.runs import RunResult, audit
-from trm_verify.verification import Progress, Verification
+from trm_verify.verification import Effort, Progress, Verification
 
 __all__ = ["Checked", "RunResult", "audit", "check", "verify_fixed_point"]
 
@@ -38,7 +35,7 @@ def verify_fixed_point(
     x: Input | None = None,
     *,
     eps: Number | None = None,
-    answer: int | Sequence[int] | np.ndarray | torch.Tensor | None = None,
+    answer: Labels | None = None,
     domain: Box | None = None,
     region: Box | None = None,
     norm: str = "auto",
@@ -53,20 +50,23 @@ def verify_fixed_point(
 
     Without `x`: exactly one fixed point and convergence of the model's iteration, for every input of the domain. With
     `x`: the same for that input (with `eps`: for every input of the ball), and the answer that no further step, and no
-    input of the ball, can change.
+    input of the ball, can change. A model without input is its own single input.
 
     Args:
         model: see `trm_verify.model`; a plain module or function goes through `tv.recursive` first.
         x: one input of the model's `input_shape`, a batch of them (one more axis in front), or a `Box` of inputs.
+            Points must lie in the domain; a box is cut to it.
         eps: ℓ∞ radius of the ball about x, cut to the model's domain. A float means its exact binary value; strings,
-            Fractions and Decimals are exact.
+            Fractions and Decimals are exact. Not for integer inputs.
         answer: the label to prove (per output position, per row of a batch); default the model's own at the centre.
         domain: further bounds on x.
         region: bounds on z; then contraction is proved there, with the region's invariance.
         norm: "auto" or one of linf, l2, parts, tokens, metric. provers: the strategies to try, by the same names.
-        timeout: seconds an input. budget: seconds in all; inputs that are not reached are UNKNOWN.
+        timeout: seconds an input (the last prover that was started ends by itself). budget: seconds in all; inputs
+            that are not reached are UNKNOWN. The kernel's check of what was found comes on top.
         workers: processes that share the inputs of a batch.
-        seed: of the searches (every search of this version is deterministic).
+        seed: of the random inputs on which the exported graph is compared with the model; every search is
+            deterministic.
         progress: True for a bar on stderr, or a function of (done, total, what).
 
     Shape: x (*input_shape) gives a `VerificationResult`; x (batch, *input_shape) a `VerificationResults`.
@@ -75,18 +75,24 @@ def verify_fixed_point(
     Raises:
         ExportError: the step cannot be exported exactly.
         ValueError: x, eps, answer, norm or model do not fit together.
+        CheckError: the kernel rejects what the provers found, which is a defect of this library; nothing is PROVED.
     """
-    if workers < 1:
-        raise ValueError(f"expected workers >= 1, found {workers}")
-    started = time.monotonic()
-    deadline = started + (float("inf") if budget is None else budget)
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"expected workers >= 1, found {workers!r}")
+    for name, seconds in (("timeout", timeout), ("budget", budget)):
+        if seconds is not None and not seconds >= 0:
+            raise ValueError(f"expected {name} >= 0 seconds, found {seconds!r}")
+    limits = Limits(timeout, time.monotonic() + (float("inf") if budget is None else budget), workers)
+    Effort(norm, provers).names  # noqa: B018  (refuses unknown names before any work)
     with _progress(progress) as report:
-        session = Verification(model, domain, region)
+        session = Verification(model, domain, region, seed)
         task = Inputs.of(session, x, eps, answer)
-        session.prove_global(norm, provers, deadline, report)
+        deadline = limits.now() if task is None or not task.batch else limits.deadline
+        effort = Effort(norm, provers, deadline, report)
+        facts = session.facts(effort)
         if task is None:
-            return global_result(session)
-        return input_results(session, task, timeout, deadline, workers, report)
+            return global_result(session, facts)
+        return input_results(session, facts, task, effort, limits)
 
 
 @contextmanager
@@ -101,19 +107,24 @@ def _progress(progress: bool | Progress | None) -> Iterator[Progress | None]:
         from rich.progress import Progress as Bar
 
         with Bar(console=Console(stderr=True), transient=True) as bar:
-            tasks: dict[int, Any] = {}
+            task = bar.add_task("export")
 
             def show(done: int, total: int, what: str) -> None:
-                if total not in tasks:
-                    tasks[total] = bar.add_task(what, total=total)
-                bar.update(tasks[total], completed=done, description=what)
+                bar.update(task, completed=done, total=total, description=what)
 
             yield show
 
 
 @dataclass(frozen=True)
 class Checked:
-    """An accepted certificate: the claims it proves, in words, and what was not compared with the caller's wishes."""
+    """An accepted certificate.
+
+    Attributes:
+        claims: what it proves, in the kernel's words.
+        graph_digest, weights_digest: SHA-256 of the graph and of the weights file that it is about.
+        unused: tensors of the weights file that the graph does not use.
+        not_compared: what was not compared with an expectation of the caller: "claim", "graph", or "claim.field".
+    """
 
     claims: tuple[str, ...]
     graph_digest: str
@@ -135,26 +146,43 @@ def check(
         certificate: a path or a `Certificate`.
         weights: the safetensors file or its bytes.
         expect: claims that must be proved (`tv.claims`, or their text form).
-        model: re-exported; its graph must be the certificate's.
+        model: re-exported; its graph and the values of its tensors must be those that the certificate is about.
 
     Raises:
-        CheckError: the certificate is not valid, or proves something else.
+        CheckError: the certificate is not valid, or proves something else (code EXPECTED).
+        ValueError: an expected claim is no claim.
+        ExportError: the model cannot be exported.
         OSError: a file cannot be read.
     """
     raw = certificate.to_bytes() if isinstance(certificate, Certificate) else read_file(certificate, MAX_BYTES)
+    if expect is None or isinstance(expect, (Claim, Expectation, str)):
+        expect = [] if expect is None else [expect]
+    expectations = [expectation_of(item) for item in expect]
     valid = kernel_check(raw, weights if isinstance(weights, bytes) else read_file(weights, MAX_WEIGHTS))
-    wanted = [] if expect is None else list(expect) if isinstance(expect, (list, tuple)) else [expect]
-    missing = [] if model is not None else ["graph"]
     if model is not None:
-        exported = export(model.bake() if isinstance(model, ConfiguredModel) else model)
-        if exported.digest != valid.graph.digest:
-            raise CheckError("EXPECTED", f"the graph of the given model, {exported.digest}", valid.graph.digest)
-    for item in wanted:
-        expectation = expectation_of(item)  # type: ignore[arg-type]
+        _compare(Deployed.of(model), valid)
+    for expectation in expectations:
         find(valid, expectation)
-        missing += [f"{expectation.claim}.{name}" for name in expectation.not_compared]
-    if not wanted:
-        missing.insert(0, "claim")
     return Checked(
-        tuple(describe(c) for c in valid.claims), valid.graph.digest, valid.weights_digest, valid.unused, tuple(missing)
+        claims=tuple(describe(claim) for claim in valid.claims),
+        graph_digest=valid.graph.digest,
+        weights_digest=valid.weights_digest,
+        unused=valid.unused,
+        not_compared=(
+            *(() if expectations else ("claim",)),
+            *(() if model is not None else ("graph",)),
+            *(f"{expectation.claim}.{name}" for expectation in expectations for name in expectation.not_compared),
+        ),
     )
+
+
+def _compare(deployed: Deployed, valid: Valid) -> None:
+    """The certificate is about this model: the same graph, over tensors of the same values.
+
+    The graph's digest covers names, shapes and operations; the values are the weights file's.
+    """
+    if deployed.exported.digest != valid.graph.digest:
+        raise CheckError("EXPECTED", f"the graph of the given model, {deployed.exported.digest}", valid.graph.digest)
+    differs = deployed.differs_from(valid.graph.weights)
+    if differs is not None:
+        raise CheckError("EXPECTED", f"tensor {differs} as in the given model", "other values in the weights file")

@@ -183,8 +183,10 @@ class AnswerAt(Claim):
 
 @dataclass(frozen=True)
 class Run(Claim):
-    """The audit of one inference: its last state is within `radius` of the fixed point in every coordinate, every stored
-    state within `drift` of the exact step of the one before, and `answer` is what it answers from step `final` on.
+    """The audit of one inference: `answer` is what it answers from step `final` on.
+
+    In every coordinate its last state is within `radius` of the fixed point, and every stored state within `drift` of
+    the exact step of the one before.
     """
 
     name: ClassVar[str] = "run"

@@ -145,5 +145,3 @@ class Deployed:
 
 def _flat(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat([p.reshape(p.shape[0], -1) for p in parts], dim=1).double()
-
-

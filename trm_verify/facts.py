@@ -63,6 +63,7 @@ class Facts:
         self.filings: list[tuple[str, Filing]] = []
         self.contraction: Derivation | None = None
         self.convergence: Derivation | None = None
+        self._banach = False  # the fixed point is known to lie where the contraction holds
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -86,6 +87,11 @@ class Facts:
     def converging(self) -> Convergence | None:
         """The proved convergence of the stated iteration."""
         return None if self.convergence is None else self.problem.conclude_as(self.convergence, Convergence)
+
+    @property
+    def enclosing(self) -> Contraction | Convergence | None:
+        """A premise whose region is known to hold the fixed points, so that a residual bounds the distance to them."""
+        return self.converging or (self.contracting if self._banach else None)
 
     def bounded(self, domain: Json) -> Convergence | None:
         """Convergence from init over a domain inside this one, with a bound on the initial error where there is one."""
@@ -121,6 +127,7 @@ class Facts:
             self._prove("at_most_one", contraction.then("at_most_one"), domain=self.domain, region=self.region)
             return
         self._prove("exactly_one", joined.then("exactly_one", premises), domain=self.domain, region=self.region)
+        self._banach = True
         if "convergence" not in self.claims and self.operator != "implicit":
             start, convergence = self._start(joined, premises)
             self._converges("convergence", convergence, start=start, **common)
@@ -192,7 +199,7 @@ class Facts:
 
     def _initial_bound(self, convergence: Derivation, domain: Json) -> Derivation | None:
         """The better bound of two centres: the origin (often init itself) and a likely fixed point."""
-        if "all" in domain:
+        if not self.problem.box(domain).bounded:
             return None
         best: tuple[Fraction, Derivation] | None = None
         for centre in (np.zeros(self.problem.graph.size), self._guess()):
@@ -244,7 +251,7 @@ class Facts:
 
 ONE_FACTOR = 'one damping factor for all coordinates and norm="l2", or norm="linf"'
 OTHER_REGION = "another region= (one that the step maps into itself and that holds init), or a smaller domain"
-OTHER_LOOP = "stating an iteration that converges, iteration=tv.Damped(alpha), or iteration=\"implicit\""
+OTHER_LOOP = 'stating an iteration that converges, iteration=tv.Damped(alpha), or iteration="implicit"'
 CONTRACT = (
     "a contractive step (trm_verify.nn.SandwichStep), a smaller ‖W‖, or region= with an invariant box for models that "
     "contract only locally"

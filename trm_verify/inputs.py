@@ -2,81 +2,158 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 
-from trm_verify.box import Box, exact_number
-from trm_verify.verification import Verification
+from trm_verify.box import Box, exact_array, exact_number
+from trm_verify.verification import Verification, admissible
 
-Input = torch.Tensor | np.ndarray | Box
-Number = float | str | Fraction
+Input = torch.Tensor | np.ndarray | Sequence[Any] | Box
+Number = float | str | Fraction | Decimal
+Labels = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One input of a call.
+
+    Attributes:
+        box: the inputs in question; None for a model without input.
+        centre: one of them, in doubles, at which the model is run; None for a model without input.
+        wanted: the labels asked for; None for the model's own at the centre.
+    """
+
+    box: Box | None
+    centre: np.ndarray | None
+    wanted: Labels | None
+
+    @property
+    def centre_box(self) -> Box | None:
+        """The centre alone, if it is exactly one of the inputs in question (its doubles could miss a thin box)."""
+        point = None if self.centre is None else Box.point(self.centre)
+        return point if self.box is not None and point is not None and self.box.contains(point) else None
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of a call: a box of inputs and the centre for each, and the labels asked for."""
+    """The inputs of a call."""
 
-    boxes: tuple[Box, ...]
-    centres: torch.Tensor
-    wanted: tuple[tuple[int, ...] | None, ...]
+    rows: tuple[Row, ...]
     batch: bool
+
+    @property
+    def centres(self) -> torch.Tensor | None:
+        """Shape: (rows, *input_shape); None for a model without input."""
+        found = [row.centre for row in self.rows if row.centre is not None]
+        return torch.from_numpy(np.stack(found)) if found else None
 
     @classmethod
     def of(cls, session: Verification, x: Input | None, eps: Number | None, answer: Any) -> Inputs | None:
-        spec = session.spec
+        """The rows of a call; None when it asks about the model for its whole domain.
+
+        Raises:
+            ValueError: x, eps and answer do not fit the model or each other; it names the row.
+        """
+        shape = session.spec.input_shape
+        if shape is None:
+            if x is not None or eps is not None:
+                raise ValueError("expected no input x and no eps, since the model has no input")
+            return cls((Row(None, None, labels(session, answer, 1, False)[0]),), False)
         if x is None:
             if eps is not None or answer is not None:
                 raise ValueError("expected an input x to go with eps or answer, found none")
             return None
-        if spec.input_shape is None:
-            raise ValueError("expected no input x, since the model has none")
-        shape, limit = spec.input_shape, session.domain_box
         if isinstance(x, Box):
-            boxes, batch = [x.expand(shape)], False
-        else:
-            array = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
-            if array.shape not in (shape,) and array.shape[1:] != shape:
-                raise ValueError(f"expected x of shape {shape} or (batch, *{shape}), found {array.shape}")
-            batch = array.shape != shape
-            boxes = [Box.point(row) for row in (array if batch else array[None])]
-            if not boxes:
-                raise ValueError("expected at least one input in the batch, found none")
-        for row, box in enumerate(boxes):
-            if limit is not None and not isinstance(x, Box) and not limit.contains(box):
-                raise ValueError(f"expected inputs inside the model's domain, found row {row} outside it")
-        if eps is not None:
-            if isinstance(x, Box):
+            if eps is not None:
                 raise ValueError("expected either a Box or a point with eps, found both")
-            radius = exact_number(eps, "eps")
-            if radius < 0:
-                raise ValueError(f"expected eps >= 0, found {eps!r}")
-            boxes = [Box.ball(np.array(box.lo, dtype=object).reshape(shape), radius) for box in boxes]
-        if limit is not None:
-            boxes = [box.intersect(limit) for box in boxes]
-        centres = torch.from_numpy(np.stack([np.asarray(box.center(), dtype=np.float64) for box in boxes]))
-        if not isinstance(x, Box):
-            centres = torch.from_numpy((array if batch else array[None]).astype(np.float64))
-        return cls(tuple(boxes), centres, cls._labels(session, answer, len(boxes), batch), batch)
-
-    @staticmethod
-    def _labels(session: Verification, answer: Any, rows: int, batch: bool) -> tuple[tuple[int, ...] | None, ...]:
-        if answer is None:
-            return (None,) * rows
-        if session.problem.graph.readout is None:
-            raise ValueError("expected a model with a readout(z) to go with answer=, found none")
-        node = session.problem.graph.readout.nodes[session.problem.graph.readout.outputs[0]]
-        positions, classes = int(np.prod(node.shape[:-1])), node.shape[-1]
-        array = np.asarray(answer.cpu() if isinstance(answer, torch.Tensor) else answer)
-        if array.size == positions * rows:
-            array = array.reshape(rows, positions)
-        elif array.size == positions:
-            array = np.tile(array.reshape(1, positions), (rows, 1))
+            rows = [_box_row(session, x.expand(shape))]
+            batch = False
         else:
-            raise ValueError(f"expected {positions} label(s) an input, found an answer of shape {array.shape}")
-        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= classes:
-            raise ValueError(f"expected labels from 0 to {classes - 1}, found {answer!r}")
-        return tuple(tuple(int(v) for v in row) for row in array)
+            radius = _radius(session, eps)
+            points, batch = _points(x, shape)
+            rows = [_ball_row(session, point, radius, f"row {i}" if batch else "x") for i, point in enumerate(points)]
+        wanted = labels(session, answer, len(rows), batch)
+        return cls(tuple(Row(box, centre, w) for (box, centre), w in zip(rows, wanted, strict=True)), batch)
+
+
+def _radius(session: Verification, eps: Number | None) -> Fraction:
+    radius = Fraction(0) if eps is None else exact_number(eps, "eps")
+    if radius < 0:
+        raise ValueError(f"expected eps >= 0, found {eps!r}")
+    if radius and session.spec.vocabulary is not None:
+        raise ValueError("expected no eps for integer inputs; give x as a tv.Box of integers instead")
+    return radius
+
+
+def _points(x: Any, shape: tuple[int, ...]) -> tuple[list[Any], bool]:
+    """The rows of x, not yet read as exact numbers, and whether it has a batch axis."""
+    if isinstance(x, torch.Tensor):
+        x = x.detach().cpu()
+        array: Any = (x.to(torch.float64) if x.is_floating_point() else x).numpy()
+    else:
+        array = np.asarray(x)
+    if array.shape == shape:
+        return [array], False
+    if array.ndim == 0 or array.shape[1:] != shape:
+        raise ValueError(f"expected x of shape {shape} or (batch, *{shape}), found {array.shape}")
+    if not len(array):
+        raise ValueError("expected at least one input in the batch, found none")
+    return list(array), True
+
+
+def _ball_row(session: Verification, point: Any, radius: Fraction, name: str) -> tuple[Box, np.ndarray]:
+    """The ball about a point, cut to the domain, and the point."""
+    limit = session.domain_box
+    exact = exact_array(point, name)
+    centre, box = Box.point(exact), Box.ball(exact, radius)
+    vocabulary = session.spec.vocabulary
+    if vocabulary is not None and not all(v.denominator == 1 and 0 <= v < vocabulary for v in centre.lo):
+        raise ValueError(f"expected integers from 0 to {vocabulary - 1} in {name}, found others")
+    if limit is not None and not limit.contains(centre):
+        raise ValueError(f"expected inputs inside the domain {limit}, found {name} outside it")
+    return box if limit is None else box.intersect(limit), np.asarray(exact, dtype=np.float64)
+
+
+def _box_row(session: Verification, box: Box) -> tuple[Box, np.ndarray]:
+    """A box of inputs, cut to the domain, and its midpoint (rounded down for integer inputs)."""
+    box = admissible(box, session.spec.vocabulary)
+    if session.domain_box is not None:
+        try:
+            box = box.intersect(session.domain_box)
+        except ValueError:
+            raise ValueError(
+                f"expected inputs inside the domain {session.domain_box}, found {box} outside it"
+            ) from None
+    centre = box.center()
+    return box, centre if session.spec.vocabulary is None else np.floor(centre)
+
+
+def labels(session: Verification, answer: Any, rows: int, batch: bool) -> list[Labels | None]:
+    """The labels asked for: one set for all rows, or one a row.
+
+    Raises:
+        ValueError: no readout, another shape, or labels that are no classes of it.
+    """
+    if answer is None:
+        return [None] * rows
+    logits = session.deployed.logits_shape
+    if logits is None:
+        raise ValueError("expected a model with a readout(z) to go with answer=, found none")
+    positions, classes = logits[:-1], logits[-1]
+    array = np.asarray(answer.detach().cpu() if isinstance(answer, torch.Tensor) else answer)
+    if array.dtype.kind not in "iu" or (array.size and not 0 <= array.min() <= array.max() < classes):
+        raise ValueError(f"expected labels from 0 to {classes - 1}, found {answer!r}")
+    count = int(np.prod(positions, dtype=int))
+    one = {positions, (count,)} | ({()} if count == 1 else set())
+    if array.shape in one:
+        return [tuple(int(v) for v in array.ravel())] * rows
+    if batch and array.ndim and len(array) == rows and array.shape[1:] in one:
+        return [tuple(int(v) for v in row.ravel()) for row in array]
+    each = "" if not batch else f", or (batch, *{positions}) for one a row"
+    raise ValueError(f"expected labels of shape {positions}{each}; found an answer of shape {array.shape}")

@@ -1,207 +1,271 @@
-"""From a verification to what the caller gets: results for the model, or for each input."""
+"""From what was proved to what the caller gets: results for the model, or for each input."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from trm_verify.box import Box, exact_number
-from trm_verify.certificate import Certificate, CertificateBuilder
-from trm_verify.inputs import Inputs
-from trm_verify.kernel.check import Valid
+from trm_verify.box import exact_number
+from trm_verify.encode import Json, box_json
+from trm_verify.facts import Facts, Filing, steps_to
+from trm_verify.inputs import Inputs, Row
 from trm_verify.kernel.claims import Contraction, Convergence
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import describe
 from trm_verify.kernel.rules.invariance import residual_bound
 from trm_verify.kernel.tensor import from_fractions
-from trm_verify.provers.answers import AnswerAttempt, point
+from trm_verify.provers.answers import AnswerAttempt
+from trm_verify.provers.problem import NO_INPUT, point
 from trm_verify.result import (
     PROVED,
     REFUTED,
     UNKNOWN,
+    Checked,
     ClaimResult,
     Enclosure,
     Trial,
     VerificationResult,
     VerificationResults,
-)  # fmt: skip
-from trm_verify.search import Call, Found, search
-from trm_verify.verification import Progress, Verification, box_json, steps_to
+)
+from trm_verify.search import Found, Question, search
+from trm_verify.verification import Effort, Verification
 
-NOT_YET = "answers at the fixed points of implicit models are not proved by this version"
+IMPLICIT = "answers at the fixed points of implicit models are not proved by this version"
+NO_COMPETITOR = "the readout has one class only, and an answer needs a competitor"
+STATE_A_LOOP = 'stating the loop that is run: iteration="picard" or tv.Damped(alpha)'
+MORE_TIME = "a larger timeout= or budget="
+SMALLER_BALL = "a smaller eps, or a model whose logits are further apart"
+WIDER_GAP = "a model whose logits are further apart at its fixed point (more training), or norm= another one"
 
 
-def _trials(session: Verification) -> tuple[Trial, ...]:
-    return tuple(
-        Trial(a.prover, a.norm, None if a.rate is None else up(a.rate), a.seconds, a.reason or "proved")
-        for a in session.attempts
-    )
+@dataclass(frozen=True)
+class Limits:
+    """Seconds an input (None: no limit), the end of the call on the monotonic clock, processes for the answers."""
+
+    timeout: float | None = None
+    deadline: float = float("inf")
+    workers: int = 1
+
+    def now(self) -> float:
+        """The deadline of an input that is begun now."""
+        return self.deadline if self.timeout is None else min(self.deadline, time.monotonic() + self.timeout)
 
 
 def up(value: Fraction) -> float:
     """A double ≥ value."""
-    nearest = float(value)
+    try:
+        nearest = float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else -float(np.finfo(np.float64).max)
     return nearest if Fraction(nearest) >= value else float(np.nextafter(nearest, np.inf))
 
 
-def common_fields(session: Verification) -> dict[str, Any]:
-    """What every result of a session shares."""
-    found: dict[str, Any] = {
-        "graph_digest": session.problem.graph.digest, "weights_digest": session.problem.graph.weights.sha256,
-        "trials": _trials(session),
-    }  # fmt: skip
-    known: Contraction | Convergence | None = session.converging
-    if known is None and session.contraction is not None:
-        known = session.problem.conclude_as(session.contraction, Contraction)
-    if known is not None:
-        found |= {"rate": up(known.rate), "norm": known.norm.family}
-    found["convergence_steps"] = None if session.converging is None else _steps_function(session, session.converging)
-    return found
+def shared_fields(session: Verification, facts: Facts, domain: Json) -> dict[str, Any]:
+    """What the results that rest on the same facts share."""
+    known: Contraction | Convergence | None = facts.converging or facts.contracting
+    return {
+        "graph_digest": session.problem.graph.digest,
+        "weights_digest": session.problem.graph.weights.sha256,
+        "trials": tuple(
+            Trial(a.prover, a.norm, None if a.rate is None else up(a.rate), a.seconds, a.reason or "proved")
+            for a in facts.attempts
+        ),
+        "rate": None if known is None else up(known.rate),
+        "norm": None if known is None else known.norm.family,
+        "convergence_steps": None if facts.convergence is None else _steps_function(facts, domain),
+    }
 
 
-def _steps_function(session: Verification, concluded: Convergence) -> Callable[[Any, Any], int]:
+def _steps_function(facts: Facts, domain: Json) -> Callable[[Any, Any], int]:
     def steps(epsilon: Any, initial_error: Any) -> int:
+        concluded = facts.converging
+        if concluded is None:
+            raise ValueError("expected a proved rate of convergence, found none")
         if initial_error is None:
-            bounded = session.initial_bound()
-            initial = bounded.initial if bounded is not None else None
+            bounded = facts.bounded(domain)
+            initial = None if bounded is None else bounded.initial
             if initial is None:
                 raise ValueError(
-                    "expected a bounded domain (give the model domain=tv.Box(lo, hi)) or initial_error=, found neither"
+                    "expected a bound on the initial error, found none: give the model domain=tv.Box(lo, hi), ask "
+                    "about an input x, or pass initial_error="
                 )
         else:
             error = exact_number(initial_error, "initial_error")
             if error < 0:
                 raise ValueError(f"expected initial_error >= 0, found {initial_error!r}")
-            size = session.spec.state_size
-            initial = concluded.norm.bound(from_fractions([(-error, error)] * size))
+            initial = concluded.norm.bound(from_fractions([(-error, error)] * facts.problem.graph.size))
         target = exact_number(epsilon, "epsilon")
         if target <= 0:
             raise ValueError(f"expected epsilon > 0, found {epsilon!r}")
         found = steps_to(concluded, target, initial)
         if found is None:
-            raise ValueError(f"more than 10**12 steps are needed to reach {epsilon}")
+            raise ValueError(f"expected an epsilon that 10**12 steps can reach, found {epsilon!r}")
         return found
 
     return steps
 
 
-def _stated(claims: dict[str, ClaimResult], valid: Valid) -> dict[str, ClaimResult]:
-    """Proved claims with the kernel's own words for them."""
-    words: dict[str, str] = {}
-    for claim in valid.claims:
-        text = describe(claim)
-        words.setdefault(text.split("(")[0], text)
-    return {n: replace(c, statement=words.get(n.split()[0], "")) if c else c for n, c in claims.items()}
+def _said(facts: Facts, checked: Checked, first: int) -> dict[str, ClaimResult]:
+    """The claims, the proved ones in the kernel's own words; the first filing is claim number `first`."""
+    claims = dict(facts.claims)
+    for place, (name, _) in enumerate(facts.filings, first):
+        if name:
+            claims[name] = replace(claims[name], statement=describe(checked[1].claims[place]))
+    return claims
 
 
-def _required(session: Verification) -> list[str]:
-    return ["exactly_one"] if session.operator == "implicit" else ["exactly_one", "convergence"]
-
-
-def global_result(session: Verification) -> VerificationResult:
-    claims = dict(session.claims)
-    if session.builder.empty:
-        return VerificationResult(UNKNOWN, claims, **common_fields(session))
-    certificate, valid = session.certify()
-    verdict = PROVED if all(claims[name] for name in _required(session)) else UNKNOWN
-    return VerificationResult(verdict, _stated(claims, valid), certified=lambda: certificate, **common_fields(session))
+def global_result(session: Verification, facts: Facts) -> VerificationResult:
+    """What holds for the model over its whole domain."""
+    shared = shared_fields(session, facts, facts.domain)
+    if not facts.filings:
+        return VerificationResult(UNKNOWN, dict(facts.claims), **shared)
+    checked = session.certify(filing for _, filing in facts.filings)
+    verdict = PROVED if facts.complete else UNKNOWN
+    return VerificationResult(verdict, _said(facts, checked, 0), certified=lambda: checked, **shared)
 
 
 def input_results(
-    session: Verification, task: Inputs, timeout: float | None, deadline: float, workers: int, report: Progress | None
+    session: Verification, facts: Facts, task: Inputs, effort: Effort, limits: Limits
 ) -> VerificationResult | VerificationResults:
     """The answers, one input after the other (or in several processes), then one kernel check of all of them."""
-    session.claims.pop("answer", None)
-    provable = session.convergence is not None and session.has_readout
-    states = session.fixed_points(task.centres) if session.convergence is not None else None
-    own = session.labels(states) if provable and states is not None else None
-    jobs = []
-    for row, box in enumerate(task.boxes):
-        labels = None if own is None else tuple(int(v) for v in own[row])
-        jobs.append((row, box, task.wanted[row] or labels, labels))
-    attempts: list[Found] = [(None, None)] * len(jobs)
-    if provable and states is not None and session.convergence is not None:
-        calls: list[Call] = []
-        for row, box, wanted, labels in jobs:
-            centre_box = box_json("input", Box.point(task.centres[row].numpy()))
-            calls.append((box_json("input", box), centre_box, states[row], wanted or (), labels or ()))
-        attempts = list(search(session.problem, session.convergence, calls, timeout, deadline, workers, report))
-
-    def extra(builder: CertificateBuilder, rows: Sequence[int]) -> None:
-        for row in rows:
-            for attempt in attempts[row]:
-                if attempt is not None and attempt.derivation is not None:
-                    last = attempt.derivation.steps[-1]
-                    builder.claim(
-                        builder.add(attempt.derivation), "answer", operator=session.operator, domain=last["domain"],
-                        answer=last["answer"], steps=last["steps"],
-                    )  # fmt: skip
-
-    common = common_fields(session)
-    if session.builder.empty:
-        results = [VerificationResult(UNKNOWN, dict(session.claims), **common) for _ in jobs]
-        return VerificationResults(results, None) if task.batch else results[0]
-    joint, valid = session.certify(lambda builder: extra(builder, range(len(jobs))))
-    stated = _stated(session.claims, valid)
+    known = [facts_of(session, facts, row, effort, limits) for row in task.rows]
+    useful = any(f.enclosing for f in known)
+    states = session.deployed.fixed_points(task.centres) if useful else None
+    found = _answers(session, known, task, states, effort, limits)
+    first: dict[Facts, int] = {}
+    filings: list[Filing] = []
+    for each in dict.fromkeys(known):
+        first[each] = len(filings)
+        filings += [filing for _, filing in each.filings]
+    places = []
+    for outcome in found:
+        places.append(len(filings))
+        filings += _filings(session, outcome)
+    checked = session.certify(filings) if filings else None
     results = []
-    for row, box, wanted, _ in jobs:
-        certified = cache(_later(session, extra, row)) if task.batch else (lambda: joint)
-        results.append(
-            _one_result(session, stated, attempts[row], wanted, box, None if states is None else states[row],
-                        task.centres[row].numpy(), {**common, "certified": certified})
-        )  # fmt: skip
-    return VerificationResults(results, lambda: joint) if task.batch else results[0]
+    for i, (row, each, outcome) in enumerate(zip(task.rows, known, found, strict=True)):
+        own = [*(filing for _, filing in each.filings), *_filings(session, outcome)]
+        certified: Callable[[], Checked] | None = None
+        if own and checked is not None:
+            certified = cache(_later(session, own)) if task.batch else _now(checked)
+        domain = NO_INPUT if row.box is None else box_json("input", row.box)
+        shared = {**shared_fields(session, each, domain), "certified": certified}
+        claims = dict(each.claims) if checked is None else _said(each, checked, first[each])
+        state = None if states is None else states[i]
+        if state is not None:
+            shared["enclosure"] = _enclosure(each, domain, state)
+        words = "" if checked is None or not _filings(session, outcome) else describe(checked[1].claims[places[i]])
+        results.append(_result(session, each, row, outcome, claims, words, shared))
+    return VerificationResults(results, checked) if task.batch else results[0]
 
 
-def _later(session: Verification, extra: Callable[..., None], row: int) -> Callable[[], Certificate]:
+def _later(session: Verification, filings: list[Filing]) -> Callable[[], Checked]:
     """One input's own certificate, made and checked when somebody asks for it."""
-    return lambda: session.certify(lambda builder: extra(builder, [row]))[0]
+    return lambda: session.certify(filings)
 
 
-def _one_result(
-    session: Verification, stated: dict[str, ClaimResult], attempts: tuple[AnswerAttempt | None, AnswerAttempt | None],
-    wanted: tuple[int, ...] | None, box: Box, state: np.ndarray | None, centre: np.ndarray, common: dict[str, Any],
-) -> VerificationResult:  # fmt: skip
-    claims, attempt, refuting = dict(stated), *attempts
-    enclosure = None if state is None else _enclosure(session, box, state)
-    if session.has_readout:
-        name = "answer" if session.operator != "implicit" else "fixed_point_answer"
-        if attempt is not None and attempt.derivation is not None:
-            text = f"answer {wanted} from step {attempt.steps} on, for every input of the domain"
-            claims[name] = ClaimResult(name, PROVED, statement=text)
-        elif refuting is not None and refuting.derivation is not None:
-            found = tuple(refuting.derivation.steps[-1]["answer"])
-            reason = f"the centre answers {found} from step {refuting.steps} on, not {wanted}"
-            claims[name] = ClaimResult(name, REFUTED, reason=reason)
-            return VerificationResult(
-                REFUTED, claims, enclosure=enclosure, counterexample=centre, answer_steps=refuting.steps, **common
+def _now(checked: Checked) -> Callable[[], Checked]:
+    return lambda: checked
+
+
+def facts_of(session: Verification, facts: Facts, row: Row, effort: Effort, limits: Limits) -> Facts:
+    """The facts over the whole domain; where they do not suffice, those over the input's own box if they say more."""
+    if facts.complete or row.box is None or time.monotonic() > limits.deadline or not session.depends_on(row.box):
+        return facts
+    own = session.facts(replace(effort, deadline=limits.now()), row.box)
+    return own if len(own.filings) > len(facts.filings) or own.complete else facts
+
+
+def _answers(
+    session: Verification, known: Sequence[Facts], task: Inputs, states: np.ndarray | None, effort: Effort,
+    limits: Limits,
+) -> list[Found | None]:  # fmt: skip
+    """What came of each row's answer; None where there was no ground to look for one."""
+    logits = session.deployed.logits_shape
+    found: list[Found | None] = [None] * len(task.rows)
+    if logits is None or logits[-1] < 2 or states is None:
+        return found
+    own = session.deployed.labels(states)
+    convergences = list(dict.fromkeys(f for f in known if f.convergence is not None))
+    asked: dict[int, Question] = {}
+    for i, (row, facts) in enumerate(zip(task.rows, known, strict=True)):
+        if facts.convergence is not None:
+            at = tuple(int(v) for v in own[i])
+            domain = NO_INPUT if row.box is None else box_json("input", row.box)
+            centre = (
+                NO_INPUT if row.box is None else None if row.centre_box is None else box_json("input", row.centre_box)
             )
-        else:
-            reason = attempt.reason if attempt is not None else "convergence of the iteration was not proved"
-            claims[name] = ClaimResult(name, UNKNOWN, reason=NOT_YET if session.operator == "implicit" else reason)
-    required = _required(session) + ([name] if session.has_readout else [])
-    verdict = PROVED if all(claims[n] for n in required) else UNKNOWN
-    proved = attempt is not None and attempt.derivation is not None
-    return VerificationResult(
-        verdict, claims, enclosure=enclosure, answer=wanted if proved else None,
-        answer_steps=attempt.steps if attempt is not None and proved else None, **common,
+            asked[i] = Question(convergences.index(facts), domain, centre, states[i], row.wanted or at, at)
+    derivations = [f.convergence for f in convergences if f.convergence is not None]
+    outcomes = search(
+        session.problem, derivations, list(asked.values()), limits.timeout, limits.deadline, limits.workers,
+        effort.progress,
     )  # fmt: skip
+    for i, outcome in zip(asked, outcomes, strict=True):
+        found[i] = outcome
+    return found
 
 
-def _enclosure(session: Verification, box: Box, state: np.ndarray) -> Enclosure | None:
-    """Where the fixed points of the box of inputs lie: N(z* − c) ≤ N(T(c) − c)/(1 − ρ)."""
-    concluded = session.converging
-    if concluded is None:
+def _filings(session: Verification, found: Found | None) -> list[Filing]:
+    """The claim of an answer, the one asked for or the one that refutes it."""
+    for attempt in () if found is None else (found.proof, found.refutation):
+        if attempt is not None and attempt.derivation is not None:
+            last = attempt.derivation.steps[-1]
+            fields = {name: last[name] for name in ("domain", "answer", "steps")}
+            return [Filing(attempt.derivation, "answer", {"operator": session.deployed.operator, **fields})]
+    return []
+
+
+def _result(
+    session: Verification, facts: Facts, row: Row, found: Found | None, claims: dict[str, ClaimResult], words: str,
+    shared: dict[str, Any],
+) -> VerificationResult:  # fmt: skip
+    if session.deployed.logits_shape is None:
+        return VerificationResult(PROVED if facts.complete else UNKNOWN, claims, **shared)
+    name = "fixed_point_answer" if facts.operator == "implicit" else "answer"
+    if found is not None and found.proof.derivation is not None:
+        claims[name] = ClaimResult(name, PROVED, statement=words)
+        answer = tuple(found.proof.derivation.steps[-1]["answer"])
+        verdict = PROVED if facts.complete else UNKNOWN
+        return VerificationResult(verdict, claims, answer=answer, answer_steps=found.proof.steps, **shared)
+    if found is not None and found.refutation is not None and found.refutation.derivation is not None:
+        steps, own = found.refutation.steps, tuple(found.refutation.derivation.steps[-1]["answer"])
+        reason = f"the centre answers {own} from step {steps} on, not {row.wanted}"
+        claims[name] = ClaimResult(name, REFUTED, statement=f"refuted by {words}", reason=reason)
+        return VerificationResult(REFUTED, claims, counterexample=row.centre, answer_steps=steps, **shared)
+    claims[name] = _undecided(session, facts, row, name, None if found is None else found.proof)
+    return VerificationResult(UNKNOWN, claims, **shared)
+
+
+def _undecided(session: Verification, facts: Facts, row: Row, name: str, attempt: AnswerAttempt | None) -> ClaimResult:
+    """Why the answer is not proved, and what would help."""
+    logits = session.deployed.logits_shape
+    if facts.operator == "implicit":
+        reason, remedy = IMPLICIT, STATE_A_LOOP
+    elif logits is not None and logits[-1] < 2:
+        reason, remedy = NO_COMPETITOR, "a readout with at least two classes"
+    elif attempt is None:
+        reason, remedy = "convergence of the iteration was not proved", ""
+    elif "time" in attempt.reason:
+        reason, remedy = attempt.reason, MORE_TIME
+    else:
+        reason, remedy = attempt.reason, WIDER_GAP if row.box is None or row.box.is_point else SMALLER_BALL
+    return ClaimResult(name, UNKNOWN, reason=reason, remedy=remedy)
+
+
+def _enclosure(facts: Facts, domain: Json, state: np.ndarray) -> Enclosure | None:
+    """Where the fixed points of the inputs lie: N(z* − c) ≤ N(T(c) − c)/(1 − ρ), once there is exactly one for each."""
+    premise = facts.enclosing
+    if premise is None:
         return None
     try:
-        bound = residual_bound(
-            session.problem.graph, concluded, session.problem.box(box_json("input", box)), point(state)
-        )
-    except CheckError:
+        bound = residual_bound(facts.problem.graph, premise, facts.problem.box(domain), point(state))
+    except CheckError:  # the state lies outside the region of the contraction
         return None
-    return Enclosure(state, np.array([up(v) for v in concluded.norm.spread(bound)]))
+    return Enclosure(state, np.array([up(v) for v in premise.norm.spread(bound)]))

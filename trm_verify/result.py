@@ -102,13 +102,13 @@ class VerificationResult:
     Attributes:
         verdict: PROVED only if every claim that the call asked for is proved.
         claims: verdict per claim, by name.
-        rate: certified rate of the model's iteration (of the step, for an implicit model), rounded up; None without one.
+        rate: certified rate of the model's iteration (of the step, for an implicit model), rounded up; or None.
         norm: family of the norm of that rate: linf, weighted_linf, l2, mixed or metric.
         trials: what each prover gave.
         enclosure: of the fixed points, when an input was given or the model has none.
         answer: proved labels, one per output position; None when no answer was proved.
         counterexample: when REFUTED, an input of the domain whose proved answer is another one. Shape: input_shape.
-        answer_steps: number of steps after which the answer cannot change.
+        answer_steps: number of steps after which the answer (of the counterexample, when REFUTED) cannot change.
         graph_digest: SHA-256 of the exact graph. weights_digest: of the weights file.
     """
 
@@ -153,8 +153,8 @@ class VerificationResult:
 
         Args:
             epsilon: in plain ℓ∞.
-            initial_error: a bound on |z_0 − z*| in plain ℓ∞, of any z_0 from which convergence was proved; without it the
-                count is from init(x), over the inputs in question, which must be bounded.
+            initial_error: a bound on |z_0 − z*| in plain ℓ∞, of any z_0 from which convergence was proved; without it
+                the count is from init(x), over the inputs in question, which must be bounded.
 
         Raises:
             ValueError: no convergence was proved, or the domain is unbounded and no initial error was given.

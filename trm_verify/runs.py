@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import nn
 
 from trm_verify.box import Box
-from trm_verify.certificate import Certificate, CertificateBuilder, Derivation
-from trm_verify.encode import dyadic, fractions, integers, round_up
-from trm_verify.inputs import Inputs
+from trm_verify.certificate import Certificate, Derivation
+from trm_verify.encode import box_json, dyadic, fractions, integers, round_up
+from trm_verify.facts import Facts, Filing
+from trm_verify.inputs import Input, Inputs
 from trm_verify.kernel.claims import Run
 from trm_verify.kernel.norms import coordinate_scale
-from trm_verify.outcomes import common_fields, global_result, up
+from trm_verify.outcomes import Limits, facts_of, global_result, up
 from trm_verify.provers.answers import prove_run
 from trm_verify.provers.problem import NO_INPUT
-from trm_verify.verification import Verification, box_json
+from trm_verify.verification import Effort, Verification
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +49,7 @@ class RunResult:
 
 
 def audit(
-    model: nn.Module, x: torch.Tensor | np.ndarray | None = None, *, steps: int = 30, norm: str = "auto",
+    model: nn.Module, x: Input | None = None, *, steps: int = 30, norm: str = "auto",
     region: Box | None = None,
 ) -> RunResult:  # fmt: skip
     """Audit one inference: how far each step is from the fixed point, what it answers, and from where on that is final.
@@ -64,28 +63,30 @@ def audit(
         ValueError: x does not fit, the model has no readout, or its convergence was not proved.
         CheckError: the answer at the last state is not final (run more steps).
     """
-    if steps < 1:
-        raise ValueError(f"expected steps >= 1, found {steps}")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"expected steps >= 1, found {steps!r}")
     session = Verification(model, None, region)
-    if not session.has_readout:
+    if session.deployed.logits_shape is None:
         raise ValueError("expected a model with a readout(z), found none: there is no answer to audit")
-    if (x is None) != (session.spec.input_shape is None):
-        raise ValueError(f"expected an input of shape {session.spec.input_shape}, found {x if x is None else 'one'}")
-    if x is not None:
-        task = Inputs.of(session, x, None, None)
-        if task is None or task.batch:
-            raise ValueError(f"expected one input of shape {session.spec.input_shape}, found a batch")
-    session.prove_global(norm, None, float("inf"), None)
-    if session.convergence is None:
-        raise ValueError(
-            f"expected a model whose convergence can be proved, found:\n{global_result(session).explain()}"
-        )
-    states = session.trace(None if x is None else torch.as_tensor(x), steps)
-    labels = session.labels(states)
-    domain = NO_INPUT if x is None else box_json("input", Box.point(x))
-    found: Sequence[Sequence[int]] = [[int(v) for v in row] for row in labels]
-    derivation, run = prove_run(session.problem, session.convergence, domain, states, found)
-    certificate, _ = session.certify(lambda builder: claim_run(builder, derivation, run, session))
+    task = Inputs.of(session, x, None, None)
+    if task is None or task.batch:
+        given = "a batch" if task else "none"
+        raise ValueError(f"expected one input of shape {session.spec.input_shape}, found {given}")
+    box = task.rows[0].box
+    if box is not None and not (box.is_point and box.is_dyadic):
+        raise ValueError("expected one input of binary fractions (an array or tensor of floats), found another")
+    facts = facts_of(session, session.facts(Effort(norm)), task.rows[0], Effort(norm), Limits())
+    converging = facts.converging
+    if facts.convergence is None or converging is None:
+        why = global_result(session, facts).explain()
+        raise ValueError(f"expected a model whose convergence can be proved, found:\n{why}")
+    states = session.deployed.trace(task.centres, steps)
+    if not np.isfinite(states).all():
+        raise ValueError("expected a finite trace, found NaN or an infinity; run the model in a wider type")
+    domain = NO_INPUT if box is None else box_json("input", box)
+    answers = [[int(v) for v in row] for row in session.deployed.labels(states)]
+    derivation, run = prove_run(session.problem, facts.convergence, domain, states, answers)
+    certificate, _ = session.certify([*(f for _, f in facts.filings), run_filing(derivation, run, facts)])
     scale = coordinate_scale(run.norm)
     return RunResult(
         states=states,
@@ -96,25 +97,23 @@ def audit(
         final=run.final,
         radius=up(run.radius * scale),
         answer=run.answer,
-        rate=common_fields(session)["rate"],
+        rate=up(converging.rate),
         norm=run.norm.family,
         certificate=certificate,
     )
 
 
-def claim_run(builder: CertificateBuilder, derivation: Derivation, run: Run, session: Verification) -> None:
-    """File the run's claim, its bounds rounded up to binary fractions."""
+def run_filing(derivation: Derivation, run: Run, facts: Facts) -> Filing:
+    """The run's claim, its bounds rounded up to binary fractions."""
     last = derivation.steps[-1]
-    contraction = session.contraction
-    if contraction is None:
-        raise ValueError("expected a contraction")
-    norm = next(s["norm"] for s in contraction.steps if "norm" in s)
+    size = facts.problem.graph.size
     states = last["states"]
-    ints = [int(v, 16) for v in states["int"].split()][-session.spec.state_size :]
-    builder.claim(
-        builder.add(derivation), "run", operator=session.operator, domain=last["domain"], norm=norm,
-        state=integers(ints, states["exp"]), radius=dyadic(round_up(run.radius)), answer=list(run.answer),
-        final=run.final,
-        drifts=fractions([round_up(d) for d in run.drifts]), distances=fractions([round_up(d) for d in run.distances]),
-        answers=[None if a is None else list(a) for a in run.answers],
-    )  # fmt: skip
+    ints = [int(v, 16) for v in states["int"].split()][-size:]
+    norm = next(f.fields["norm"] for name, f in facts.filings if name == "convergence")
+    return Filing(derivation, "run", {
+        "operator": facts.operator, "domain": last["domain"], "norm": norm, "state": integers(ints, states["exp"]),
+        "radius": dyadic(round_up(run.radius)), "answer": list(run.answer), "final": run.final,
+        "drifts": fractions([round_up(d) for d in run.drifts]),
+        "distances": fractions([round_up(d) for d in run.distances]),
+        "answers": [None if a is None else list(a) for a in run.answers],
+    })  # fmt: skip

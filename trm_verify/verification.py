@@ -25,6 +25,7 @@ from trm_verify.facts import Facts, Filing
 from trm_verify.kernel.check import Valid
 from trm_verify.kernel.check import check as kernel_check
 from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import CONSTANT, STATE
 from trm_verify.provers import norms
 from trm_verify.provers.problem import ALL_INPUTS, ALL_STATES, NO_INPUT, Attempt, Problem
@@ -108,19 +109,18 @@ class Verification:
         return prove_facts(self.problem, domain, self.region, self.deployed.operator, guess, effort)
 
     def _likely_fixed_point(self, box: Box | None) -> np.ndarray:
-        shape = self.spec.input_shape
-        if shape is None:
-            return self.deployed.fixed_points(None)[0]
-        middle = np.zeros(shape) if box is None else box.center()
-        if self.spec.vocabulary is not None:
-            middle = np.floor(middle)
-        return self.deployed.fixed_points(torch.from_numpy(middle.reshape(1, *shape)))[0]
+        shape, given = self.spec.input_shape, None
+        if shape is not None:
+            middle = np.zeros(shape) if box is None else box.center()
+            given = torch.from_numpy(middle if self.spec.vocabulary is None else np.floor(middle))[None]
+        found: np.ndarray = self.deployed.fixed_points(given)[0]
+        return found
 
     def depends_on(self, box: Box) -> bool:
         """Whether anything that a prover looks at gets smaller when the inputs are only those of the box.
 
-        Contraction everywhere rests on the enclosures of what depends on the state, and of what multiplies it. Where the
-        box changes none of them, there is no point in trying again.
+        A contraction rests on the enclosures of what depends on the state, and of what multiplies it. Where the box
+        changes none of them, there is no point in trying again.
         """
         nodes = self.problem.graph.step.nodes
         seen = {i for i, n in enumerate(nodes) if n.kind == STATE}
@@ -128,8 +128,10 @@ class Verification:
         narrow = box_json("input", box)
         if narrow == self.domain:
             return False
+        graph = self.problem.graph
         try:
-            wide, small = (self.problem.ranges(domain, self.region) for domain in (self.domain, narrow))
+            wide = self.problem.ranges(self.domain, self.region)
+            small = evaluate(graph, graph.step, self.problem.box(self.region), self.problem.box(narrow))
         except CheckError:
             return True
         return any(wide[i] != small[i] for i in seen if nodes[i].kind != CONSTANT)
@@ -193,5 +195,3 @@ def prove_facts(
         best.from_well_posedness()
     best.fill()
     return best
-
-

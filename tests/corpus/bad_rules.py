@@ -288,16 +288,21 @@ def finest(code: str, name: str, good: str, changes: dict[str, Fraction]) -> Non
          **{k.replace(".", "__"): dyadic(v - LAST) for k, v in changes.items()})  # fmt: skip
 
 
-finest("INEQUALITY", "ulp_linf", A, {"steps.0.rate": F(3, 4)})
-finest("INEQUALITY", "ulp_weighted_linf", "weighted_linf_reducible", {"steps.0.rate": F(3, 4)})
-finest("INEQUALITY", "ulp_l2", "l2_rotation", {"steps.1.rate": F(5, 8)})
+def rates(step: int, value: Fraction) -> dict[str, Fraction]:
+    """The rate of a contraction step and of the first claim, which is about it."""
+    return {f"steps.{step}.rate": value, "claims.0.rate": value}
+
+
+finest("INEQUALITY", "ulp_linf", A, rates(0, F(3, 4)))
+finest("INEQUALITY", "ulp_weighted_linf", "weighted_linf_reducible", rates(0, F(3, 4)))
+finest("INEQUALITY", "ulp_l2", "l2_rotation", rates(1, F(5, 8)))
 finest("DEFINITE", "ulp_sigma", "l2_rotation", {"steps.0.sigma": F(5, 8)})
-finest("INEQUALITY", "ulp_mixed_tokens", "mixed_attention", {"steps.1.rate": F(5, 8)})
+finest("INEQUALITY", "ulp_mixed_tokens", "mixed_attention", rates(1, F(5, 8)))
 finest("CLAIM", "ulp_damped", "outer_damped", {"claims.0.rate": F(3, 4)})
 finest("CLAIM", "ulp_claimed_rate", A, {"claims.0.rate": F(3, 4)})
-finest("INEQUALITY", "ulp_local", "local_ball", {"steps.1.rate": F(5, 8)})
+finest("INEQUALITY", "ulp_local", "local_ball", rates(1, F(5, 8)))
 finest("INEQUALITY", "ulp_log_norm_rate", "log_norm_damped", {"steps.1.rate": F(7, 8)})
-finest("INEQUALITY", "ulp_convolution", "convolution", {"steps.0.rate": F(391, 1024)})
+finest("INEQUALITY", "ulp_convolution", "convolution", rates(0, F(391, 1024)))
 understated("INEQUALITY", "ulp_mixed_parts", "mixed_parts", 4, [0])
 understated("INEQUALITY", "ulp_inner_damped", "monotone_relu", 1, [1])
 

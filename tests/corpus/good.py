@@ -34,8 +34,10 @@ from tests.corpus.sheet import (
 )
 from tests.oracle.evaluate import FLOAT, Evaluator
 from tests.oracle.files import Model, read_tensors
+from trm_verify.certificate import Derivation
 from trm_verify.kernel.check import check
 from trm_verify.kernel.errors import CheckError
+from trm_verify.provers.problem import Problem
 
 GOOD: dict[str, Callable[[], Sheet]] = {}
 
@@ -187,31 +189,19 @@ def audit(
     domain: int | None = None,
 ) -> None:  # fmt: skip
     """A `run` step and its claim, with bounds read off what the kernel concludes."""
-    from trm_verify.kernel.context import Context
-    from trm_verify.kernel.graph import parse
-    from trm_verify.kernel.norms import parse_norm
-    from trm_verify.kernel.check import _box
-    from trm_verify.kernel.rules import RULES
-    from trm_verify.kernel.weights import Weights
-
     point = (sheet.nothing() if not x else sheet.point(x)) if domain is None else domain
     final = len(states) - 1
     answers: list[list[int] | None] = [label(sheet, s) for s in states]
     answers[0] = None
     while final > 1 and answers[final - 1] == answers[-1]:
         final -= 1
-    model = parse(sheet.graph, Weights(sheet.weights))
-    context = Context(
-        model, tuple(_box(b, model) for b in sheet.boxes), tuple(parse_norm(q, model.size) for q in sheet.norms)
-    )
-    conclusions: list[Any] = []
-    for raw in sheet.steps[: converges + 1]:
-        witness = {k: v for k, v in raw.items() if k not in ("rule", "premises")}
-        conclusions.append(RULES[raw["rule"]](context, [conclusions[i] for i in raw["premises"]], witness))
+    problem = Problem(sheet.graph, sheet.weights)
+    tables = {"domain": sheet.boxes, "region": sheet.boxes, "start": sheet.boxes, "norm": sheet.norms}
+    spelled = [{k: tables[k][v] if k in tables else v for k, v in raw.items()} for raw in sheet.steps[: converges + 1]]
     while True:
         fields: Json = {"domain": point, "states": vector(states), "answers": answers, "final": final}
         try:
-            done: Any = RULES["run"](context, [conclusions[converges]], fields)
+            done: Any = problem.conclude(Derivation(tuple(spelled)).then("run", **{**fields, "domain": sheet.boxes[point]}))
             break
         except CheckError as error:
             if error.code not in ("MARGIN", "INCLUSION") or final == len(states) - 1:

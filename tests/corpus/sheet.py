@@ -364,3 +364,9 @@ def absolute(matrix: Matrix) -> Callable[[list[float]], list[float]]:
 
 def size_of(shape: Sequence[int]) -> int:
     return prod(shape)
+
+
+def changed_number(raw: Json, factor: Fraction, bits: int = 80) -> Json:
+    """A number, or every entry of a vector, times a factor (rounded down to `bits` more bits)."""
+    ints = [(int(token, 16) * factor.numerator << bits) // factor.denominator for token in raw["int"].split()]
+    return {"exp": raw["exp"] - bits, "int": " ".join(format(v, "x") for v in ints)}

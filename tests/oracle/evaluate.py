@@ -161,6 +161,14 @@ def _apply(node: Json, args: list[Array], numbers: Numbers) -> Array:
     return _layout(node, args, numbers)
 
 
+def ranges(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Where parts of these sizes begin and end when laid end to end."""
+    ends = [0]
+    for size in sizes:
+        ends.append(ends[-1] + size)
+    return list(zip(ends, ends[1:], strict=False))
+
+
 class Evaluator:
     """One model in one kind of numbers. States and inputs are flat: (batch, n) and (batch, m)."""
 
@@ -184,9 +192,12 @@ class Evaluator:
         literals = [node for f in functions for node in f["nodes"] if node["op"] == "constant"]
         return {id(c): self.numbers.array(read_vector(c["value"]), (1, *c["shape"])) for c in literals}
 
+    @cached_property
+    def _ends(self) -> list[tuple[int, int]]:
+        return ranges([prod(s) for s in self.model.shapes])
+
     def split(self, z: Array) -> list[Array]:
-        ends = np.cumsum([prod(s) for s in self.model.shapes])[:-1]
-        return [p.reshape(z.shape[0], *s) for p, s in zip(np.split(z, ends, axis=1), self.model.shapes, strict=True)]
+        return [z[:, a:b].reshape(z.shape[0], *s) for (a, b), s in zip(self._ends, self.model.shapes, strict=True)]
 
     def values(self, function: Json, z: Array | None, x: Array | None) -> list[Array]:
         """Every node of a function."""
@@ -206,8 +217,9 @@ class Evaluator:
         return values
 
     def _flat(self, function: Json, values: list[Array], batch: int) -> Array:
-        outputs = [values[i] for i in function["outputs"]]
-        return np.concatenate([np.broadcast_to(v.reshape(v.shape[0], -1), (batch, v[0].size)) for v in outputs], axis=1)
+        outputs = [values[i].reshape(values[i].shape[0], -1) for i in function["outputs"]]
+        full = [v if v.shape[0] == batch else np.broadcast_to(v, (batch, v.shape[1])) for v in outputs]
+        return full[0] if len(full) == 1 else np.concatenate(full, axis=1)
 
     def step(self, z: Array, x: Array) -> Array:
         function = self.model.graph["step"]
@@ -269,13 +281,12 @@ def norm_of(norm: Json, numbers: Numbers) -> Callable[[Array], Array]:
         return lambda v: root(np.maximum((v * (v @ matrix)).sum(axis=-1), numbers.of(0)))
     sizes = [each for count, each in norm["runs"] for _ in range(count)]
     weights = numbers.array(read_vector(norm["weights"]), (1, -1))
-    ends = np.cumsum(sizes)[:-1]
+    if max(sizes) == 1:
+        return lambda v: (np.abs(v) / weights).max(axis=-1)
+    ends = ranges(sizes)
 
     def block(v: Array) -> Array:
-        lengths = [
-            np.abs(part[:, 0]) if part.shape[1] == 1 else root((part * part).sum(axis=-1))
-            for part in np.split(v, ends, axis=1)
-        ]
+        lengths = [root((v[:, a:b] * v[:, a:b]).sum(axis=-1)) for a, b in ends]
         return (np.stack(lengths, axis=-1) / weights).max(axis=-1)
 
     return block

@@ -123,14 +123,14 @@ def fixed_points(f: Callable[[Array], Array], starts: Array, where: Set) -> list
                 found.append(z)
 
     with np.errstate(all="ignore"):
-        for alpha in (1.0, 0.3, 0.03):
+        for alpha in (1.0, 0.2):
             z = starts.copy()
-            for _ in range(300):
+            for _ in range(120):
                 before, z = z, (1 - alpha) * z + alpha * f(z)
                 if np.nanmax(np.abs(z - before), initial=0) < 1e-13:
                     break
             keep(z)
-        for start in starts[:4]:
+        for start in starts[:6]:
             z = start
             for _ in range(10):
                 jacobian = jacobians(f, z)

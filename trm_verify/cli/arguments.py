@@ -38,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*args, add_help=False, allow_abbrev=False, **options)
+        super().__init__(*args, **{**options, "add_help": False, "allow_abbrev": False})
         self.add_argument("-h", "--help", action=_Help, nargs=0, help="show this text and exit")
 
     def error(self, message: str) -> NoReturn:
@@ -113,7 +113,7 @@ def _certify(command: argparse.ArgumentParser) -> None:
     command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
     command.add_argument("--eps", help="radius of the l_inf ball about each input, exact: 0.001 or 1/1024")
     command.add_argument("--answer", type=int, action="append", metavar="LABEL",
-                         help="prove this answer (repeat: a label per output position); default: the model's own")  # fmt: skip
+                         help="answer to prove (repeat: one per position); default: the model's own")  # fmt: skip
     command.add_argument("--norm", default="auto", choices=("auto", "linf", "l2", "parts", "tokens", "metric"),
                          help="where to look for a contraction (default: auto, the best of all)")  # fmt: skip
     _box(command, "region", "prove it for states in this box only, with the box's invariance")
@@ -127,7 +127,7 @@ def _certify(command: argparse.ArgumentParser) -> None:
 def _check(command: argparse.ArgumentParser) -> None:
     command.add_argument("certificate", metavar="CERT", help="a .trmcert.json file, or a directory: every one in it")
     command.add_argument("weights", metavar="WEIGHTS", nargs="?",
-                         help="the .safetensors file (default: the one of the same name beside the certificate)")  # fmt: skip
+                         help="the .safetensors file (default: the one of that name beside CERT)")  # fmt: skip
     command.add_argument("--expect", metavar="CLAIM", action="append", default=[], help="a claim that must be proved")
     command.add_argument("--model", metavar="MODEL", help="must have this graph and these weights: " + MODEL_HELP)
 
@@ -135,7 +135,7 @@ def _check(command: argparse.ArgumentParser) -> None:
 def _show(command: argparse.ArgumentParser) -> None:
     command.add_argument("certificate", metavar="CERT", help="a .trmcert.json file")
     command.add_argument("weights", metavar="WEIGHTS", nargs="?",
-                         help="the .safetensors file (default: the one of the same name beside the certificate)")  # fmt: skip
+                         help="the .safetensors file (default: the one of that name beside CERT)")  # fmt: skip
 
 
 def _audit(command: argparse.ArgumentParser) -> None:

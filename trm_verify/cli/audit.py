@@ -43,8 +43,8 @@ def run(options: Any) -> Outcome:
         "radius": found.radius, "rate": found.rate, "norm": found.norm, "certificate": str(target),
         "weights_file": str(weights), "figure": None if figure is None else str(figure),
         "trace": [
-            {"step": k, "residual": residuals[k], "distance": float(found.distances[k]), "drift": float(found.drifts[k]),
-             "answer": None if answer is None else list(answer)}
+            {"step": k, "residual": residuals[k], "distance": float(found.distances[k]),
+             "drift": float(found.drifts[k]), "answer": None if answer is None else list(answer)}
             for k, answer in enumerate(found.answers)
         ],
     }  # fmt: skip
@@ -75,7 +75,7 @@ def _audited(options: Any, loaded: Loaded, x: Any, region: Any) -> Any:
             reason = f"no answer is final after {options.steps} steps ({error}); run more with --steps"
         except ValueError:
             # Either the arguments do not fit, or convergence cannot be proved: only the second is a verdict.
-            result = verify_fixed_point(loaded.module, norm=options.norm, region=region)
+            result: Any = verify_fixed_point(loaded.module, norm=options.norm, region=region)
             if result.convergence_steps is not None:
                 raise
             reason = result.explain()

@@ -31,14 +31,14 @@ def run(options: Any) -> Outcome:
     from trm_verify.api import verify_fixed_point
     from trm_verify.result import VerificationResults
 
-    regions = {name: box(getattr(options, name), name) for name in ("region", "domain")}
+    region, domain = box(options.region, "region"), box(options.domain, "domain")
     loaded = load_model(options.model)
     x = inputs(options)
     target, weights = targets(options.out, loaded, SUFFIX)
     with model_errors(options.model):
         found: Any = verify_fixed_point(
             loaded.module, x, eps=options.eps, answer=options.answer, norm=options.norm, timeout=options.timeout,
-            budget=options.budget, workers=options.workers, progress=not options.quiet, **regions,
+            budget=options.budget, workers=options.workers, progress=not options.quiet, region=region, domain=domain,
         )  # fmt: skip
     results: list[VerificationResult] = list(found) if isinstance(found, VerificationResults) else [found]
     proved = [r for r in results if any(r.claims.values())]
@@ -47,7 +47,7 @@ def run(options: Any) -> Outcome:
         write(target, weights, found.certificate, loaded)
         written = target
     data = {
-        "model": options.model, **summary(results[0]), "eps": options.eps,
+        "model": options.model, **summary(results, whole=x is None), "eps": options.eps,
         "certificate": None if written is None else str(written), "weights_file": str(weights),
         "certificate_bytes": None if written is None else written.stat().st_size,
         "inputs": [] if x is None else [row(i, r) for i, r in enumerate(results)],
@@ -131,32 +131,47 @@ def write(target: Path, weights: Path, certificate: Certificate, loaded: Loaded)
         raise cannot("write the certificate", error, "choose another file with --out") from error
 
 
-def summary(result: VerificationResult) -> dict[str, Any]:
-    """What holds for the model as a whole, as JSON."""
+def summary(results: list[VerificationResult], *, whole: bool) -> dict[str, Any]:
+    """What the results share, as JSON: rate, norm and claims are left empty where inputs have their own."""
+    from trm_verify.report import statements
     from trm_verify.result import CAVEAT
 
-    steps = None
-    if result.convergence_steps is not None:
-        try:
-            steps = result.steps("1e-6")
-        except ValueError:  # an unbounded domain: there is no K without a bound on the initial error
-            steps = None
+    first = results[0]
+    shared = all(r.rate == first.rate and statements(r) == statements(first) for r in results)
     return {
-        "caveat": CAVEAT, "rate": result.rate, "norm": result.norm, "steps_to_1e-6": steps,
-        "graph": result.graph_digest, "weights": result.weights_digest,
-        "claims": {
-            c.name: {"verdict": str(c.verdict), "statement": c.statement, "reason": c.reason}
-            for c in result.claims.values() if "answer" not in c.name
-        },
-        "tried": [{"prover": t.prover, "norm": t.norm, "rate": t.rate, "reason": t.reason} for t in result.trials],
+        "caveat": CAVEAT, "rate": first.rate if shared else None, "norm": first.norm if shared else None,
+        "steps_to_1e-6": steps(first) if whole else None,
+        "graph": first.graph_digest, "weights": first.weights_digest,
+        "claims": {n: c for n, c in claims(first).items() if "answer" not in n} if shared else {},
+        "tried": [
+            {"prover": t.prover, "norm": t.norm, "rate": t.rate, "reason": t.reason}
+            for t in (first.trials if shared else ())
+        ],
     }  # fmt: skip
 
 
 def row(number: int, result: VerificationResult) -> dict[str, Any]:
     """What holds for one input, as JSON."""
-    reasons = [c.reason for c in result.claims.values() if c.reason]
     radius = None if result.enclosure is None else float(result.enclosure.radius.max())
     return {
-        "input": number, "verdict": str(result.verdict), "answer": None if result.answer is None else list(result.answer),
-        "final_after_steps": result.answer_steps, "enclosure_radius": radius, "reasons": reasons,
+        "input": number, "verdict": str(result.verdict),
+        "answer": None if result.answer is None else list(result.answer), "final_after_steps": result.answer_steps,
+        "steps_to_1e-6": steps(result), "rate": result.rate, "norm": result.norm, "enclosure_radius": radius,
+        "claims": claims(result),
     }  # fmt: skip
+
+
+def claims(result: VerificationResult) -> dict[str, Any]:
+    """The claims of one result, as JSON."""
+    return {
+        c.name: {"verdict": str(c.verdict), "statement": c.statement, "reason": c.reason, "remedy": c.remedy}
+        for c in result.claims.values()
+    }
+
+
+def steps(result: VerificationResult) -> int | None:
+    """K(1e-6), None where it is not known: without convergence, or without a bound on the initial error."""
+    try:
+        return result.steps("1e-6")
+    except ValueError:
+        return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import sys
 import traceback
@@ -63,16 +65,28 @@ def _failed(failure: Failure, **more: str) -> Outcome:
     return Outcome(failure.code, data, show)
 
 
+def _finite(value: Any) -> Any:
+    """The same, with null for infinite bounds and NaN, which JSON has no numbers for."""
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _print(outcome: Outcome, as_json: bool, command: str | None) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without "≤" gets "?" rather than a traceback
     try:
         if as_json:
             data = {"command": command, "exit_code": int(outcome.code), **outcome.data}
-            print(json.dumps(data, allow_nan=False))
+            print(json.dumps(_finite(data), allow_nan=False))
         else:
             from rich.console import Console
 
             outcome.show(Console(markup=False, highlight=False, emoji=False))
         sys.stdout.flush()
-    except BrokenPipeError:
-        # `trm-verify show … | head` closed the pipe; the exit code still tells the result
+    except (BrokenPipeError, SystemExit):
+        # `trm-verify show … | head` closed the pipe (rich turns that into SystemExit(1)); the exit code still tells
+        # the result
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -50,7 +50,8 @@ def contents(document: dict[str, Any]) -> dict[str, Any]:
     boxes, norms = (_list(predicate.get(name)) for name in ("boxes", "norms"))
     return {
         "subject": _short(subject.get("name")), "weights_sha256": _short(_dict(subject.get("digest")).get("sha256")),
-        "semantics": _short(predicate.get("semantics")), "produced_by": " ".join(map(_short, _dict(predicate.get("produced_by")).values())),
+        "semantics": _short(predicate.get("semantics")),
+        "produced_by": " ".join(map(_short, _dict(predicate.get("produced_by")).values())),
         "state": _short(graph.get("state")), "input": _short(graph.get("input")),
         "nodes": {name: len(nodes) for name, nodes in functions.items() if nodes},
         "operations": _counted((node for nodes in functions.values() for node in nodes), key="op"),

@@ -36,10 +36,11 @@ def run(options: Any) -> Outcome:
         except FloatingPointError as error:
             raise usage(f"{error}; choose a smaller --lr than {options.lr}") from error
     reached = evaluate(model.bake(), task.test, task, 12)[-1]
+    baseline = task.baseline()
     data = {
         "task": task.name, "saved": None if saved is None else str(saved.parent),
         "weights": None if saved is None else str(saved), "epochs": len(done.history), "best_epoch": done.best_epoch,
-        "validation": done.best_validation, "test": reached, "baseline": task.baseline(), "rate_aimed_for": options.rho,
+        "validation": done.best_validation, "test": reached, "baseline": baseline, "rate_aimed_for": options.rho,
         "interrupted": done.interrupted,
     }  # fmt: skip
 
@@ -47,9 +48,9 @@ def run(options: Any) -> Outcome:
         from trm_verify.report import fields
 
         console.print(fields({
-            "task": f"{task.name}: {len(task.train)} to train, {len(task.validation)} to choose by, {len(task.test)} to test",
+            "task": f"{task.name}, {len(task.train)} inputs to train and {len(task.test)} to test",
             "best epoch": f"{done.best_epoch} of {len(done.history)}" + (" (interrupted)" if done.interrupted else ""),
-            "test": f"{100 * reached:.1f} % right after 12 steps (nearest training example: {100 * task.baseline():.1f} %)",
+            "test": f"{100 * reached:.1f} % right after 12 steps (nearest training example: {100 * baseline:.1f} %)",
             "saved": "nothing" if saved is None else str(saved.parent),
         }))  # fmt: skip
         if saved is not None:

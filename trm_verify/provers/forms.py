@@ -50,27 +50,19 @@ class StepForm:
         found: Floats = (total + total.T) / 2
         return found
 
-    def holds(self, metric: Floats, multipliers: Floats, rate: float) -> bool:
-        """Whether that matrix is positive semidefinite, up to rounding."""
-        matrix = self.matrix(metric, multipliers, rate)
-        try:
-            np.linalg.cholesky(matrix + 1e-13 * float(np.abs(matrix).max()) * np.eye(len(matrix)))
-        except np.linalg.LinAlgError:
-            return False
-        return True
-
     def best_rate(self, metric: Floats, multipliers: Floats) -> float | None:
-        """The smallest rate at which it is, by bisection; None when 1 is not enough.
-
-        The matrix grows with the rate, so the test is monotone in it.
-        """
-        low, high = 0.0, 1.0 - 1e-12
-        if not self.holds(metric, multipliers, high):
+        """The smallest rate at which it is positive semidefinite, by a Schur complement; None when 1 is not enough."""
+        n, base = self.n, self.matrix(metric, multipliers, 0.0)
+        need, live = -base[:n, :n], np.flatnonzero(np.abs(base[n:]).any(axis=1)) + n  # units without influence drop out
+        try:
+            if len(live):
+                half = np.linalg.solve(np.linalg.cholesky(base[np.ix_(live, live)]), base[live, :n])
+                need = need + half.T @ half
+            root = np.linalg.inv(np.linalg.cholesky(metric))
+            square = float(np.linalg.eigvalsh(root @ need @ root.T)[-1])
+        except np.linalg.LinAlgError:
             return None
-        for _ in range(50):
-            middle = (low + high) / 2
-            low, high = (low, middle) if self.holds(metric, multipliers, middle) else (middle, high)
-        return high
+        return max(square, 0.0) ** 0.5 if square < 1 else None
 
 
 def step_form(problem: Problem, domain: Json, region: Json) -> StepForm:

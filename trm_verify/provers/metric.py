@@ -43,25 +43,32 @@ class Candidate:
 
 
 def _hinted(problem: Problem, form: StepForm) -> Iterator[Candidate]:
-    """P = I with Λ = sψ² for a ψ that a layer suggests (repeated for each token).
+    """P = I with Λ = sψ² for a ψ that a layer suggests (repeated for each token), at the best s.
 
-    A Sandwich step of rate ρ holds exactly for s ≥ ρ² and then has rate √s (proofs/metric_contraction.md), so that the
-    smallest s at which anything holds is the best one.
+    A Sandwich step of rate ρ holds with s slightly above ρ² (proofs/metric_contraction.md).
     """
+    metric = np.eye(form.n)
     for hint in problem.hints:
         if not len(hint) or form.units % len(hint) or not np.all(hint > 0):
             continue
-        metric, low, high = np.eye(form.n), 0.0, 1.0
         square = np.tile(hint**2, form.units // len(hint))
-        if not form.holds(metric, square, 1.0):
+
+        def rate(power: float, square: Floats = square) -> float:
+            found = form.best_rate(metric, square * 2.0**power)
+            return 1.0 if found is None else found
+
+        powers = np.linspace(-10, 3, 53).tolist()
+        middle = min(range(len(powers)), key=lambda i: rate(powers[i]))
+        if rate(powers[middle]) >= 1:
             continue
-        for _ in range(45):
-            middle = (low + high) / 2
-            low, high = (low, middle) if form.holds(metric, square * middle, 1.0) else (middle, high)
-        multipliers = square * high * (1 + 1e-8)  # off the boundary, where every matrix is singular
-        rate = form.best_rate(metric, multipliers)
-        if rate is not None:
-            yield Candidate(None, multipliers, rate)
+        low, high = powers[max(middle - 1, 0)], powers[min(middle + 1, len(powers) - 1)]
+        for _ in range(50):  # the best rates lie at the edge of what holds at all, where a ternary search still works
+            left, right = low + (high - low) / 3, high - (high - low) / 3
+            low, high = (low, right) if rate(left) <= rate(right) and rate(left) < 1 else (left, high)
+        multipliers = square * 2.0**high * (1 + 1e-8)  # off the edge, where every matrix is singular
+        best = form.best_rate(metric, multipliers)
+        if best is not None:
+            yield Candidate(None, multipliers, best)
 
 
 def _affine(form: StepForm) -> Iterator[Candidate]:
@@ -98,7 +105,7 @@ def _lyapunov(matrix: Floats) -> Floats | None:
 
 
 def prove_metric(
-    problem: Problem, domain: Json, region: Json, limit: Fraction | None = None, timeout: float = 60.0
+    problem: Problem, domain: Json, region: Json, limit: Fraction | None = None, timeout: float = 30.0
 ) -> Attempt:
     """The first candidate, from cheap to dear, that the kernel accepts. Norm: ‖z‖₂, or √(zᵀPz).
 

@@ -129,7 +129,9 @@ def _prove(
         least = 1.0 if limit is None or max(sides, default=0) <= CHEAP else float(limit)
         if guess >= least:
             reason = "not below 1" if least == 1 else f"no better than {least:.6g}, and its witness is long"
-            return Attempt("spectral", name, time.perf_counter() - started, reason=f"best rate found {guess:.6g}: {reason}")
+            return Attempt(
+                "spectral", name, time.perf_counter() - started, reason=f"best rate found {guess:.6g}: {reason}"
+            )
         found = spectral_bounds(problem, domain)
         proved = prove_block(problem, domain, region, sizes, found, prover="spectral", norm_name=name)
         return replace(proved, seconds=time.perf_counter() - started)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from trm_verify.report.figures import Curve, convergence_figure, run_figure, save_figure
-from trm_verify.report.tables import fields, print_certificate, print_check, print_results, print_run
-from trm_verify.report.text import abbreviated, upper
+from trm_verify.report.tables import fields, print_certificate, print_check, print_results, print_run, statements
+from trm_verify.report.text import abbreviated, size, upper
 
 __all__ = [
     "Curve",
@@ -17,5 +17,7 @@ __all__ = [
     "print_run",
     "run_figure",
     "save_figure",
+    "size",
+    "statements",
     "upper",
 ]

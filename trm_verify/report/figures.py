@@ -100,10 +100,10 @@ def run_figure(run: Any) -> Figure:
     steps = np.arange(len(run.distances))
     axes.axvspan(run.final, steps[-1], color=FINAL, alpha=0.10, lw=0)
     axes.axvline(run.final, color=FINAL, lw=1.0)
-    axes.semilogy(steps, _positive(run.distances), color=PROVED, lw=2.0, label="certified distance to z*")
-    axes.semilogy(steps[1:], _positive(run.residuals), color=MEASURED, lw=1.4, label="moved by")
-    axes.set(xlim=(0, steps[-1]), xlabel="step k", title="One inference, step by step")
-    axes.set_ylabel("max over coordinates")
+    axes.semilogy(steps, _positive(run.distances), color=PROVED, lw=2.0, label="certified distance to $z^*$")
+    axes.semilogy(steps[1:], _positive(run.residuals), color=MEASURED, lw=1.4, label="moved in this step")
+    axes.set(xlim=(0, steps[-1]), xlabel="step $k$", title="One inference, step by step")
+    axes.set_ylabel("largest coordinate")
     top = axes.get_ylim()[1]
     axes.annotate(
         f"answer {_answer(run.answer)} final from step {run.final}", (run.final, top), (5, -5), va="top", fontsize=8.5,

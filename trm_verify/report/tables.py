@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from trm_verify.report.text import labels, short, size, upper
+from trm_verify.report.text import abbreviated, labels, short, size, upper
 from trm_verify.result import CAVEAT, VerificationResult
 
 MOST_OF_A_KIND = 6
@@ -54,6 +54,8 @@ def print_results(console: Console, results: Sequence[VerificationResult], overa
             said = claim.statement if claim else f"{claim.name}: {claim.reason}"
             claims.add_row(verdict(str(claim.verdict)), short(said or claim.name))
     console.print(Padding(claims, (1, 0, 1, 0)))
+    if any(statements(r) != statements(first) for r in results):
+        console.print("these are the claims of input 0; others have claims of their own (--json lists them)\n")
     tried = table("tried", "norm", "rate", "seconds", "", numbers=("rate", "seconds"))
     for trial in first.trials:
         rate = "–" if trial.rate is None else upper(trial.rate, 9)
@@ -64,11 +66,14 @@ def print_results(console: Console, results: Sequence[VerificationResult], overa
         console.print(inputs_table(results))
         done = sum(bool(r) for r in results)
         console.print(f"{done} of {len(results)} inputs proved", style="bold")
-    if overall == "UNKNOWN":
-        for line in first.explain().splitlines():
-            if line.startswith("  what would help"):
-                console.print(line.strip(), soft_wrap=True)
+    for remedy in dict.fromkeys(c.remedy for r in results for c in r.claims.values() if c.remedy and not c):
+        console.print(f"what would help: {remedy}", soft_wrap=True)
     console.print()
+
+
+def statements(result: VerificationResult) -> list[tuple[str, str]]:
+    """What is said of the loop, answers left out: inputs may share it, or have it each for its own ball."""
+    return [(str(c.verdict), c.statement or c.name) for c in result.claims.values() if "answer" not in c.name]
 
 
 def inputs_table(results: Sequence[VerificationResult]) -> Table:
@@ -161,7 +166,8 @@ def print_certificate(console: Console, data: Mapping[str, Any]) -> None:
 
     console.print(fields({
         "size": size(data["certificate_bytes"]), "made by": inside["produced_by"],
-        "about": f"{inside['subject']} sha256:{inside['weights_sha256']}", "state": inside["state"], "input": inside["input"],
+        "about": f"{inside['subject']} sha256:{abbreviated(inside['weights_sha256'])}",
+        "state": inside["state"], "input": inside["input"],
         "graph": ", ".join(f"{name} {count} nodes" for name, count in inside["nodes"].items()) or "none",
         "operations": counted(inside["operations"]), "norms": ", ".join(inside["norms"]) or "none",
         "rules": counted(inside["rules"]), "claims": counted(inside["claimed"]),

@@ -1,0 +1,84 @@
+"""What all benchmarks share: a measured number with the floor it must keep, a table, a JSON file and figures."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+import trm_verify as tv
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "out" / "bench"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    Attributes:
+        topic: the benchmark's file. what: the thing measured. value: its number, in `unit`.
+        most: the number must not exceed this; None for comparisons without a floor.
+        note: what it is compared with.
+    """
+
+    topic: str
+    what: str
+    value: float
+    unit: str = ""
+    most: float | None = None
+    note: str = ""
+
+    @property
+    def reached(self) -> bool:
+        return self.most is None or self.value <= self.most
+
+
+def linear(matrix: np.ndarray, dtype: torch.dtype = torch.float64) -> nn.Linear:
+    """z ↦ Wz with exactly these weights (rounded to the dtype)."""
+    layer = nn.Linear(matrix.shape[1], len(matrix), bias=False, dtype=dtype)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(matrix))
+    return layer
+
+
+def one_layer(matrix: np.ndarray) -> tv.RecursiveModel:
+    """z ← ReLU(Wz)."""
+    layer = linear(matrix)
+    return tv.recursive(lambda z: torch.relu(layer(z)), state_shape=(len(matrix),))
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on, as far as it matters."""
+    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+
+
+def show(rows: Sequence[Row], console: Console) -> None:
+    """The table."""
+    table = Table("topic", "what", "measured", "at most", "", "note", title="trm_verify benchmarks")
+    for row in rows:
+        mark = "" if row.most is None else "[green]ok[/]" if row.reached else "[red]MISSED[/]"
+        limit = "" if row.most is None else f"{row.most:.6g}"
+        table.add_row(row.topic, row.what, f"{row.value:.6g} {row.unit}".strip(), limit, mark, row.note)
+    console.print(table)
+
+
+def save(rows: Sequence[Row], folder: Path) -> None:
+    """`results.json` and `results.txt` in the folder, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"machine": machine(), "rows": [{**asdict(r), "reached": r.reached} for r in rows]}
+    (folder / "results.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with (folder / "results.txt").open("w", encoding="utf-8") as file:
+        show(rows, Console(file=file, width=150))
+
+
+Benchmark = Callable[[Path], list[Row]]

@@ -1,0 +1,563 @@
+"""The command line: what each command does, its exit code on every path, and exactly one JSON object with --json."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import trm_verify.train.loop
+from trm_verify import archive
+from trm_verify.cli import main
+from trm_verify.cli.arguments import COMMANDS
+from trm_verify.cli.outcome import Exit, Outcome, combined
+
+FACTORY = """
+import torch, trm_verify as tv
+print("noise on stdout")
+
+def model(gain=0.5, readout=True):
+    torch.manual_seed(0)
+    w, u, r = (torch.nn.Linear(n, m, dtype=torch.float64) for n, m in ((3, 3), (2, 3), (3, 2)))
+    with torch.no_grad():
+        w.weight.copy_(gain * torch.eye(3))
+    return tv.recursive(lambda z, x: w(z) + torch.tanh(u(x)), state_shape=(3,), input_shape=(2,),
+                        readout=r if readout else None, domain=tv.Box(-1, 1))
+
+def expanding(): return model(1.5)
+def silent(): return model(0.5, readout=False)
+def number(): return 7
+def broken(): raise KeyError("inside")
+instance = model()
+"""
+
+
+class Ran:
+    """One run in this process: exit code, stdout, stderr."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], argv: Sequence[object]) -> None:
+        capsys.readouterr()
+        self.code = main([str(a) for a in argv])
+        self.out, self.err = capsys.readouterr()
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one object on stdout; anything else there is a failure."""
+        lines = self.out.splitlines()
+        assert len(lines) == 1, self.out
+        found = json.loads(lines[0], parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        assert found["exit_code"] == self.code
+        return dict(found)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    return lambda *argv: Ran(capsys, argv)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny trained model with a certificate of the model and of three test images."""
+    out = tmp_path_factory.mktemp("cli") / "model"
+    small = ["--epochs", "2", "--state", "8", "--hidden", "12"]
+    assert main(["train", "--out", str(out), "-q", "--json", *small]) == 0
+    assert main(["certify", str(out), "-q", "--test-images", "3"]) == 0
+    return out
+
+
+@pytest.fixture
+def saved(trained: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(trained, tmp_path / "model"))
+
+
+@pytest.fixture
+def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """A module with model factories in the current directory; a name of its own for each test."""
+    name = "factory_" + "".join(c if c.isalnum() else "_" for c in request.node.name)
+    (tmp_path / f"{name}.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    return name
+
+
+def files(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*")}
+
+
+# the command line as a whole
+
+
+def test_help_imports_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys; from trm_verify.cli import main\n"
+        "codes = [main([*c.split(), '--help']) for c in ['', *sys.argv[1:]]]\n"
+        "print(codes, sorted({'torch', 'numpy', 'rich.table', 'matplotlib'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *COMMANDS], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == f"{[0] * (1 + len(COMMANDS))} []"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples_that_parse(run: Any, command: str) -> None:
+    from trm_verify.cli.arguments import parser
+
+    text = run(command, "--help").out
+    assert "exit codes:" in text and "130 interrupted" in text
+    assert run(command, "--help", "--json").json["text"] == text
+    for example in COMMANDS[command][1]:
+        assert f"trm-verify {command} {example}".strip() in text
+        assert parser().parse_args([command, *example.replace("'", "").split()]).command == command
+
+
+def test_version(run: Any) -> None:
+    assert run("--version").out == f"trm-verify {trm_verify.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [], ["no-such-command"], ["certify"], ["certify", "x", "--norm", "l7"], ["certify", "x", "--test-images", "-1"],
+        ["certify", "x", "--input", "a.npy", "--test-images", "3"], ["check"], ["train", "--epochs", "many"],
+        ["check", "x", "--exp", "contraction"], ["train", "--task", "no-such-task"], ["train", "extra"],
+        ["certify", "no/such/directory"], ["certify", "module-with-dash:make"], ["certify", "x", "--region", "1", "a"],
+        ["certify", "x", "--region", "2", "1"], ["audit", "no/such/directory"], ["show", "no-such.trmcert.json"],
+        ["check", "no-such.trmcert.json"], ["check", "x", "--expect", "contraction(rate<0.9)"],
+        ["check", "x", "--expect", "perfection"],
+    ],
+)  # fmt: skip
+def test_usage_errors_exit_2_with_one_line(run: Any, argv: list[str]) -> None:
+    plain = run(*argv)
+    assert plain.code == 2
+    assert "Traceback" not in plain.err
+    said = (plain.out + plain.err).strip()
+    assert (
+        "expected" in said or "required" in said or "invalid" in said or "unrecognized" in said or "not allowed" in said
+    )
+    found = run(*argv, "--json")
+    assert found.code == 2
+    assert found.json.get("error", {"kind": "usage"})["kind"] == "usage"
+
+
+def test_what_was_not_foreseen_exits_4(run: Any, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AttributeError("a defect")
+
+    monkeypatch.setattr("trm_verify.api.verify_fixed_point", fail)
+    found = run("certify", saved, "--json")
+    assert found.code == 4
+    assert found.json["error"]["kind"] == "internal" and "a defect" in found.json["error"]["message"]
+    assert "Traceback" in found.err
+
+
+def test_an_interrupted_command_exits_130(run: Any, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trm_verify.api.verify_fixed_point", interrupt)
+    assert run("certify", saved, "--json").json["error"]["kind"] == "interrupted"
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = [sys.executable, "-m", "trm_verify.cli", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 0
+
+
+def test_a_terminal_that_knows_only_ascii(trained: Path) -> None:
+    command = [sys.executable, "-m", "trm_verify.cli", "show", str(trained / "model.trmcert.json")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_infinite_bounds_are_null(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = Outcome(Exit.GOOD, {"a": [float("inf"), {"b": float("nan")}], "c": 0.5}, lambda _: None)
+    monkeypatch.setattr("trm_verify.cli.kernel_path.run", lambda _: outcome)
+    assert run("kernel-path", "--json").json["a"] == [None, {"b": None}]
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"),
+    [([], 5), ([0, 0], 0), ([0, 3], 3), ([3, 1, 0], 1), ([1, 2, 3], 2), ([0, 1, 2, 3, 4], 4)],
+)
+def test_batches_end_with_the_first_of_4_2_1_3_0(codes: list[int], code: int) -> None:
+    assert combined(codes) == Exit(code)
+
+
+# train
+
+
+def test_train_saves_a_model(trained: Path) -> None:
+    assert {"model.safetensors", "checkpoint.safetensors", "config.json"} <= files(trained)
+
+
+def test_train_is_reproducible(run: Any, trained: Path, tmp_path: Path) -> None:
+    again = run("train", "--out", tmp_path, "-q", "--epochs", "2", "--state", "8", "--hidden", "12")
+    assert again.code == 0 and "saved" in again.out
+    assert (tmp_path / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "option", [("--epochs", 0), ("--lr", "nan"), ("--rho", 1), ("--state", 0), ("--batch-size", 5000)]
+)
+def test_train_refuses_settings_out_of_range(run: Any, tmp_path: Path, option: tuple[str, object]) -> None:
+    found = run("train", "--out", tmp_path, "-q", "--json", *option)
+    assert found.code == 2 and "expected" in found.json["error"]["message"]
+    assert files(tmp_path) == set()
+
+
+def test_train_that_diverges_says_so(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(_: object) -> None:
+        raise FloatingPointError("the loss became NaN")
+
+    monkeypatch.setattr(trm_verify.train.loop._Run, "epoch", diverge)
+    found = run("train", "--out", tmp_path, "-q", "--json")
+    assert found.code == 2 and "smaller --lr" in found.json["error"]["message"]
+    assert files(tmp_path) == set()
+
+
+def test_an_unwritable_target_is_refused_before_training(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("trm_verify.train.train", lambda *_, **__: pytest.fail("trained"))
+    found = run("train", "--out", tmp_path / "file" / "model", "--json")
+    assert found.code == 2 and "choose another with --out" in found.json["error"]["message"]
+
+
+def test_an_interrupted_training_keeps_the_best(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    epoch = trm_verify.train.loop._Run.epoch
+
+    def second(self: Any) -> None:
+        if self.state.history:
+            raise KeyboardInterrupt
+        epoch(self)
+
+    monkeypatch.setattr(trm_verify.train.loop._Run, "epoch", second)
+    found = run("train", "--out", tmp_path, "-q", "--json", "--state", "4", "--hidden", "6")
+    assert found.code == 130
+    assert found.json["interrupted"] and found.json["epochs"] == 1
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+# certify
+
+
+def test_certify_writes_beside_the_weights(run: Any, saved: Path) -> None:
+    (saved / "model.trmcert.json").unlink()
+    found = run("certify", saved, "-q", "--json")
+    data = found.json
+    assert (data["verdict"], found.code) == ("PROVED", 0)
+    assert data["certificate"] == str(saved / "model.trmcert.json")
+    assert data["rate"] < 0.91 and data["norm"] == "l2" and data["steps_to_1e-6"] > 10
+    assert data["claims"]["exactly_one"]["verdict"] == "PROVED" and data["inputs"] == []
+    assert run("check", data["certificate"], saved / "model.safetensors", "--model", saved).code == 0
+
+
+def test_certify_says_why_not(run: Any, saved: Path) -> None:
+    found = run("certify", saved, "-q", "--test-images", 2, "--eps", "0.5", "--timeout", 5)
+    assert found.code == 3
+    assert found.out.startswith("UNKNOWN") and "MARGIN" in found.out and "0 of 2 inputs proved" in found.out
+    assert "certificate " in found.out  # what was proved of the model is written all the same
+
+
+def test_a_wrong_answer_is_refuted(run: Any, saved: Path) -> None:
+    right = run("certify", saved, "-q", "--test-images", 1, "--json").json["inputs"][0]["answer"][0]
+    found = run("certify", saved, "-q", "--test-images", 1, "--answer", (right + 1) % 10, "--json")
+    assert (found.code, found.json["verdict"]) == (1, "REFUTED")
+
+
+@pytest.mark.parametrize(
+    ("array", "code", "message"),
+    [
+        (np.zeros((0, 64)), 5, "nothing to check"), (np.full(64, 2.0), 2, "domain"), (np.full(64, np.nan), 2, "finite"),
+        (np.zeros(7), 2, "shape"), (np.array(["a"] * 64), 2, "expected"), (np.array([{}], dtype=object), 2, "expected"),
+    ],
+)  # fmt: skip
+def test_inputs_that_do_not_fit(run: Any, saved: Path, tmp_path: Path, array: Any, code: int, message: str) -> None:
+    np.save(tmp_path / "x.npy", array)
+    (saved / "model.trmcert.json").unlink()
+    found = run("certify", saved, "-q", "--json", "--input", tmp_path / "x.npy")
+    assert found.code == code and message in found.json["error"]["message"]
+    assert not (saved / "model.trmcert.json").exists()
+
+
+def test_files_that_are_no_arrays(run: Any, saved: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "two.npy.npz", a=np.zeros(64))
+    (tmp_path / "text.npy").write_text("not an array")
+    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY\x01\x00v")
+    for name in ("two.npy.npz", "text.npy", "cut.npy", "missing.npy"):
+        found = run("certify", saved, "-q", "--json", "--input", tmp_path / name)
+        assert found.code == 2 and "expected" in found.json["error"]["message"], name
+
+
+def test_a_batch_from_a_file(run: Any, saved: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.full((2, 64), 0.25, dtype=np.float32))
+    out = tmp_path / "b.trmcert.json"
+    found = run("certify", saved, "-q", "--json", "--input", tmp_path / "x.npy", "--out", out)
+    assert found.code == 0 and [r["verdict"] for r in found.json["inputs"]] == ["PROVED", "PROVED"]
+    assert out.is_file()
+
+
+@pytest.mark.parametrize("out", ["x.json", "model.trmcert.json/", "weights/y.trmcert.json"])
+def test_certificates_that_cannot_be_written(run: Any, saved: Path, tmp_path: Path, out: str) -> None:
+    (tmp_path / "weights").write_text("a file, not a folder")
+    (tmp_path / "model.trmcert.json").mkdir()
+    before = files(tmp_path)
+    found = run("certify", saved, "-q", "--json", "--out", f"{tmp_path}/{out}".rstrip("/"))
+    assert found.code == 2 and "--out" in found.json["error"]["message"]
+    assert files(tmp_path) == before
+
+
+def test_a_disk_that_fills_up_leaves_the_old_certificate(
+    run: Any, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, before = (saved / "model.trmcert.json").read_bytes(), files(saved)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    found = run("certify", saved, "-q", "--json")
+    assert found.code == 2 and "No space left" in found.json["error"]["message"]
+    assert (saved / "model.trmcert.json").read_bytes() == old and files(saved) == before
+
+
+def test_damaged_models_are_invalid(run: Any, saved: Path) -> None:
+    weights = saved / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-100])
+    found = run("certify", saved, "--json")
+    assert found.code == 1 and "truncated" in found.json["error"]["message"]
+    weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert run("certify", saved, "--json").code == 1
+    weights.unlink()
+    found = run("certify", saved, "--json")
+    assert found.code == 2 and "trm-verify train" in found.json["error"]["message"]
+
+
+def test_weights_with_nan_are_invalid(run: Any, factory: str, tmp_path: Path) -> None:
+    with (tmp_path / f"{factory}.py").open("a") as file:
+        file.write("\ndef nan():\n    m = model()\n    m.w.weight.data[0, 0] = float('nan')\n    return m\n")
+    found = run("certify", f"{factory}:nan", "-q", "--json")
+    assert found.code == 1 and "found nan" in found.json["error"]["message"]
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+# models from factories
+
+
+def test_a_factory_gets_weights_and_certificate(run: Any, factory: str, tmp_path: Path) -> None:
+    found = run("certify", f"{factory}:model", "-q", "--json", "--norm", "linf")
+    data = found.json  # the module prints while it is imported: not on stdout
+    assert found.code == 0 and "noise" in found.err
+    assert abs(data["rate"] - 0.5) < 1e-9
+    assert (data["certificate"], data["weights_file"]) == ("model.trmcert.json", "model.safetensors")
+    assert run("check", "model.trmcert.json", "--model", f"{factory}:instance").code == 0
+    other = run("check", "model.trmcert.json", "--model", f"{factory}:expanding", "--json")
+    assert other.code == 1 and "weight" in other.json["message"] and other.json["code"] == "EXPECTED"
+    assert run("check", "model.trmcert.json", "--model", f"{factory}:silent", "--json").json["code"] == "EXPECTED"
+
+
+def test_nothing_proved_means_nothing_written(run: Any, factory: str, tmp_path: Path) -> None:
+    found = run("certify", f"{factory}:expanding", "-q", "--norm", "linf")
+    assert found.code == 3 and "no certificate was written" in found.out and "what would help" in found.out
+    assert not list(tmp_path.glob("*.trmcert.json")) and not list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["number", "broken", "missing"])
+def test_factories_that_give_no_model(run: Any, factory: str, name: str) -> None:
+    found = run("certify", f"{factory}:{name}", "--json")
+    assert found.code == 2 and f"{factory}:{name}" in found.json["error"]["message"]
+    assert run("certify", f"no_such_module_{name}:make", "--json").code == 2
+
+
+def test_a_module_is_imported_only_when_so_spelled(run: Any, factory: str) -> None:
+    for text in (factory, f"{factory}.py", f"./{factory}:model", f"{factory}:"):
+        assert run("certify", text, "--json").code == 2
+    assert factory not in sys.modules
+
+
+# check
+
+
+def test_check_compares_what_is_expected(run: Any, trained: Path) -> None:
+    pair = (trained / "model.trmcert.json", trained / "model.safetensors")
+    plain = run("check", *pair)
+    assert plain.code == 0 and plain.out.startswith("VALID (claim and graph not compared)")
+    claims = ["contraction(rate<=0.95,norm=l2)", "exactly_one(domain=box(0,1), region=all)"]
+    met = run("check", *pair, "--model", trained, "--json", "--expect", claims[0], "--expect", claims[1])
+    assert met.code == 0 and met.json["verdict"] == "VALID"
+    assert met.json["not_compared"] == ["contraction.operator", "contraction.domain", "contraction.region"]
+    unmet = run("check", *pair, "--json", "--expect", "contraction(rate<=0.1)")
+    assert (unmet.code, unmet.json["code"]) == (1, "EXPECTED")
+
+
+def test_check_refuses_other_weights(run: Any, saved: Path, tmp_path: Path) -> None:
+    certificate = saved / "model.trmcert.json"
+    tensors = load_file(saved / "model.safetensors")
+    name = sorted(tensors)[0]
+    tensors[name].view(-1)[0] += 1
+    save_file(tensors, tmp_path / "other.safetensors")
+    found = run("check", certificate, tmp_path / "other.safetensors", "--json")
+    assert (found.code, found.json["code"]) == (1, "DIGEST")
+    (tmp_path / "cut.safetensors").write_bytes((saved / "model.safetensors").read_bytes()[:50])
+    assert run("check", certificate, tmp_path / "cut.safetensors", "--json").code == 1
+    assert run("check", certificate, tmp_path / "missing.safetensors", "--json").code == 2
+    (saved / "model.safetensors").unlink()
+    assert "name them" in run("check", certificate, "--json").json["message"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("[" * 100_000, "LIMIT"), ('{"a":1,"a":2}', "JSON"), ("[]", "JSON"), ('{"a":NaN}', "JSON"), ("{}", "FIELD"),
+     ('{"x":1' + "0" * 5000 + "}", "LIMIT")],
+)  # fmt: skip
+def test_hostile_json(run: Any, saved: Path, text: str, code: str) -> None:
+    (saved / "model.trmcert.json").write_text(text)
+    found = run("check", saved / "model.trmcert.json", "--json")
+    assert (found.code, found.json["code"]) == (1, code)
+    shown = run("show", saved / "model.trmcert.json", "--json")
+    assert shown.code == 1
+    assert code in (shown.json.get("code"), shown.json.get("error", {}).get("code"))
+
+
+def test_a_directory_of_certificates(run: Any, saved: Path) -> None:
+    shutil.copy(saved / "model.trmcert.json", saved / "model.again.trmcert.json")
+    (saved / "model.bad.trmcert.json").write_text("{}")
+    found = run("check", saved, "--json")
+    assert found.code == 1
+    verdicts = {Path(item["certificate"]).name: item["verdict"] for item in found.json["certificates"]}
+    assert verdicts == {
+        "model.again.trmcert.json": "VALID", "model.bad.trmcert.json": "INVALID", "model.trmcert.json": "VALID",
+    }  # fmt: skip
+    (saved / "orphan.trmcert.json").write_text("{}")
+    assert run("check", saved).code == 2
+
+
+def test_nothing_to_check(run: Any, tmp_path: Path) -> None:
+    found = run("check", tmp_path, "--json")
+    assert found.code == 5 and found.json["error"]["kind"] == "nothing to check"
+
+
+def test_a_kernel_that_dies_is_no_verdict(run: Any, trained: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    dead = tmp_path / "dead.py"
+    dead.write_text("import sys; sys.exit(0)")
+    monkeypatch.setattr(archive, "path", lambda: dead)
+    found = run("check", trained / "model.trmcert.json", "--json")
+    assert found.code == 4 and "no report" in found.json["error"]["message"]
+
+
+def test_the_kernel_is_isolated(trained: Path, tmp_path: Path) -> None:
+    path = subprocess.run(
+        [sys.executable, "-m", "trm_verify.cli", "kernel-path"], capture_output=True, text=True, check=True
+    ).stdout
+    assert path.count("\n") == 1
+    (tmp_path / "json.py").write_text("raise SystemExit('hijacked')")
+    pair = [str(trained / name) for name in ("model.trmcert.json", "model.safetensors")]
+    command = [sys.executable, "-I", "-S", path.strip(), *pair]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("VALID")
+
+
+# show
+
+
+def test_show_checks_and_describes(run: Any, trained: Path) -> None:
+    found = run("show", trained / "model.trmcert.json", "--json")
+    inside = found.json["contents"]
+    assert found.code == 0 and found.json["verdict"] == "VALID"
+    assert inside["claimed"]["answer"] == 3 and inside["rules"]["metric_contraction"] == 1
+    assert found.json["certificate_bytes"] == (trained / "model.trmcert.json").stat().st_size
+    text = run("show", trained / "model.trmcert.json").out
+    assert text.startswith("VALID") and "metric_contraction" in text
+
+
+def test_show_without_weights_is_labelled(run: Any, trained: Path, tmp_path: Path) -> None:
+    document = json.loads((trained / "model.trmcert.json").read_text())
+    document["subject"][0]["name"] = "\x1b[2Jmodel"
+    (tmp_path / "alone.trmcert.json").write_text(json.dumps(document))
+    found = run("show", tmp_path / "alone.trmcert.json")
+    assert found.code == 3 and found.out.startswith("NOT CHECKED") and "VALID" not in found.out
+    assert "\x1b" not in found.out
+    assert run("show", tmp_path / "alone.trmcert.json", "--json").json["verdict"] == "NOT CHECKED"
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"predicate": 3}, {"subject": [[]], "predicate": {"steps": [1, {"rule": []}]}}]
+)
+def test_show_survives_any_json(run: Any, tmp_path: Path, document: Any) -> None:
+    (tmp_path / "odd.trmcert.json").write_text(json.dumps(document))
+    assert run("show", tmp_path / "odd.trmcert.json").code == 3
+
+
+# audit
+
+
+def test_audit_traces_an_inference(run: Any, saved: Path, tmp_path: Path) -> None:
+    figure = tmp_path / "run.png"
+    found = run("audit", saved, "--test-image", 0, "--steps", 40, "--figure", figure, "--json")
+    data = found.json
+    assert (found.code, data["verdict"]) == (0, "PROVED")
+    assert [row["step"] for row in data["trace"]] == list(range(41))
+    assert data["trace"][data["final"]]["answer"] == data["answer"]
+    assert data["trace"][0]["residual"] is None and data["trace"][40]["distance"] < data["trace"][0]["distance"]
+    assert figure.stat().st_size > 5000
+    assert data["certificate"] == str(saved / "model.run.trmcert.json")
+    assert run("check", data["certificate"], "--expect", f"run(answer={data['answer'][0]})").code == 0
+
+
+def test_audit_for_people(run: Any, saved: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.full((2, 64), 0.5))
+    found = run("audit", saved, "--input", tmp_path / "x.npy", "--index", 1, "--out", tmp_path / "x.trmcert.json")
+    assert found.code in (0, 3)
+    assert ("is final from step" in found.out) == (found.code == 0)
+
+
+def test_audit_too_short_to_say(run: Any, saved: Path) -> None:
+    found = run("audit", saved, "--test-image", 0, "--steps", 1, "--json")
+    assert found.code == 3 and "--steps" in found.json["reason"]
+    assert not (saved / "model.run.trmcert.json").exists()
+
+
+def test_audit_of_what_does_not_converge_is_unknown(run: Any, factory: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(2))
+    found = run("audit", f"{factory}:expanding", "--input", tmp_path / "x.npy", "--norm", "linf", "--json")
+    assert found.code == 3 and "no norm was found" in found.json["reason"]
+
+
+def test_audit_usage(run: Any, saved: Path, factory: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2, 64)))
+    np.save(tmp_path / "small.npy", np.zeros(2))
+    for argv, message in [
+        ([saved], "--input"), ([saved, "--test-image", 10_000], "at most 359"), ([saved, "--input", "x.npy"], "batch"),
+        ([saved, "--input", "x.npy", "--index", 2], "row"), ([saved, "--test-image", 0, "--figure", "a.bmp"], ".png"),
+        ([saved, "--test-image", 0, "--steps", 0], "steps"),
+        ([f"{factory}:silent", "--input", "small.npy", "--norm", "linf"], "readout"),
+    ]:  # fmt: skip
+        found = run("audit", *argv, "--json")
+        assert found.code == 2 and message in found.json["error"]["message"], argv
+
+
+def test_models_without_input(run: Any, factory: str, tmp_path: Path) -> None:
+    with (tmp_path / f"{factory}.py").open("a") as file:
+        file.write("\ndef cosine():\n    return tv.recursive(torch.cos, state_shape=(1,))\n")
+    assert run("certify", f"{factory}:cosine", "-q", "--norm", "linf").code == 3
+    local = run("certify", f"{factory}:cosine", "-q", "--norm", "linf", "--region", 0, 1, "--json")
+    assert local.code == 0 and abs(local.json["rate"] - np.sin(1)) < 1e-9
+    assert torch.get_default_dtype() == torch.float32
