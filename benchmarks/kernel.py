@@ -56,8 +56,8 @@ def measure(name: str, model: tv.RecursiveModel, norm: str, most: dict[str, floa
         checking, checking_wall = _children() - before, time.perf_counter() - wall
     note = f"rate {result.rate:.6f} in {result.norm}; "
     return [
-        Row("kernel", f"{name}: isolated kernel", checking, "s", most["check"], f"{note}{checking_wall:.1f} s on the clock"),
-        Row("kernel", f"{name}: export, proof and check", proving, "s", most.get("prove"), f"{proving_wall:.1f} s on the clock"),
+        Row("kernel", f"{name}: isolated kernel", checking, "s", most["check"], f"{note}{checking_wall:.1f} s elapsed"),
+        Row("kernel", f"{name}: export, prove, check", proving, "s", most.get("prove"), f"{proving_wall:.1f} s elapsed"),
         Row("kernel", f"{name}: certificate", size, "MB", most["size"]),
     ]  # fmt: skip
 

@@ -31,7 +31,7 @@ def run(out: Path) -> list[Row]:
     """Certified rates, and a figure against the norm product."""
     found = {rho: measure(rho) for rho in RATES}
     rows = [
-        Row("sandwich", f"n = 64, h = 128, ρ = {rho}: certified rate", rate, "", rho * (1 + 1e-5), f"norm product {product:.2f}")
+        Row("sandwich", f"certified rate, ρ = {rho}", rate, "", rho * (1 + 1e-5), f"norm product {product:.2f}")
         for rho, (rate, product) in found.items()
     ]  # fmt: skip
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")

@@ -63,7 +63,7 @@ def main() -> int:
     log.rule("3  re-check with nothing but Python", align="left")
     seconds = []
     for certificate in certificates:
-        seconds.append(recheck(certificate, weights))
+        seconds.append(recheck(certificate, weights, whole.graph_digest))
 
     log.rule("4  measure", align="left")
     figure = Path(options.figure or out / "convergence.png")
@@ -111,10 +111,16 @@ def prove(model: Model, images: torch.Tensor, eps: str | None, what: str) -> tv.
     return results
 
 
-def recheck(certificate: Path, weights: Path) -> float:
-    """Run the kernel's one file without site packages, environment or current directory; print what it says."""
-    command = [sys.executable, "-I", "-S", str(archive.path()), str(certificate), str(weights)]
-    print(f"$ python -I -S trm_kernel.pyz {certificate} {weights}")
+def recheck(certificate: Path, weights: Path, graph: str) -> float:
+    """Run the kernel's one file without site packages, environment or current directory; print what it says.
+
+    The caller says what it expects: this rate, these claims, and the graph that it exported itself.
+    """
+    expected = [f"--expect={claim}" for claim in ("contraction(rate<=0.9,norm=l2)", "exactly_one(domain=box(0,1))")]
+    options = [*expected, f"--graph={graph}"]
+    command = [sys.executable, "-I", "-S", str(archive.path()), str(certificate), str(weights), *options]
+    print(f"$ python -I -S trm_kernel.pyz {certificate} {weights} \\")
+    print("    " + " ".join(f"'{option}'" if "(" in option else abbreviated(option) for option in options))
     started = time.monotonic()
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - started

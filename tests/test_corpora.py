@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.corpus.bad import BAD
 from tests.corpus.build import ROOT, SEARCHED, build, committed
-from tests.corpus.good import GOOD
+from tests.corpus.registers import BAD, GOOD
 from trm_verify.kernel.__main__ import main
 from trm_verify.kernel.check import CLAIMS, check
 from trm_verify.kernel.document import MAX_BYTES
@@ -89,7 +88,8 @@ def test_the_corpora_are_small_and_their_entries_distinct() -> None:
     keys = {(p["certificate"], p["weights"], tuple(p["arguments"])) for p in CORPUS}
     assert len(keys) == len(CORPUS) == len(GOOD) + len(BAD) + sum(name_of(c).startswith(SEARCHED) for c in VALID)
     contents = [
-        ((ROOT / c["certificate"]).read_bytes(), (ROOT / c["weights"]).read_bytes(), tuple(c["arguments"])) for c in CORPUS
+        ((ROOT / c["certificate"]).read_bytes(), (ROOT / c["weights"]).read_bytes(), tuple(c["arguments"]))
+        for c in CORPUS
     ]
     assert len(set(contents)) == len(contents)
     assert len(REFUSED) >= 80
@@ -169,7 +169,9 @@ def test_every_norm_operator_and_kind_of_model_occurs(capsys: pytest.CaptureFixt
     assert operators == {"picard", "outer_damped", "inner_damped"}
     assert domains == {"none", "real", "integer"}
     assert any(len(p["graph"]["state"]) > 1 for p in predicates())
-    assert any(n["runs"][0][0] > 1 and n["runs"][0][1] > 1 for p in predicates() for n in p["norms"] if n["kind"] == "block")
+    assert any(
+        n["runs"][0][0] > 1 and n["runs"][0][1] > 1 for p in predicates() for n in p["norms"] if n["kind"] == "block"
+    )
 
 
 # files too large to keep

@@ -1,7 +1,7 @@
 """Mutation tests: one change to a good certificate or to its model must be refused, or leave a true statement.
 
-`tests/corpus/mutants.py` makes the mutants: even seeds change one field of the certificate, odd seeds the weights or the
-graph, with all digests stated right, so that a rule has to notice. A mutant that the kernel accepts is judged by
+`tests/corpus/mutants.py` makes the mutants: even seeds change one field of the certificate, odd seeds the weights or
+the graph, with all digests stated right, so that a rule has to notice. A mutant that the kernel accepts is judged by
 `tests/oracle`, which shares no code with it. The oracle has to call every claim true: none may be "cannot tell".
 """
 

@@ -52,7 +52,9 @@ def _read(name: str, value: Any) -> object:
 
 def _exact(value: Any, name: str) -> Fraction:
     """Floats are read as they print: a caller who writes 0.9 means nine tenths."""
-    return exact_number(repr(float(value)) if isinstance(value, float) else value, name)
+    if isinstance(value, float):
+        value = repr(float(value))
+    return exact_number(int(value) if isinstance(value, np.integer) else value, name)
 
 
 def _spelled_labels(value: Any) -> str:

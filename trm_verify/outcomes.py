@@ -58,12 +58,14 @@ class Limits:
 
 
 def up(value: Fraction) -> float:
-    """A double ≥ value."""
+    """A double ≥ value, whose shortest decimal form is ≥ value too, so that the number as printed is a bound."""
     try:
         nearest = float(value)
     except OverflowError:
         return float("inf") if value > 0 else -float(np.finfo(np.float64).max)
-    return nearest if Fraction(nearest) >= value else float(np.nextafter(nearest, np.inf))
+    while nearest < float("inf") and (Fraction(nearest) < value or Fraction(repr(nearest)) < value):
+        nearest = float(np.nextafter(nearest, np.inf))
+    return nearest
 
 
 def shared_fields(session: Verification, facts: Facts, domain: Json) -> dict[str, Any]:

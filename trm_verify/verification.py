@@ -32,6 +32,7 @@ from trm_verify.provers.problem import ALL_INPUTS, ALL_STATES, NO_INPUT, Attempt
 
 __all__ = ["Deployed", "Effort", "Progress", "Verification", "admissible", "prove_facts"]
 
+GUESS_ITERATIONS = 2000  # for a likely fixed point, about which regions and initial errors are tried
 Progress = Callable[[int, int, str], None]
 
 
@@ -113,7 +114,7 @@ class Verification:
         if shape is not None:
             middle = np.zeros(shape) if box is None else box.center()
             given = torch.from_numpy(middle if self.spec.vocabulary is None else np.floor(middle))[None]
-        found: np.ndarray = self.deployed.fixed_points(given)[0]
+        found: np.ndarray = self.deployed.fixed_points(given, GUESS_ITERATIONS)[0]
         return found
 
     def depends_on(self, box: Box) -> bool:

@@ -92,7 +92,14 @@ def invalid_utf8() -> Files:
     return canonical(document).replace(b"trm_verify", b"trm\xff\xfe", 1), weights
 
 
-text_edit("JSON", "a duplicate key: readers disagree on which counts", "duplicate_key", A, '"rate":{', '"rate":{"exp":0,"int":"0"},"rate":{')
+text_edit(
+    "JSON",
+    "a duplicate key: readers disagree on which counts",
+    "duplicate_key",
+    A,
+    '"rate":{',
+    '"rate":{"exp":0,"int":"0"},"rate":{',
+)
 text_edit("JSON", "NaN", "json_nan", A, '"steps":60', '"steps":NaN')
 text_edit("JSON", "Infinity", "json_infinity", A, '"steps":60', '"steps":Infinity')
 text_edit("JSON", "a float where an integer belongs", "json_float", A, '"steps":60', '"steps":60.0')
@@ -131,7 +138,13 @@ def two_subjects() -> Files:
 # numbers
 
 edit("NUMBER", "upper-case hexadecimal", "hex_upper_case", A, steps__0__rate={"exp": -4, "int": "C"})
-edit("NUMBER", "a leading zero: two spellings of one number", "hex_leading_zero", A, steps__0__rate={"exp": -2, "int": "03"})
+edit(
+    "NUMBER",
+    "a leading zero: two spellings of one number",
+    "hex_leading_zero",
+    A,
+    steps__0__rate={"exp": -2, "int": "03"},
+)
 edit("NUMBER", "minus zero", "hex_minus_zero", A, steps__0__rate={"exp": -2, "int": "-0"})
 edit("NUMBER", "a prefix", "hex_prefix", A, steps__0__rate={"exp": -2, "int": "0x3"})
 edit("NUMBER", "an underscore", "hex_underscore", A, steps__0__rate={"exp": -2, "int": "1_1"})
@@ -163,7 +176,9 @@ def one_bit_of_a_weight() -> Files:
 @refused("DIGEST", "the digest in upper case")
 def digest_upper_case() -> Files:
     document, weights = base(A)
-    return canonical(changed(document, "subject.0.digest.sha256", document["subject"][0]["digest"]["sha256"].upper())), weights
+    return canonical(
+        changed(document, "subject.0.digest.sha256", document["subject"][0]["digest"]["sha256"].upper())
+    ), weights
 
 
 @refused("NONFINITE", "a weight is NaN")
@@ -189,7 +204,9 @@ weights_edit("WEIGHTS", "a negative offset", "weights_negative_offset", header({
 weights_edit("WEIGHTS", "metadata that is not text", "weights_metadata", header({"__metadata__": {"step": 3}}))
 weights_edit("WEIGHTS", "an unknown field of a tensor", "weights_field", header({"W": {"stride": [1, 4]}}))
 weights_edit("LIMIT", "a header that claims 2 GB", "weights_header_2gb", lambda w: struct.pack("<Q", 1 << 31) + w[8:])
-weights_edit("WEIGHTS", "a header longer than the file", "weights_header_long", lambda w: struct.pack("<Q", len(w)) + w[8:])
+weights_edit(
+    "WEIGHTS", "a header longer than the file", "weights_header_long", lambda w: struct.pack("<Q", len(w)) + w[8:]
+)
 weights_edit("LIMIT", "a tensor of 17 axes", "weights_17_axes", header({"b": {"shape": [4] + [1] * 16}}))
 weights_edit("WEIGHTS", "no weights at all", "weights_empty", lambda w: b"")
 weights_edit(
@@ -197,10 +214,30 @@ weights_edit(
     lambda w: weights_file(canonical(parts(w)[0])[:-1] + b"," + canonical({"b": parts(w)[0]["b"]})[1:], parts(w)[1]),
 )  # fmt: skip
 edit("WEIGHTS", "a tensor that the file does not have", "weights_missing_tensor", A, graph__step__nodes__1__name="V")
-edit("UNUSED", "a tensor of the file is neither used nor listed", "tensor_not_listed", "unused_and_integer_tensors", unused=[])
-edit("UNUSED", "a used tensor is listed as unused", "tensor_listed_but_used", "unused_and_integer_tensors", unused=["extra", "W"])
-edit("UNUSED", "a listed tensor is not in the file", "tensor_listed_but_absent", "unused_and_integer_tensors", unused=["extra", "y"])
-edit("UNUSED", "a tensor is listed twice", "tensor_listed_twice", "unused_and_integer_tensors", unused=["extra", "extra"])
+edit(
+    "UNUSED",
+    "a tensor of the file is neither used nor listed",
+    "tensor_not_listed",
+    "unused_and_integer_tensors",
+    unused=[],
+)
+edit(
+    "UNUSED",
+    "a used tensor is listed as unused",
+    "tensor_listed_but_used",
+    "unused_and_integer_tensors",
+    unused=["extra", "W"],
+)
+edit(
+    "UNUSED",
+    "a listed tensor is not in the file",
+    "tensor_listed_but_absent",
+    "unused_and_integer_tensors",
+    unused=["extra", "y"],
+)
+edit(
+    "UNUSED", "a tensor is listed twice", "tensor_listed_twice", "unused_and_integer_tensors", unused=["extra", "extra"]
+)
 
 # tables, steps and claims as such
 
@@ -212,17 +249,49 @@ edit("PREMISE", "a step that cites a later one", "premise_later", A, steps__1__p
 edit("PREMISE", "two steps that cite each other", "premise_cycle", A, steps__1__premises=[2], steps__2__premises=[1])
 edit("PREMISE", "a negative premise, which would count from the end", "premise_negative", A, steps__1__premises=[-1])
 edit("CLAIM", "a claim that does not exist", "unknown_claim", A, claims__0__claim="robust")
-edit("BOX", "an inverted box: nothing is in it", "box_inverted", A, boxes__2={"space": "state", "lo": {"exp": 0, "int": "1 1 1 1"}, "hi": {"exp": 0, "int": "-1 1 1 1"}})
+edit(
+    "BOX",
+    "an inverted box: nothing is in it",
+    "box_inverted",
+    A,
+    boxes__2={"space": "state", "lo": {"exp": 0, "int": "1 1 1 1"}, "hi": {"exp": 0, "int": "-1 1 1 1"}},
+)
 edit("BOX", "a box of another space", "box_space", A, boxes__0__space="output")
 edit("BOX", "all of no input", "box_all_of_nothing", A, boxes__0={"space": "input", "all": True})
 edit("BOX", "a state box as domain", "box_as_domain", A, steps__0__domain=1)
 edit("BOX", "all: false", "box_all_false", A, boxes__1={"space": "state", "all": False})
-edit("NORM", "a weight of zero: N would not see that coordinate", "norm_weight_zero", A, norms__0__weights={"exp": 0, "int": "1 1 0 1"})
+edit(
+    "NORM",
+    "a weight of zero: N would not see that coordinate",
+    "norm_weight_zero",
+    A,
+    norms__0__weights={"exp": 0, "int": "1 1 0 1"},
+)
 edit("NORM", "a negative weight", "norm_weight_negative", A, norms__0__weights={"exp": 0, "int": "1 1 -1 1"})
-edit("NORM", "groups that leave a coordinate out", "norm_uncovered", A, norms__0__runs=[[3, 1]], norms__0__weights={"exp": 0, "int": "1 1 1"})
-edit("NORM", "groups beyond the state", "norm_too_long", A, norms__0__runs=[[3, 2]], norms__0__weights={"exp": 0, "int": "1 1 1"})
+edit(
+    "NORM",
+    "groups that leave a coordinate out",
+    "norm_uncovered",
+    A,
+    norms__0__runs=[[3, 1]],
+    norms__0__weights={"exp": 0, "int": "1 1 1"},
+)
+edit(
+    "NORM",
+    "groups beyond the state",
+    "norm_too_long",
+    A,
+    norms__0__runs=[[3, 2]],
+    norms__0__weights={"exp": 0, "int": "1 1 1"},
+)
 edit("NORM", "a norm of an unknown kind", "norm_kind", A, norms__0__kind="l1")
-edit("NORM", "a metric that is not symmetric: its test would say nothing", "metric_asymmetric", "metric_tanh", norms__0__matrix={"exp": -3, "int": "8 1 2 80"})
+edit(
+    "NORM",
+    "a metric that is not symmetric: its test would say nothing",
+    "metric_asymmetric",
+    "metric_tanh",
+    norms__0__matrix={"exp": -3, "int": "8 1 2 80"},
+)
 edit("NORM", "a metric with floor 0", "metric_floor_zero", "metric_tanh", norms__0__floor={"exp": 0, "int": "0"})
 
 
@@ -266,9 +335,37 @@ def endless_loop() -> Files:
 _OTHER = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 edit("EXPECTED", "valid, and another rate was wanted", "expected_rate", A, "--expect", "contraction(rate<=0.5)")
 edit("EXPECTED", "valid, and another norm was wanted", "expected_norm", A, "--expect", "contraction(rate<=0.9,norm=l2)")
-edit("EXPECTED", "valid for one box, and all inputs were wanted", "expected_domain", "answer_of_a_damped_bistable_loop", "--expect", "answer(answer=2,domain=all)")
-edit("EXPECTED", "valid, and another answer was wanted", "expected_answer", "answer_at_a_fixed_depth", "--expect", "answer_at(answer=1-0)")
+edit(
+    "EXPECTED",
+    "valid for one box, and all inputs were wanted",
+    "expected_domain",
+    "answer_of_a_damped_bistable_loop",
+    "--expect",
+    "answer(answer=2,domain=all)",
+)
+edit(
+    "EXPECTED",
+    "valid, and another answer was wanted",
+    "expected_answer",
+    "answer_at_a_fixed_depth",
+    "--expect",
+    "answer_at(answer=1-0)",
+)
 edit("EXPECTED", "valid, and no such claim is in it", "expected_claim", A, "--expect", "answer(answer=1)")
-edit("EXPECTED", "valid for the damped loop, and plain iteration was wanted", "expected_operator", "log_norm_damped", "--expect", "convergence(operator=picard)")
+edit(
+    "EXPECTED",
+    "valid for the damped loop, and plain iteration was wanted",
+    "expected_operator",
+    "log_norm_damped",
+    "--expect",
+    "convergence(operator=picard)",
+)
 edit("EXPECTED", "valid, about another graph than the model's", "expected_graph", A, "--graph", _OTHER)
-edit("EXPECTED", "valid, and fewer steps were wanted", "expected_steps", A, "--expect", "convergence(epsilon<=1e-6,steps<=10)")
+edit(
+    "EXPECTED",
+    "valid, and fewer steps were wanted",
+    "expected_steps",
+    A,
+    "--expect",
+    "convergence(epsilon<=1e-6,steps<=10)",
+)

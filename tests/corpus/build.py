@@ -14,10 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import tests.corpus.bad_files
-import tests.corpus.bad_rules  # noqa: F401  (both fill the register)
-from tests.corpus.bad import BAD
-from tests.corpus.good import GOOD
+from tests.corpus.registers import BAD, GOOD
 from tests.corpus.sheet import canonical
 
 ROOT = Path(__file__).resolve().parents[2] / "certificates"
@@ -45,7 +42,11 @@ def build(searched: dict[str, tuple[bytes, bytes, str]]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     corpus = []
     weights_at: dict[bytes, str] = {}
-    found = {name: (sheet.certificate(), sheet.weights, make.__doc__ or "") for name, make in GOOD.items() for sheet in [make()]}
+    found = {
+        name: (sheet.certificate(), sheet.weights, make.__doc__ or "")
+        for name, make in GOOD.items()
+        for sheet in [make()]
+    }
     for name, (certificate, weights, why) in {**found, **searched}.items():
         paths = f"good/{name}.trmcert.json", f"good/{name}.safetensors"
         files.update(zip(paths, (certificate, weights), strict=True))

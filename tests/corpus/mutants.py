@@ -1,7 +1,7 @@
 """Seeded mutants of the good certificates.
 
-Half of them change one field, digit or index of a certificate. The other half change the weights or the graph and state the
-right digests, so that only the rules can tell. `python -m tests.corpus.mutants COUNT` prints how many stay valid, by field.
+Half of them change one field, digit or index of a certificate. The other half change the weights or the graph and state
+the right digests, so that only the rules can tell. `python -m tests.corpus.mutants COUNT` prints how many stay valid.
 """
 
 from __future__ import annotations
@@ -74,7 +74,21 @@ def _mantissa(value: int, rng: Random) -> int:
     digits = list(format(abs(value), "x"))
     digits[rng.randrange(len(digits))] = rng.choice("0123456789abcdef")
     changed = int("".join(digits), 16) * (-1 if value < 0 else 1)
-    return rng.choice([changed, changed, value + 1, value - 1, value + 1, value - 1, -value, 0, 2 * value, value * 3 // 2, value * 3 // 4])
+    return rng.choice(
+        [
+            changed,
+            changed,
+            value + 1,
+            value - 1,
+            value + 1,
+            value - 1,
+            -value,
+            0,
+            2 * value,
+            value * 3 // 2,
+            value * 3 // 4,
+        ]
+    )
 
 
 def _vector(raw: Json, rng: Random) -> Json:
@@ -105,7 +119,9 @@ def _operator(value: Any, rng: Random) -> Any:
     if isinstance(value, dict) and rng.random() < 0.5:
         return {kind: _vector(raw, rng) for kind, raw in value.items()}
     half = {"exp": -1, "int": "1"}
-    return rng.choice(["picard", "implicit", {"outer_damped": half}, {"inner_damped": half}, {"outer_damped": {"exp": 0, "int": "1"}}])
+    return rng.choice(
+        ["picard", "implicit", {"outer_damped": half}, {"inner_damped": half}, {"outer_damped": {"exp": 0, "int": "1"}}]
+    )
 
 
 def _changed(key: Any, value: Any, rng: Random) -> Any:
@@ -300,7 +316,9 @@ def _pruned(function: Json) -> None:
         if i in needed:
             needed.update(function["nodes"][i]["in"])
     place = {old: new for new, old in enumerate(sorted(needed))}
-    function["nodes"] = [{**n, "in": [place[a] for a in n["in"]]} for i, n in enumerate(function["nodes"]) if i in needed]
+    function["nodes"] = [
+        {**n, "in": [place[a] for a in n["in"]]} for i, n in enumerate(function["nodes"]) if i in needed
+    ]
     function["outputs"] = [place[i] for i in function["outputs"]]
 
 
@@ -355,10 +373,14 @@ def model_mutant(seed: int, name: str) -> Mutant:
 
 
 def mutant(seed: int) -> Mutant:
-    """Even seeds change a field of a certificate, odd seeds its model; both take turns over all fields and certificates."""
+    """Even seeds change a field of a certificate, odd seeds its model; both take turns over everything."""
     labels, names = list(sites()), list(originals())
     turn = seed // 2
-    return model_mutant(seed, names[turn % len(names)]) if seed % 2 else certificate_mutant(seed, labels[turn % len(labels)])
+    return (
+        model_mutant(seed, names[turn % len(names)])
+        if seed % 2
+        else certificate_mutant(seed, labels[turn % len(labels)])
+    )
 
 
 def rejection(m: Mutant) -> str | None:

@@ -11,7 +11,7 @@ from torch import nn
 
 import trm_verify as tv
 from tests.corpus.build import SEARCHED
-from tests.corpus.good import GOOD
+from tests.corpus.registers import GOOD
 from tests.corpus.sheet import Json
 from trm_verify.certificate import CertificateBuilder
 from trm_verify.encode import dyadic
@@ -36,7 +36,12 @@ def contraction(name: str, norm: str) -> Found:
     if not isinstance(done, Contraction):
         raise TypeError(f"expected a contraction, found {type(done).__name__}")
     builder = CertificateBuilder(sheet.graph, sheet.weights, problem.unused)
-    common: Json = {"operator": "picard", "domain": domain, "norm": attempt.derivation.steps[-1]["norm"], "rate": dyadic(done.rate)}
+    common: Json = {
+        "operator": "picard",
+        "domain": domain,
+        "norm": attempt.derivation.steps[-1]["norm"],
+        "rate": dyadic(done.rate),
+    }
     builder.claim(builder.add(attempt.derivation), "contraction", region=ALL_STATES, **common)
     one = attempt.derivation.then("exactly_one")
     builder.claim(builder.add(one), "exactly_one", domain=domain, region=ALL_STATES)
@@ -61,7 +66,8 @@ def posed(name: str, prove: Callable[..., Any], operator: str) -> Found:
     builder = CertificateBuilder(sheet.graph, sheet.weights, problem.unused)
     builder.claim(builder.add(attempt.derivation), "exactly_one", domain=domain, region=ALL_STATES)
     builder.claim(
-        builder.add(converging.derivation), "convergence", operator={operator: converging.derivation.steps[-1]["alpha"]},
+        builder.add(converging.derivation), "convergence",
+        operator={operator: converging.derivation.steps[-1]["alpha"]},
         domain=domain, start=ALL_STATES, norm=norm_json(done, problem.graph.size), constant=dyadic(1),
         rate=dyadic(done.rate), epsilon=None, steps=None,
     )  # fmt: skip
@@ -80,7 +86,11 @@ def audited() -> Found:
     """The audit of one float32 inference of a SandwichRefiner."""
     model = SandwichRefiner(state=6, hidden=8, inputs=4, classes=3, rho=0.7, seed=5)
     trace: Any = tv.audit(model, torch.tensor([0.25, 0.5, 0.75, 1.0]), steps=12)
-    return trace.certificate.to_bytes(), Deployed.of(model).weights, "The audit of a float32 inference, as it was stored."
+    return (
+        trace.certificate.to_bytes(),
+        Deployed.of(model).weights,
+        "The audit of a float32 inference, as it was stored.",
+    )
 
 
 def layers() -> Found:
@@ -89,7 +99,9 @@ def layers() -> Found:
     inner, outer = nn.Linear(5, 5), nn.Linear(3, 5)
     with torch.no_grad():
         inner.weight.mul_(0.5)
-    model = tv.recursive(lambda z, x: torch.tanh(inner(z) + outer(x)), state_shape=(5,), input_shape=(3,), domain=tv.Box(-1, 1))
+    model = tv.recursive(
+        lambda z, x: torch.tanh(inner(z) + outer(x)), state_shape=(5,), input_shape=(3,), domain=tv.Box(-1, 1)
+    )
     result: Any = tv.verify_fixed_point(model)
     return result.certificate.to_bytes(), Deployed.of(model).weights, "A plain torch step of ordinary linear layers."
 

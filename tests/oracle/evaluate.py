@@ -184,7 +184,9 @@ class Evaluator:
             for node in f["nodes"]
             if node["op"] == "tensor"
         }
-        return {k: self.numbers.array(list(self.model.tensors[k].ravel()), (1, *self.model.tensors[k].shape)) for k in used}
+        return {
+            k: self.numbers.array(list(self.model.tensors[k].ravel()), (1, *self.model.tensors[k].shape)) for k in used
+        }
 
     @cached_property
     def _literals(self) -> dict[int, Array]:
@@ -248,7 +250,9 @@ class Evaluator:
         if len(function["outputs"]) != 1:
             raise NotImplementedError("inner damping of several parts")
         found = node["op"] in ACTIVATIONS
-        argument = np.broadcast_to(values[node["in"][0]] if found else values[index], (len(z), *values[index].shape[1:]))
+        argument = np.broadcast_to(
+            values[node["in"][0]] if found else values[index], (len(z), *values[index].shape[1:])
+        )
         mixed = (1 - alpha) * z + alpha * argument.reshape(len(z), -1)
         return activation(node, mixed, self.numbers) if found else mixed
 

@@ -109,10 +109,12 @@ def loop(evaluator: Evaluator, operator: Any) -> Loop:
 def fixed_points(f: Callable[[Array], Array], starts: Array, where: Set) -> list[Array]:
     """Approximate fixed points in a set, by plain and damped iteration and by Newton's method from every start."""
     found: list[Array] = []
+    with np.errstate(all="ignore"):
+        reach = 1 + np.abs(starts).max() + np.nan_to_num(np.abs(f(starts))).max()  # the size of the step's own numbers
 
     def keep(points: Array) -> None:
         for z in points:
-            if not np.isfinite(z).all() or np.abs(z).max(initial=0) > 1e12:
+            if not np.isfinite(z).all() or np.abs(z).max(initial=0) > 1e12 * reach:
                 continue
             scale = 1 + np.abs(z).max()
             if np.abs(f(z[None])[0] - z).max() > 1e-9 * scale:
@@ -131,14 +133,26 @@ def fixed_points(f: Callable[[Array], Array], starts: Array, where: Set) -> list
                     break
             keep(z)
         for start in starts[:6]:
-            z = start
-            for _ in range(10):
-                jacobian = jacobians(f, z)
-                if not np.isfinite(jacobian).all():
-                    break
-                step = np.linalg.lstsq(np.eye(len(z)) - jacobian, f(z[None])[0] - z, rcond=None)[0]
-                z = z + step
-                if np.abs(step).max() <= 1e-14 * (1 + np.abs(z).max()):
-                    break
-            keep(z[None])
+            keep(_newton(f, start)[None])
+        if not found:  # a slow or kinked loop: small steps first, then Newton
+            z = starts[:3]
+            for alpha, steps in ((0.03, 1000), (0.005, 2000), (0.001, 6000)):
+                for _ in range(steps):
+                    z = (1 - alpha) * z + alpha * f(z)
+                for end in z:
+                    keep(_newton(f, end)[None])
     return found
+
+
+def _newton(f: Callable[[Array], Array], start: Array) -> Array:
+    """A few steps of Newton's method towards a fixed point."""
+    z = start
+    for _ in range(10):
+        jacobian = jacobians(f, z)
+        if not np.isfinite(jacobian).all() or not np.isfinite(z).all():
+            break
+        step = np.linalg.lstsq(np.eye(len(z)) - jacobian, f(z[None])[0] - z, rcond=None)[0]
+        z = z + step
+        if np.abs(step).max() <= 1e-14 * (1 + np.abs(z).max()):
+            break
+    return z

@@ -89,7 +89,11 @@ def test_doubles_agree_with_240_bits(name: str) -> None:
     model = Model(json.loads(certificate)["predicate"]["graph"], read_tensors(weights))
     rng = np.random.default_rng(1)
     z = rng.normal(size=(3, model.n))
-    x = rng.normal(size=(3, model.m)) if model.vocabulary is None else rng.integers(0, model.vocabulary, (3, model.m)) * 1.0
+    x = (
+        rng.normal(size=(3, model.m))
+        if model.vocabulary is None
+        else rng.integers(0, model.vocabulary, (3, model.m)) * 1.0
+    )
     fast, high = Evaluator(model, FLOAT), Evaluator(model, HIGH)
     np.testing.assert_allclose(fast.step(z, x), high.step(to_high(z), to_high(x)).astype(float), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(fast.init(x), high.init(to_high(x)).astype(float), rtol=1e-12, atol=1e-12)

@@ -50,8 +50,8 @@ class StepForm:
         found: Floats = (total + total.T) / 2
         return found
 
-    def best_rate(self, metric: Floats, multipliers: Floats) -> float | None:
-        """The smallest rate at which it is positive semidefinite, by a Schur complement; None when 1 is not enough."""
+    def reach(self, metric: Floats, multipliers: Floats) -> float:
+        """The smallest rate, which may exceed 1, at which it is positive semidefinite (a Schur complement); or infinity."""
         n, base = self.n, self.matrix(metric, multipliers, 0.0)
         need, live = -base[:n, :n], np.flatnonzero(np.abs(base[n:]).any(axis=1)) + n  # units without influence drop out
         try:
@@ -61,8 +61,13 @@ class StepForm:
             root = np.linalg.inv(np.linalg.cholesky(metric))
             square = float(np.linalg.eigvalsh(root @ need @ root.T)[-1])
         except np.linalg.LinAlgError:
-            return None
-        return max(square, 0.0) ** 0.5 if square < 1 else None
+            return float("inf")
+        return max(square, 0.0) ** 0.5
+
+    def best_rate(self, metric: Floats, multipliers: Floats) -> float | None:
+        """The same when it is below 1."""
+        found = self.reach(metric, multipliers)
+        return found if found < 1 else None
 
 
 def step_form(problem: Problem, domain: Json, region: Json) -> StepForm:

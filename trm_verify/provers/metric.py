@@ -54,17 +54,14 @@ def _hinted(problem: Problem, form: StepForm) -> Iterator[Candidate]:
         square = np.tile(hint**2, form.units // len(hint))
 
         def rate(power: float, square: Floats = square) -> float:
-            found = form.best_rate(metric, square * 2.0**power)
-            return 1.0 if found is None else found
+            return form.reach(metric, square * 2.0**power)
 
         powers = np.linspace(-10, 3, 53).tolist()
         middle = min(range(len(powers)), key=lambda i: rate(powers[i]))
-        if rate(powers[middle]) >= 1:
-            continue
         low, high = powers[max(middle - 1, 0)], powers[min(middle + 1, len(powers) - 1)]
         for _ in range(50):  # the best rates lie at the edge of what holds at all, where a ternary search still works
             left, right = low + (high - low) / 3, high - (high - low) / 3
-            low, high = (low, right) if rate(left) <= rate(right) and rate(left) < 1 else (left, high)
+            low, high = (low, right) if rate(left) <= rate(right) < np.inf else (left, high)
         multipliers = square * 2.0**high * (1 + 1e-8)  # off the edge, where every matrix is singular
         best = form.best_rate(metric, multipliers)
         if best is not None:

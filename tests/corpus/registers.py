@@ -1,0 +1,20 @@
+"""Both registers, filled: importing the modules below adds their cases."""
+
+from __future__ import annotations
+
+import tests.corpus.good_loops
+import tests.corpus.good_norms
+import tests.corpus.good_operations  # noqa: F401
+from tests.corpus.good import GOOD
+
+# the refusals are made of good certificates
+import tests.corpus.bad_answers  # isort: skip
+import tests.corpus.bad_contraction  # isort: skip
+import tests.corpus.bad_files  # isort: skip
+import tests.corpus.bad_graphs  # isort: skip
+import tests.corpus.bad_invariance  # isort: skip
+import tests.corpus.bad_spectral  # isort: skip
+import tests.corpus.bad_wellposed  # noqa: F401  # isort: skip
+from tests.corpus.bad import BAD  # isort: skip
+
+__all__ = ["BAD", "GOOD"]
