@@ -68,7 +68,7 @@ def show(rows: Sequence[Row], console: Console) -> None:
     for row in rows:
         mark = "" if row.most is None else "[green]ok[/]" if row.reached else "[red]MISSED[/]"
         limit = "" if row.most is None else f"{row.most:.6g}"
-        table.add_row(row.topic, row.what, f"{row.value:.6g} {row.unit}".strip(), limit, mark, row.note)
+        table.add_row(row.topic, row.what, f"{row.value:.8g} {row.unit}".strip(), limit, mark, row.note)
     console.print(table)
 
 

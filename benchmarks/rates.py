@@ -106,7 +106,7 @@ def _figure(excess: dict[str, list[float]], out: Path) -> None:
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
     for (name, values), limit in zip(excess.items(), (1e-6, 1e-5), strict=True):
         (line,) = axes.loglog(SIZES, np.maximum(values, 1e-16), "o-", label=f"{name}, certified")
-        axes.axhline(limit, color=line.get_color(), linestyle=":", label=f"{name}, floor")
+        axes.axhline(limit, color=line.get_color(), linestyle=":", label=f"{name}, at most")
     axes.set(xlabel="size of the layer", ylabel="excess over the true value", title="How tight certified rates are")
     axes.legend()
     figure.savefig(out / "rates.png", dpi=120)

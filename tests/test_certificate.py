@@ -166,7 +166,9 @@ def test_expectations_in_every_form(made: Any, expect: Any) -> None:
     assert "claim" not in tv.check(str(path), str(weights), expect=expect, model=model).not_compared
 
 
-@pytest.mark.parametrize("expect", ["contraction(rate<=0.1)", ["exactly_one", "run"], tv.claims.Answer(answer=3, steps=0)])
+@pytest.mark.parametrize(
+    "expect", ["contraction(rate<=0.1)", ["exactly_one", "run"], tv.claims.Answer(answer=3, steps=0)]
+)
 def test_a_valid_proof_of_something_else_is_refused(made: Any, expect: Any) -> None:
     path, weights, _, _ = made
     with pytest.raises(tv.CheckError, match="EXPECTED"):
@@ -200,6 +202,10 @@ def test_changed_claims_are_refused(made: Any) -> None:
 
 def test_missing_files_are_oserrors(made: Any, tmp_path: Path) -> None:
     path, weights, _, _ = made
-    for certificate, file in ((tmp_path / "no.json", weights), (path, tmp_path / "no.safetensors"), (tmp_path, weights)):
+    for certificate, file in (
+        (tmp_path / "no.json", weights),
+        (path, tmp_path / "no.safetensors"),
+        (tmp_path, weights),
+    ):
         with pytest.raises(OSError):
             tv.check(certificate, file)

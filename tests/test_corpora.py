@@ -68,7 +68,10 @@ def test_the_generator_writes_the_same_bytes() -> None:
 
 @pytest.mark.slow
 def test_the_provers_still_find_the_searched_certificates() -> None:
-    """Another machine may find another witness: the claims must be the same, and rates within one part in a million."""
+    """Another machine may find another witness: the claims must be the same, and rates within one part in a million.
+
+    The semidefinite program has many near-optimal metrics: of its rate only the claims of the certificate speak.
+    """
     from tests.corpus.searched import rate_of, search
 
     old, new = committed(), search()
@@ -78,7 +81,7 @@ def test_the_provers_still_find_the_searched_certificates() -> None:
         before, after = (json.loads(files[name][0])["predicate"] for files in (old, new))
         assert [c["claim"] for c in before["claims"]] == [c["claim"] for c in after["claims"]], name
         for was, now in zip(before["claims"], after["claims"], strict=True):
-            if "rate" in was:
+            if "rate" in was and name != f"{SEARCHED}metric_program":
                 assert float(rate_of(now)) == pytest.approx(float(rate_of(was)), rel=1e-6), name
 
 

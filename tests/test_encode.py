@@ -108,7 +108,9 @@ def test_kernel_boxes_are_written_as_they_are() -> None:
         state_json(Tensor((2,)))
 
 
-@pytest.mark.parametrize("norm", [BlockNorm((3,), (1,), 0), BlockNorm((1, 1, 1), (5, 2, 3), -1), BlockNorm((1,), (3,), 0)])
+@pytest.mark.parametrize(
+    "norm", [BlockNorm((3,), (1,), 0), BlockNorm((1, 1, 1), (5, 2, 3), -1), BlockNorm((1,), (3,), 0)]
+)
 def test_block_norms_are_written_as_they_are(norm: BlockNorm) -> None:
     size = sum(norm.sizes)
     read = parse_norm(block_json(norm, size), size)

@@ -31,7 +31,9 @@ def test_only_what_a_box_of_inputs_can_change_is_tried_again() -> None:
     assert not Verification(tanh_model(), region=tv.Box(-1, 1)).depends_on(whole)
 
 
-@pytest.mark.parametrize("region", [tv.Box(-1, 1), tv.Box([-1] * 4, [1] * 4), tv.Box(-np.ones((2, 2)), np.ones((2, 2)))])
+@pytest.mark.parametrize(
+    "region", [tv.Box(-1, 1), tv.Box([-1] * 4, [1] * 4), tv.Box(-np.ones((2, 2)), np.ones((2, 2)))]
+)
 def test_a_region_bounds_the_flattened_state(region: tv.Box) -> None:
     model = tv.recursive(torch.tanh, state_shape=(2, 2))
     box = Verification(model, region=region).problem.box(Verification(model, region=region).region)

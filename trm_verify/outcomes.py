@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
+from math import nextafter
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def up(value: Fraction) -> float:
     except OverflowError:
         return float("inf") if value > 0 else -float(np.finfo(np.float64).max)
     while nearest < float("inf") and (Fraction(nearest) < value or Fraction(repr(nearest)) < value):
-        nearest = float(np.nextafter(nearest, np.inf))
+        nearest = nextafter(nearest, float("inf"))
     return nearest
 
 

@@ -15,11 +15,11 @@ from tests.corpus.registers import GOOD
 from tests.corpus.sheet import Json
 from trm_verify.certificate import CertificateBuilder
 from trm_verify.encode import dyadic
+from trm_verify.export import export
 from trm_verify.kernel.claims import Contraction
 from trm_verify.models import SandwichRefiner
 from trm_verify.provers import norms, wellposed
 from trm_verify.provers.problem import ALL_INPUTS, ALL_STATES, NO_INPUT, Problem
-from trm_verify.verification import Deployed, norm_json
 
 Found = tuple[bytes, bytes, str]
 
@@ -63,12 +63,16 @@ def posed(name: str, prove: Callable[..., Any], operator: str) -> Found:
     if converging.derivation is None:
         raise ValueError(f"{name}: expected a convergence, found none: {converging.reason}")
     done: Any = problem.conclude(converging.derivation)
+    posed_by, n = attempt.derivation.steps[-1], problem.graph.size
+    norm: Json = {"kind": "block", "runs": [[1, n]], "weights": {"exp": 0, "int": "1"}}
+    if posed_by["rule"] == "log_norm":  # the weights of the log-norm are those of the norm
+        norm = {"kind": "block", "runs": [[n, 1]], "weights": posed_by["vector"]}
     builder = CertificateBuilder(sheet.graph, sheet.weights, problem.unused)
     builder.claim(builder.add(attempt.derivation), "exactly_one", domain=domain, region=ALL_STATES)
     builder.claim(
         builder.add(converging.derivation), "convergence",
         operator={operator: converging.derivation.steps[-1]["alpha"]},
-        domain=domain, start=ALL_STATES, norm=norm_json(done, problem.graph.size), constant=dyadic(1),
+        domain=domain, start=ALL_STATES, norm=norm, constant=dyadic(1),
         rate=dyadic(done.rate), epsilon=None, steps=None,
     )  # fmt: skip
     return builder.build().to_bytes(), sheet.weights, f"The provers of R4 on the graph of {name}."
@@ -79,7 +83,11 @@ def refiner() -> Found:
     model = SandwichRefiner(state=8, hidden=10, inputs=4, classes=3, rho=0.8, seed=3)
     x = torch.tensor([[0.25, 0.5, 0.75, 1.0], [1.0, 0.0, 0.5, 0.25]])
     results: Any = tv.verify_fixed_point(model, x, eps="0.001")
-    return results.certificate.to_bytes(), Deployed.of(model).weights, "A SandwichRefiner with answers on two balls."
+    return (
+        results.certificate.to_bytes(),
+        export(model.bake()).to_bytes(),
+        "A SandwichRefiner with answers on two balls.",
+    )
 
 
 def audited() -> Found:
@@ -88,7 +96,7 @@ def audited() -> Found:
     trace: Any = tv.audit(model, torch.tensor([0.25, 0.5, 0.75, 1.0]), steps=12)
     return (
         trace.certificate.to_bytes(),
-        Deployed.of(model).weights,
+        export(model.bake()).to_bytes(),
         "The audit of a float32 inference, as it was stored.",
     )
 
@@ -103,7 +111,7 @@ def layers() -> Found:
         lambda z, x: torch.tanh(inner(z) + outer(x)), state_shape=(5,), input_shape=(3,), domain=tv.Box(-1, 1)
     )
     result: Any = tv.verify_fixed_point(model)
-    return result.certificate.to_bytes(), Deployed.of(model).weights, "A plain torch step of ordinary linear layers."
+    return result.certificate.to_bytes(), export(model).to_bytes(), "A plain torch step of ordinary linear layers."
 
 
 def search() -> dict[str, Found]:

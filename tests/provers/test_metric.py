@@ -1,4 +1,4 @@
-"""Contraction by a matrix inequality: hints, closed forms, the semidefinite program, and what it says when it cannot."""
+"""Contraction by a matrix inequality: hints, closed forms, the semidefinite program, and its reasons to give up."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_a_sandwich_step_has_its_rate_by_its_own_multipliers(state: int, hidden:
     assert float(attempt.rate) <= rho * (1 + 1e-5)
     form = step_form(case.problem, case.domain, case.region)
     product = np.linalg.norm(form.outputs[:, state:], 2) * np.linalg.norm(form.arguments[:, :state], 2)
-    assert product > 1
-    assert case.prove(prove_l2).rate is None
+    assert product > 1.9 * rho
+    assert product < 1 or case.prove(prove_l2).rate is None
 
 
 def test_wrong_hints_are_passed_over() -> None:

@@ -141,12 +141,17 @@ def _matrix(images: Map, log2: Floats) -> Floats:
     return images(np.column_stack([np.eye(len(base)), base]))[:, :-1]
 
 
-def block_norm(blocks: Blocks, log2: Floats) -> Json:
-    """A block norm of these weights, the smallest of them stored with WEIGHT_BITS bits."""
+def weight_vector(log2: Floats) -> Json:
+    """Weights 2^log2 up to a common factor, the smallest of them stored with WEIGHT_BITS bits."""
     exponents = np.floor(log2 - log2.min())
     mantissas = np.exp2(log2 - log2.min() - exponents + WEIGHT_BITS)
     values = [int(m) << int(e) for m, e in zip(mantissas.tolist(), exponents.tolist(), strict=True)]
-    return {"kind": "block", "runs": blocks.runs, "weights": integers(values, -WEIGHT_BITS)}
+    return integers(values, -WEIGHT_BITS)
+
+
+def block_norm(blocks: Blocks, log2: Floats) -> Json:
+    """The block norm with these weights."""
+    return {"kind": "block", "runs": blocks.runs, "weights": weight_vector(log2)}
 
 
 def prove_block(

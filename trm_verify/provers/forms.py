@@ -51,7 +51,7 @@ class StepForm:
         return found
 
     def reach(self, metric: Floats, multipliers: Floats) -> float:
-        """The smallest rate, which may exceed 1, at which it is positive semidefinite (a Schur complement); or infinity."""
+        """The smallest rate (perhaps above 1) at which it is positive semidefinite; infinity if there is none."""
         n, base = self.n, self.matrix(metric, multipliers, 0.0)
         need, live = -base[:n, :n], np.flatnonzero(np.abs(base[n:]).any(axis=1)) + n  # units without influence drop out
         try:
@@ -62,7 +62,7 @@ class StepForm:
             square = float(np.linalg.eigvalsh(root @ need @ root.T)[-1])
         except np.linalg.LinAlgError:
             return float("inf")
-        return max(square, 0.0) ** 0.5
+        return float(max(square, 0.0) ** 0.5)
 
     def best_rate(self, metric: Floats, multipliers: Floats) -> float | None:
         """The same when it is below 1."""

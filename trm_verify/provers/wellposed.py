@@ -15,7 +15,9 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.numbers import Rows, floor_at, rescale
 from trm_verify.kernel.operators import parse_operator
 from trm_verify.kernel.rules.wellposed import _implicit_form
+from trm_verify.provers.block import weight_vector
 from trm_verify.provers.factors import as_floats, factor, norm_witness
+from trm_verify.provers.perron import positive_weights
 from trm_verify.provers.problem import Attempt, Problem
 
 
@@ -56,15 +58,13 @@ def prove_log_norm(problem: Problem, domain: Json) -> Attempt:
         metzler = np.abs(matrix)
         np.fill_diagonal(metzler, np.diag(matrix))
         shift = 1 + max(0.0, -float(np.diag(matrix).min()))
-        d = np.ones(len(matrix))
-        for _ in range(2000):
-            d = metzler @ d + shift * d
-            d = d / d.max() + 1e-12
-        measures = (metzler @ d) / d
-        if float(measures.max()) >= 1:
-            reason = f"log-norm {float(measures.max()):.6g} is not below 1"
+        # M d ≤ μ d exactly when (M + sI) d ≤ (μ + s) d; scaled so that μ < 1 becomes a spectral radius below 1
+        found = positive_weights((metzler + shift * np.eye(len(matrix))) / (1 + shift))
+        if found is None or found.ratio >= 1:
+            value = "" if found is None else f" {found.ratio * (1 + shift) - shift:.6g}"
+            reason = f"the log-norm{value} is not below 1 in any scaling found"
             return Attempt("log_norm", "weighted_linf", time.perf_counter() - started, reason=reason)
-        weights = fractions([round_up(Fraction(float(v)), 53) for v in d / d.min()])
+        weights = weight_vector(found.log2)
         done = derive("log_norm", domain=domain, vector=weights)
         problem.conclude(done)
         return Attempt("log_norm", "weighted_linf", time.perf_counter() - started, None, done)

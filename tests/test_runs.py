@@ -1,0 +1,131 @@
+"""The audit of one inference: distances, drifts and the final answer, against what the model does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import trm_verify as tv
+from tests.small import autonomous, gate_model, iterates, tanh_model
+from trm_verify.export import export
+
+X = torch.tensor([0.25, -0.5, 0.125])
+
+
+@pytest.fixture(scope="module")
+def run() -> Any:
+    return tv.audit(tanh_model(), X, steps=25)
+
+
+def test_the_shapes_of_a_run(run: Any) -> None:
+    assert run.states.shape == (26, 5) and run.residuals.shape == (25,)
+    assert run.distances.shape == run.drifts.shape == (26,) and len(run.answers) == 26
+    assert run.radius == run.distances[-1] and run.answers[-1] == run.answer
+
+
+def test_distances_and_drifts_bound_the_true_ones(run: Any) -> None:
+    model = tanh_model()
+    exact = iterates(model, X[None], 3000)[-1, 0].numpy()  # in float64, whose own error is far below float32's
+    away = np.abs(run.states - exact).max(axis=1)
+    assert np.all(away <= run.distances + 1e-13)
+    assert run.radius < 1e-5 and np.all(np.diff(run.distances[:10]) < 0)
+    states = torch.from_numpy(run.states)
+    after = model.step(states[:-1], X.double().expand(25, 3)).detach().numpy()
+    assert np.all(np.abs(run.states[1:] - after).max(axis=1) <= run.drifts[1:] + 1e-13)
+    assert run.drifts[0] == 0 and 0 < run.drifts.max() < 1e-6, "float32 steps are not exact"
+
+
+def test_the_answer_is_final(run: Any) -> None:
+    model = tanh_model()
+    path = iterates(model, X[None], 500)
+    assert torch.all(model.readout(path[run.final :]).argmax(-1) == run.answer[0])
+    assert all(a == run.answer for a in run.answers[run.final :])
+    assert 0 < run.rate < 1 and run.norm == "l2"
+
+
+def test_the_certificate_stands_on_its_own(run: Any) -> None:
+    model = tanh_model()
+    weights = export(model).to_bytes()
+    expected = tv.claims.Run(
+        answer=run.answer, radius=run.radius, drift=run.drifts.max(), final=run.final, domain=tv.Box.point(X)
+    )
+    tv.check(run.certificate, weights, expect=expected, model=model)
+    for wrong in (
+        tv.claims.Run(radius=run.radius / 2), tv.claims.Run(answer=(run.answer[0] + 1) % 4),
+        tv.claims.Run(drift=run.drifts.max() / 2), tv.claims.Run(domain=tv.Box.point(-X)),
+    ):  # fmt: skip
+        with pytest.raises(tv.CheckError, match="EXPECTED"):
+            tv.check(run.certificate, weights, expect=wrong)
+
+
+@pytest.mark.parametrize(
+    ("make", "x"),
+    [
+        (lambda: tanh_model(dtype=torch.float64), X.double()),
+        (lambda: tanh_model(dtype=torch.bfloat16), X.bfloat16()),
+        (lambda: tanh_model(iteration=tv.Damped(0.5)), X),
+        (lambda: tanh_model(norm=0.3, iteration=tv.Damped([0.5, 0.25, 1, 0.5, 0.75])), X.numpy()),
+        (lambda: gate_model(), torch.tensor([0.5, 0.25])),
+        (lambda: autonomous(lambda z: 1 - 2 * z + 0, 2, iteration=tv.Damped(0.25), readout=two), None),
+        (lambda: autonomous(torch.cos, 2, readout=two), None),
+    ],
+    ids=["float64", "bfloat16", "damped", "damped by coordinate", "facts at x", "log-norm", "region"],
+)
+def test_models_of_every_kind(make: Any, x: Any) -> None:
+    model = make()
+    arguments = {"region": tv.Box(0, 1)} if x is None and model.iteration == "picard" else {}
+    run = tv.audit(model, x, steps=60, **arguments)
+    assert run.answers[-1] == run.answer and run.radius <= 0.2
+    tv.check(run.certificate, export(model).to_bytes(), expect=tv.claims.Run(answer=run.answer), model=model)
+
+
+def two(z: torch.Tensor) -> torch.Tensor:
+    return z * torch.tensor([1.0, 2.0])
+
+
+def test_the_dottie_number() -> None:
+    model = autonomous(torch.cos, readout=lambda z: torch.cat([z, 1 - z], dim=1)).double()
+    run = tv.audit(model.double(), steps=120, region=tv.Box(0, 1))
+    assert run.answer == (0,) and run.radius <= 1e-5
+    assert abs(run.states[-1, 0] - 0.7390851332151607) <= run.radius + 1e-16
+
+
+def test_integer_inputs() -> None:
+    table = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    model = tv.recursive(
+        lambda z, x: z / 2 + torch.nn.functional.embedding(x, table), state_shape=(2, 4), input_shape=(2,),
+        vocabulary=5, readout=lambda z: z,
+    )  # fmt: skip
+    run = tv.audit(model, np.array([1, 3]))
+    assert run.answer == tuple(table[[1, 3]].argmax(1).tolist())
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "arguments", "message"),
+    [
+        (tanh_model, X, {"steps": 0}, "steps >= 1"),
+        (tanh_model, X, {"steps": 2.5}, "steps >= 1"),
+        (tanh_model, None, {}, "expected one input"),
+        (tanh_model, X[None], {}, "found a batch"),
+        (tanh_model, torch.zeros(4), {}, "expected x of shape"),
+        (tanh_model, X * float("nan"), {}, "finite numbers in x"),
+        (tanh_model, X * 9, {}, "outside"),
+        (tanh_model, tv.Box(0, 1), {}, "binary fractions"),
+        (tanh_model, X, {"norm": "l9"}, "found 'l9'"),
+        (lambda: tanh_model(readout=False), X, {}, "no answer to audit"),
+        (lambda: tanh_model(iteration="implicit"), X, {}, "convergence can be proved"),
+        (lambda: gate_model(), torch.ones(2), {}, "convergence can be proved"),
+        (lambda: autonomous(torch.cos, 2, readout=two), X, {}, "the model has no input"),
+    ],
+)
+def test_what_cannot_be_audited_is_refused(model: Any, x: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tv.audit(model(), x, **arguments)
+
+
+def test_an_answer_that_is_not_final_yet_is_refused() -> None:
+    with pytest.raises(tv.CheckError, match="MARGIN"):
+        tv.audit(tanh_model(norm=0.9), X, steps=1)
