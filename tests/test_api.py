@@ -271,7 +271,7 @@ def test_nothing_is_proved_when_the_kernel_rejects(monkeypatch: pytest.MonkeyPat
     def reject(certificate: bytes, weights: bytes) -> None:
         raise tv.CheckError("CLAIM", "something else", "this")
 
-    monkeypatch.setattr("trm_verify.verification.kernel_check", reject)
+    monkeypatch.setattr("trm_verify.verification.session.kernel_check", reject)
     model = tanh_model()
     for call in (lambda: tv.verify_fixed_point(model), lambda: tv.verify_fixed_point(model, X)):
         with pytest.raises(tv.CheckError):
@@ -290,7 +290,7 @@ def test_the_whole_certificate_is_checked_before_a_verdict(monkeypatch: pytest.M
         seen.append(len(valid.claims))
         return valid
 
-    monkeypatch.setattr("trm_verify.verification.kernel_check", watch)
+    monkeypatch.setattr("trm_verify.verification.session.kernel_check", watch)
     results = tv.verify_fixed_point(tanh_model(), torch.stack([X, -X]))
     assert results and seen == [6], "two answers, and four claims on the model"
 

@@ -13,17 +13,17 @@ from torch import nn
 from trm_verify.box import Box
 from trm_verify.certificate import Certificate
 from trm_verify.claims import Claim, Labels, expectation_of
-from trm_verify.deployed import Deployed
-from trm_verify.inputs import Input, Inputs, Number
 from trm_verify.kernel.check import Valid
 from trm_verify.kernel.check import check as kernel_check
 from trm_verify.kernel.document import MAX_BYTES, read_file
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import Expectation, describe, find
-from trm_verify.outcomes import Limits, global_result, input_results
 from trm_verify.result import VerificationResult, VerificationResults
-from trm_verify.runs import RunResult, audit
-from trm_verify.verification import Effort, Progress, Verification
+from trm_verify.verification.deployed import Deployed
+from trm_verify.verification.inputs import Input, Inputs, Number
+from trm_verify.verification.outcomes import Limits, global_result, input_results
+from trm_verify.verification.runs import RunResult, audit
+from trm_verify.verification.session import Effort, Progress, Verification
 
 __all__ = ["Checked", "RunResult", "audit", "check", "verify_fixed_point"]
 

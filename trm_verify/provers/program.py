@@ -16,7 +16,7 @@ from trm_verify.provers.problem import Floats
 SIZE = 64  # state entries + units up to which the program is tried
 METRIC_MOST, MULTIPLIER_MOST = 1e4, 1e6
 INSIDE = 1e-6  # how far inside the cone candidates lie, so that rounding them is harmless
-ROUNDS = 6
+ROUNDS, BISECTIONS, PRECISION = 6, 12, 2e-3
 SOLVERS: dict[str, Callable[[float], dict[str, Any]]] = {
     "CLARABEL": lambda left: {"time_limit": left, "tol_gap_abs": 1e-5, "tol_gap_rel": 1e-4, "tol_feas": 1e-7},
     "SCS": lambda left: {"time_limit_secs": left, "eps_abs": 1e-7, "eps_rel": 1e-7},
@@ -27,7 +27,7 @@ def solve(form: StepForm, timeout: float) -> tuple[Floats, Floats] | str:
     """(P, multipliers) of about the smallest rate, or why there are none.
 
     At rate ρ and metric P₀ so far, the program maximizes s with M(ρ) ⪰ s·P₀ on the state: P₀ itself would have the rate
-    √(ρ² − s), and the new P about that or a better one (Dinkelbach's method). It ends about a percent from the best.
+    √(ρ² − s), and the new P about that or a better one (Dinkelbach's method). Bisection on ρ ends it.
 
     Args:
         timeout: seconds in all; the best candidate so far is returned when they are over.
@@ -81,6 +81,17 @@ def solve(form: StepForm, timeout: float) -> tuple[Floats, Floats] | str:
         best, rate, before = found, reached, found[0]
         if settled or rate < 1e-6:
             break
+    low = 0.0  # near the end the steps above grow short: halve what is left instead
+    for _ in range(BISECTIONS if best is not None else 0):
+        if rate - low < PRECISION * rate or time.monotonic() > deadline:
+            break
+        middle = (low + rate) / 2
+        found = at(middle, before)
+        reached = None if found is None else form.best_rate(*found)
+        if found is not None and reached is not None and reached < rate:
+            best, rate, before = found, reached, found[0]
+        if reached is None or reached > middle:
+            low = middle
     if best is None:
         over = " in the time allowed" if time.monotonic() > deadline else ""
         return f"the semidefinite program found no metric with a rate below 1{over}"

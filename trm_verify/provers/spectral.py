@@ -69,6 +69,8 @@ def _positive_vector(problem: Problem, index: int, matrix: Floats) -> Derivation
     """‖W‖₂ through |W|, where that costs nothing (non-negative or sign-symmetric matrices): a witness of n numbers."""
     true, absolute = _norms(problem)[index], np.abs(matrix)
     gram = absolute.T @ absolute
+    if not 0 < float(gram.max()) < np.inf:  # subnormal or huge weights: doubles cannot hold their squares
+        return None
     if float(np.sqrt(np.linalg.eigvalsh(gram)[-1])) > true * (1 + RELATIVE / 2):
         return None
     v = np.ones(matrix.shape[1])
@@ -76,6 +78,8 @@ def _positive_vector(problem: Problem, index: int, matrix: Floats) -> Derivation
         v = gram @ v + 1e-9 * v.max() * gram.max()
         v /= v.max()
     ratio = float((gram @ v / v).max())
+    if not np.isfinite(ratio):
+        return None
     sigma = round_up(Fraction(float(np.sqrt(ratio)) * (1 + 1e-12)), 40)
     if float(sigma) > true * (1 + 2 * RELATIVE):
         return None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from trm_verify.box import Box, exact_array, exact_number
-from trm_verify.verification import Verification, admissible
+from trm_verify.verification.session import Verification, admissible
 
 Input = torch.Tensor | np.ndarray | Sequence[Any] | Box
 Number = float | str | Fraction | Decimal

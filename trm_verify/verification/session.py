@@ -19,9 +19,7 @@ from torch import nn
 
 from trm_verify.box import Box
 from trm_verify.certificate import Certificate, CertificateBuilder, Derivation
-from trm_verify.deployed import Deployed
 from trm_verify.encode import Json, box_json
-from trm_verify.facts import Facts, Filing
 from trm_verify.kernel.check import Valid
 from trm_verify.kernel.check import check as kernel_check
 from trm_verify.kernel.errors import CheckError
@@ -29,6 +27,8 @@ from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import CONSTANT, STATE
 from trm_verify.provers import norms
 from trm_verify.provers.problem import ALL_INPUTS, ALL_STATES, NO_INPUT, Attempt, Problem
+from trm_verify.verification.deployed import Deployed
+from trm_verify.verification.facts import Facts, Filing
 
 __all__ = ["Deployed", "Effort", "Progress", "Verification", "admissible", "prove_facts"]
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import trm_verify as tv
 from tests.small import gate_model, tanh_model
 from trm_verify.kernel.check import check as kernel_check
-from trm_verify.outcomes import up
 from trm_verify.result import VerificationResult
+from trm_verify.verification.outcomes import up
 
 BATCH = torch.tensor([[0.25, -0.5, 0.125], [0.0, 0.0, 0.0], [-1.0, 1.0, 0.5], [0.9, 0.8, -0.7]])
 
@@ -109,10 +109,10 @@ def test_a_script_that_cannot_be_imported_again_is_told_what_to_do() -> None:
 
 
 def test_a_budget_keeps_what_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trm_verify import search as module
+    from trm_verify.verification import search as module
 
     clock = {"now": 0.0}
-    monkeypatch.setattr("trm_verify.search.time.monotonic", lambda: clock["now"])
+    monkeypatch.setattr("trm_verify.verification.search.time.monotonic", lambda: clock["now"])
     true = module.prove_answer
 
     def slow(*args: Any) -> Any:

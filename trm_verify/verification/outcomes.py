@@ -14,8 +14,6 @@ import numpy as np
 
 from trm_verify.box import exact_number
 from trm_verify.encode import Json, box_json
-from trm_verify.facts import Facts, Filing, steps_to
-from trm_verify.inputs import Inputs, Row
 from trm_verify.kernel.claims import Contraction, Convergence
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import describe
@@ -34,8 +32,10 @@ from trm_verify.result import (
     VerificationResult,
     VerificationResults,
 )
-from trm_verify.search import Found, Question, search
-from trm_verify.verification import Effort, Verification
+from trm_verify.verification.facts import Facts, Filing, steps_to
+from trm_verify.verification.inputs import Inputs, Row
+from trm_verify.verification.search import Found, Question, search
+from trm_verify.verification.session import Effort, Verification
 
 IMPLICIT = "answers at the fixed points of implicit models are not proved by this version"
 NO_COMPETITOR = "the readout has one class only, and an answer needs a competitor"

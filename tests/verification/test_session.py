@@ -12,12 +12,12 @@ import torch
 
 import trm_verify as tv
 from tests.small import autonomous, gate_model, tanh_model
-from trm_verify.facts import Facts, steps_to
 from trm_verify.kernel.claims import Convergence
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.operators import PICARD
 from trm_verify.kernel.tensor import Tensor
-from trm_verify.verification import Effort, Verification, admissible
+from trm_verify.verification.facts import Facts, steps_to
+from trm_verify.verification.session import Effort, Verification, admissible
 
 X = torch.tensor([0.25, -0.5, 0.125])
 
@@ -168,7 +168,7 @@ def test_a_search_has_the_kernel_s_work_cap_to_itself(monkeypatch: pytest.Monkey
 
 
 def test_the_deadline_of_an_input_starts_with_it() -> None:
-    from trm_verify.outcomes import Limits
+    from trm_verify.verification.outcomes import Limits
 
     now = time.monotonic()
     assert Limits().now() == float("inf") and Limits(deadline=now).now() == now

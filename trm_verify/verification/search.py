@@ -15,7 +15,7 @@ from trm_verify.certificate import Derivation
 from trm_verify.encode import Json
 from trm_verify.provers.answers import AnswerAttempt, prove_answer
 from trm_verify.provers.problem import Problem
-from trm_verify.verification import Progress
+from trm_verify.verification.session import Progress
 
 TIME_USED = "not reached: the time was used up"
 

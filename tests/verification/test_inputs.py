@@ -11,8 +11,8 @@ import torch
 
 import trm_verify as tv
 from tests.small import autonomous, tanh_model
-from trm_verify.inputs import Inputs, Row
-from trm_verify.verification import Verification
+from trm_verify.verification.inputs import Inputs, Row
+from trm_verify.verification.session import Verification
 
 X = torch.tensor([0.25, -0.5, 0.125])
 

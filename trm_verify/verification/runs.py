@@ -10,14 +10,14 @@ from torch import nn
 from trm_verify.box import Box
 from trm_verify.certificate import Certificate, Derivation
 from trm_verify.encode import box_json, dyadic, fractions, integers, round_up
-from trm_verify.facts import Facts, Filing
-from trm_verify.inputs import Input, Inputs
 from trm_verify.kernel.claims import Run
 from trm_verify.kernel.norms import coordinate_scale
-from trm_verify.outcomes import Limits, facts_of, global_result, up
 from trm_verify.provers.answers import prove_run
 from trm_verify.provers.problem import NO_INPUT
-from trm_verify.verification import Effort, Verification
+from trm_verify.verification.facts import Facts, Filing
+from trm_verify.verification.inputs import Input, Inputs
+from trm_verify.verification.outcomes import Limits, facts_of, global_result, up
+from trm_verify.verification.session import Effort, Verification
 
 
 @dataclass(frozen=True, eq=False)

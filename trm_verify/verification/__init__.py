@@ -1,0 +1,1 @@
+"""From a model and a question to checked certificates and results; `api.py` is the way in."""
