@@ -48,7 +48,8 @@ class Function:
     def cost(self) -> int:
         """Multiplications of one evaluation, roughly."""
         inner = {i: self.nodes[n.args[0]].shape[-1] for i, n in enumerate(self.nodes) if n.op in ("linear", "matmul")}
-        return sum(node.size * inner.get(i, 1) for i, node in enumerate(self.nodes))
+        slow = ACTIVATIONS - {"relu", "abs", "leaky_relu", "clamp"} | ROW_NORMS  # a hundred multiplications an entry
+        return sum(node.size * inner.get(i, 100 if node.op in slow else 1) for i, node in enumerate(self.nodes))
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ class _Parser:
             return self.input, INPUT, {}
         if op == "tensor":
             name = text(fields(attrs, "name", where="tensor")[0], "tensor name")
+            self.total += prod(self.weights.shape(name)) if name in self.used else 0  # decoded once a node
             self.used.add(name)
             return shape_of(list(self.weights.shape(name)), f"tensor {name}"), CONSTANT, {"name": name}
         given, value = fields(attrs, "shape", "value", where="constant")

@@ -68,7 +68,7 @@ class _Builder:
 
     def node(self, i: int) -> Form | None:
         node = self.nodes[i]
-        if node.kind == STATE and node.size * (self.graph.size + len(self.units)) > MAX_FORM:
+        if node.kind == STATE and node.size * (self.graph.size + len(self.units) + node.size) > MAX_FORM:
             raise CheckError("LIMIT", f"linear forms of at most {MAX_FORM} coefficients", node.size)
         if node.kind != STATE:
             return None

@@ -23,7 +23,7 @@ class BlockNorm:
     @property
     def family(self) -> str:
         if max(self.sizes) == 1:
-            return "linf" if len(set(self.weights)) == 1 else "weighted_linf"
+            return "linf" if all(w == self.weights[0] for w in self.weights) else "weighted_linf"
         return "l2" if len(self.sizes) == 1 else "mixed"
 
     @property

@@ -38,7 +38,7 @@ def parse_operator(raw: object, size: int) -> Operator:
         return PICARD if raw == "picard" else IMPLICIT
     if isinstance(raw, dict) and set(raw) == {"outer_damped"}:
         ints, exp = vector(fields(raw, "outer_damped", where="operator")[0], None, "alpha")
-        if len(ints) not in (1, size) or any(not 0 < value_of(v, exp) <= 1 for v in set(ints)):
+        if len(ints) not in (1, size) or any(not 0 < value_of(v, exp) <= 1 for v in ints):
             raise CheckError("OPERATOR", f"1 or {size} damping factors in (0, 1]", f"{len(ints)} factors")
         return Operator("outer_damped", tuple(value_of(v, exp) for v in (ints * size if len(ints) == 1 else ints)))
     if isinstance(raw, dict) and set(raw) == {"inner_damped"}:

@@ -29,6 +29,7 @@ def _matrix(graph: Graph, raw: object) -> tuple[int, Rows, int]:
     value = constants(graph, graph.step)[index]
     if not value.is_point:
         raise CheckError("UNSUPPORTED", "an exact matrix", "an enclosed one")
+    graph.charge(node.size)
     return index, rows_of(value.ends()[0], node.shape[1]), value.exp
 
 

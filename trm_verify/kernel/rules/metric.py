@@ -11,7 +11,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.linear import Forms, linear_forms, require_activations
 from trm_verify.kernel.norms import MetricNorm, Norm
-from trm_verify.kernel.numbers import Rows, floor_at, identity, matmul, require_psd, rescale, transpose
+from trm_verify.kernel.numbers import MAX_FACTOR, Rows, floor_at, identity, matmul, require_psd, rescale, transpose
 from trm_verify.kernel.operators import PICARD
 from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
@@ -56,6 +56,8 @@ def contraction_matrix(
     require_activations(forms)
     count = len(forms.units)
     size = n + count
+    if size > MAX_FACTOR:
+        raise CheckError("LIMIT", f"at most {MAX_FACTOR} state entries and units", size)
     weights, scale = multipliers
     if len(weights) != count or any(v < 0 for v in weights):
         raise CheckError("WITNESS", f"{count} multipliers ≥ 0", f"{len(weights)}, or a negative one")
