@@ -14,7 +14,7 @@ from fractions import Fraction
 from trm_verify.kernel.check import CLAIMS, Valid
 from trm_verify.kernel.claims import Answer, Conclusion, ExactlyOne, Invariant, Run, equal
 from trm_verify.kernel.document import digest
-from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.errors import CheckError, approximate
 from trm_verify.kernel.norms import coordinate_scale
 from trm_verify.kernel.numbers import dyadic, floor_at
 from trm_verify.kernel.tensor import GRID, Tensor, contains, from_fractions
@@ -163,6 +163,11 @@ def name_of(claim: Conclusion) -> str:
     return names[type(claim).__name__]
 
 
+def _wanted(name: str, value: object) -> str:
+    shown = approximate(value) if isinstance(value, Fraction) else value if isinstance(value, str) else "…"
+    return f"{name}{'<=' if name in BOUNDS else '='}{shown}"
+
+
 def find(valid: Valid, expectation: Expectation) -> Conclusion:
     """The first claim that meets the expectation. Raises `CheckError` EXPECTED when there is none."""
     for claim in valid.claims:
@@ -170,8 +175,8 @@ def find(valid: Valid, expectation: Expectation) -> Conclusion:
             return claim
     raise CheckError(
         "EXPECTED",
-        f"a claim that meets {expectation.claim}{dict(expectation.fields)}",
-        [describe(c) for c in valid.claims][:4],
+        f"a claim that meets {expectation.claim}({', '.join(_wanted(*f) for f in expectation.fields)})",
+        [describe(c) for c in valid.claims[:4]],
     )
 
 

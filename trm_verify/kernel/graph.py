@@ -49,7 +49,7 @@ class Function:
         """Multiplications of one evaluation, roughly."""
         inner = {i: self.nodes[n.args[0]].shape[-1] for i, n in enumerate(self.nodes) if n.op in ("linear", "matmul")}
         slow = ACTIVATIONS - {"relu", "abs", "leaky_relu", "clamp"} | ROW_NORMS  # a hundred multiplications an entry
-        return sum(node.size * inner.get(i, 100 if node.op in slow else 1) for i, node in enumerate(self.nodes))
+        return sum(128 + node.size * inner.get(i, 100 if node.op in slow else 1) for i, node in enumerate(self.nodes))
 
 
 @dataclass(frozen=True)

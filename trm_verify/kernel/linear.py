@@ -15,7 +15,7 @@ from trm_verify.kernel.layout import LAYOUTS
 from trm_verify.kernel.numbers import Rows, matmul, rescale, rows_of
 from trm_verify.kernel.tensor import Tensor
 
-MAX_FORM = 1 << 26
+MAX_FORM = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class _Builder:
         self.forms: list[Form | None] = []  # None: does not vary with the state
         self.units: list[tuple[int, int, bool]] = []
         self.arguments: list[Form] = []
-        self.built: dict[int, Form] = {}
+        self.total = 0  # coefficients of all forms, roughly
 
     def of(self, i: int) -> Form:
         """The form of node i, zero rows when it does not vary."""
@@ -68,8 +68,10 @@ class _Builder:
 
     def node(self, i: int) -> Form | None:
         node = self.nodes[i]
-        if node.kind == STATE and node.size * (self.graph.size + len(self.units) + node.size) > MAX_FORM:
-            raise CheckError("LIMIT", f"linear forms of at most {MAX_FORM} coefficients", node.size)
+        if node.kind == STATE:
+            self.total += node.size * (self.graph.size + len(self.units) + node.size)
+        if self.total > MAX_FORM:
+            raise CheckError("LIMIT", f"linear forms of at most {MAX_FORM} coefficients in all", self.total)
         if node.kind != STATE:
             return None
         if node.op == "state":

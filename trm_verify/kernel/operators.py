@@ -25,7 +25,7 @@ class Operator:
             return self.kind
         texts = [f"{a.numerator:x}/{a.denominator:x}" for a in self.alpha]
         first = self.alpha[0]
-        short = len(set(self.alpha)) == 1 and max(first.numerator, first.denominator) < 1 << 60
+        short = all(a == first for a in self.alpha) and max(first.numerator, first.denominator) < 1 << 60
         return f"{self.kind}({first if short else 'sha256:' + digest(texts)})"
 
 

@@ -38,6 +38,7 @@ def spectral(context: Context, premises: list[Conclusion], witness: Witness) -> 
     none(premises)
     raw, raw_sigma, raw_factor = document.fields(witness, "matrix", "sigma", "factor", where="spectral")
     index, rows, exp = _matrix(context.graph, raw)
+    context.graph.charge(len(rows) * len(rows[0]) * min(len(rows), len(rows[0])))
     sigma = number(raw_sigma, "sigma")
     if sigma < 0:
         raise CheckError("WITNESS", "sigma ≥ 0", sigma)
