@@ -26,6 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		"install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PY) -m pip install --disable-pip-version-check --no-deps auto-LiRPA==0.3
 	touch $@
 
 demo: $(INSTALLED)

@@ -22,7 +22,7 @@ from trm_verify.kernel import document
 from trm_verify.kernel.check import PREDICATE, STATEMENT
 
 SUFFIX = ".trmcert.json"
-BOXES = ("domain", "region", "start")  # fields that hold a box; `norm` holds a norm
+BOXES = ("domain", "region", "start", "box")  # fields that hold a box; `norm` holds a norm
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,11 @@ from trm_verify.kernel.claims import (
     Conclusion,
     Contraction,
     Convergence,
+    Encloses,
     ExactlyOne,
+    FixedPointAnswer,
     Invariant,
+    Refuted,
     Run,
     implies,
 )  # fmt: skip
@@ -155,11 +158,18 @@ CLAIMS: dict[str, tuple[type, tuple[str, ...]]] = {
     "run": (
         Run, ("operator", "domain", "norm", "state", "radius", "answer", "final", "drifts", "distances", "answers"),
     ),
+    **{f"encloses_{kind}": (Encloses, ("domain", "region", "box")) for kind in ("all", "one", "the")},
+    "fixed_point_answer": (FixedPointAnswer, ("domain", "region", "answer")),
+    "refutation": (Refuted, ("of", "operator", "domain", "region", "norm", "rate", "answer")),
 }  # fmt: skip
 
 
 def _field(context: Context, claim: str, name: str, raw: Any) -> Any:
     """One field of a claim."""
+    if claim == "refutation" and raw is None:
+        return None
+    if name == "of":
+        return document.text(raw, name)
     if claim == "convergence" and (raw is None and name in ("epsilon", "steps") or name == "start" and raw == "init"):
         return None
     if name in ("rate", "constant", "epsilon", "radius"):
@@ -168,7 +178,7 @@ def _field(context: Context, claim: str, name: str, raw: Any) -> Any:
         return document.integer(raw, 0, 10**12, name)
     if name in ("drifts", "distances"):
         return tuple(numbers(raw, None, name))
-    if name in ("domain", "region", "start"):
+    if name in ("domain", "region", "start", "box"):
         return context.box(raw, "input" if name == "domain" else "state")
     if name == "answers":
         return tuple(None if a is None else context.answer(a) for a in document.items(raw, name))
@@ -191,6 +201,8 @@ def parse_claim(context: Context, raw: object, count: int) -> tuple[int, Conclus
     found = {field: _field(context, name, field, value) for field, value in values}
     if name == "answer_at":
         found["at"] = True
+    if kind is Encloses:
+        found["kind"] = name.removeprefix("encloses_")
     if found.get("start", found) is None:
         initial_state(context.graph, found["domain"])  # init(x) exists for every x of the domain
     if name == "convergence" and (found["epsilon"] is None) != (found["steps"] is None):

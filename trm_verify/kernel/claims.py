@@ -15,6 +15,7 @@ from trm_verify.kernel.norms import Norm, coordinate_scale
 from trm_verify.kernel.numbers import power_up
 from trm_verify.kernel.operators import Operator
 from trm_verify.kernel.tensor import Tensor, contains
+from trm_verify.kernel.units import Interval
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,89 @@ class WellPosed:
     projection: bool = False  # the activation projects onto a box
 
 
-Conclusion = Contraction | AtMostOne | ExactlyOne | Invariant | Convergence | Answer | Run | Spectral | WellPosed
+@dataclass(frozen=True)
+class FixedPoints:
+    """R5–R7: for every x in the domain, every fixed point in `region` lies in `box`, within `arguments` of its units.
+
+    `exists`: there is one in `box`. `unique`: at most one in `region`. `scale`: the units' arguments are rescaled by it.
+    """
+
+    domain: Tensor
+    region: Tensor
+    box: Tensor
+    arguments: tuple[Interval, ...] = field(default=(), compare=False)
+    scale: tuple[Fraction, ...] | None = None
+    exists: bool = False
+    unique: bool = False
+
+    def says(self, kind: str) -> bool:
+        """Whether it encloses `all` fixed points, some `one`, or `the` only one."""
+        return kind == "all" or self.exists and (kind == "one" or self.unique)
+
+
+@dataclass(frozen=True)
+class Encloses:
+    """`all`: every fixed point in the region lies in the box. `one`: some fixed point does. `the`: the only one does."""
+
+    kind: str
+    domain: Tensor
+    region: Tensor
+    box: Tensor
+
+
+@dataclass(frozen=True)
+class FixedPointAnswer:
+    """Every fixed point in the region, and there is one, answers so strictly, for every x in the domain.
+
+    `margins`: lower bounds of each logit difference, position by position, competitor by competitor.
+    """
+
+    domain: Tensor
+    region: Tensor
+    answer: tuple[int, ...]
+    margins: tuple[Fraction, ...] = field(default=(), compare=False)
+    box: Tensor | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class FixedPointAt:
+    """z = f(z, x) exactly, at rational x and z (numerators over one denominator each); `labels` attain the maximum."""
+
+    x: tuple[Fraction, ...]
+    z: tuple[Fraction, ...]
+    labels: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Refuted:
+    """A claim of the given name about these sets is false (proved by a witness that the step holds)."""
+
+    of: str
+    domain: Tensor
+    region: Tensor | None = None
+    operator: Operator | None = None
+    norm: Norm | None = None
+    rate: Fraction | None = None
+    answer: tuple[int, ...] | None = None
+
+
+Conclusion = (
+    Contraction | AtMostOne | ExactlyOne | Invariant | Convergence | Answer | Run | Spectral | WellPosed
+    | FixedPoints | Encloses | FixedPointAnswer | FixedPointAt | Refuted
+)  # fmt: skip
 
 
 def equal(a: Tensor, b: Tensor) -> bool:
     return contains(a, b) and contains(b, a)
+
+
+def _inside(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is None or (b is not None and contains(b, a))
+
+
+def equal_or_none(a: Any, b: Any) -> bool:
+    """Equal, sets as sets."""
+    return equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else bool(a == b)
 
 
 def _no_larger(done: tuple[Fraction, ...], claim: tuple[Fraction, ...]) -> bool:
@@ -140,6 +219,13 @@ RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def _relation(claim: Conclusion, name: str) -> Callable[[Any, Any], bool]:
+    if isinstance(claim, Refuted):  # it fails for some x of the smaller domain, hence of the larger
+        smaller = name == "domain" or name == "region" and claim.of != "exactly_one"  # no fixed point at all: there
+        return _inside if smaller else equal_or_none
+    if name == "box":
+        return _inside
+    if name == "region" and isinstance(claim, Encloses):
+        return contains if claim.kind == "all" else equal
     if name == "region":  # a smaller region may hold no fixed point, and need not be invariant
         return contains if isinstance(claim, (Contraction, AtMostOne)) else equal
     if name == "steps":
@@ -149,17 +235,30 @@ def _relation(claim: Conclusion, name: str) -> Callable[[Any, Any], bool]:
 
 def implies(done: Conclusion, claim: Conclusion) -> bool:
     """Whether the conclusion of a step contains the claim: larger sets, smaller numbers, everything else equal."""
-    if isinstance(done, WellPosed):
-        done = ExactlyOne(done.domain, done.region)
+    done = _as_claim(done, claim)
     if type(done) is not type(claim) or isinstance(done, Spectral):
         return False
     special = ("start", "initial", "epsilon", "steps", "region") if isinstance(claim, Convergence) else ()
-    names = [f.name for f in fields(claim) if f.name not in special]
+    names = [f.name for f in fields(claim) if f.compare and f.name not in special]
     if not all(_relation(claim, n)(getattr(done, n), getattr(claim, n)) for n in names):
         return False
     if isinstance(claim, (Contraction, Convergence)) and claim.rate >= 1:
         return False
     return not isinstance(claim, Convergence) or (isinstance(done, Convergence) and _reaches(done, claim))
+
+
+def _as_claim(done: Conclusion, claim: Conclusion) -> Conclusion:
+    """The conclusion in the words of the claim, where it says at least as much."""
+    if isinstance(done, WellPosed):
+        return ExactlyOne(done.domain, done.region)
+    if isinstance(done, FixedPoints):
+        if isinstance(claim, ExactlyOne) and done.exists and done.unique:
+            return ExactlyOne(done.domain, done.region)
+        if isinstance(claim, AtMostOne) and done.unique:
+            return AtMostOne(done.domain, done.region)
+        if isinstance(claim, Encloses) and done.says(claim.kind):
+            return Encloses(claim.kind, done.domain, done.region, done.box)
+    return done
 
 
 def _reaches(done: Convergence, claim: Convergence) -> bool:

@@ -35,18 +35,20 @@ class Forms:
     arguments: Form  # of each activation unit, in unit order (zero rows for other units)
 
 
-def _padded(rows: Rows, width: int) -> Rows:
+def padded(rows: Rows, width: int) -> Rows:
     return [row + [0] * (width - len(row)) for row in rows]
 
 
-def _stack(forms: list[Form]) -> Form:
+def stack(forms: list[Form]) -> Form:
     exp, width = min(f.exp for f in forms), max((len(r) for f in forms for r in f.rows), default=0)
-    return Form([row for f in forms for row in _padded([rescale(r, f.exp, exp) for r in f.rows], width)], exp)
+    return Form([row for f in forms for row in padded([rescale(r, f.exp, exp) for r in f.rows], width)], exp)
 
 
-class _Builder:
-    def __init__(self, graph: Graph, function: Function, ranges: list[Tensor]) -> None:
-        self.graph, self.nodes, self.ranges = graph, function.nodes, ranges
+class Builder:
+    """Builds the form of each node in turn. `base` columns come before those of the units."""
+
+    def __init__(self, graph: Graph, function: Function, ranges: list[Tensor], base: int) -> None:
+        self.graph, self.nodes, self.ranges, self.base = graph, function.nodes, ranges, base
         self.forms: list[Form | None] = []  # None: does not vary with the state
         self.units: list[tuple[int, int, bool]] = []
         self.arguments: list[Form] = []
@@ -61,29 +63,41 @@ class _Builder:
         """Node i's entries as new units."""
         node = self.nodes[i]
         active = node.op in ACTIVATIONS
-        start = self.graph.size + len(self.units)
+        start = self.base + len(self.units)
         self.units += [(i, entry, active) for entry in range(node.size)]
         self.arguments.append(self.of(node.args[0]) if active else Form([[] for _ in range(node.size)], 0))
         return Form([[0] * (start + entry) + [1] for entry in range(node.size)], 0)
 
     def node(self, i: int) -> Form | None:
         node = self.nodes[i]
-        if node.kind == STATE:
-            self.total += node.size * (self.graph.size + len(self.units) + node.size)
-        if self.total > MAX_FORM:
-            raise CheckError("LIMIT", f"linear forms of at most {MAX_FORM} coefficients in all", self.total)
         if node.kind != STATE:
             return None
+        self.charge(i)
         if node.op == "state":
-            start = sum(prod(s) for s in self.graph.state[: node.attrs["part"]])
-            return Form([[0] * (start + entry) + [1] for entry in range(node.size)], 0)
+            return self.columns(i, 0)
+        return self.operation(i)
+
+    def charge(self, i: int) -> None:
+        self.total += self.nodes[i].size * (self.base + len(self.units) + self.nodes[i].size)
+        if self.total > MAX_FORM:
+            raise CheckError("LIMIT", f"linear forms of at most {MAX_FORM} coefficients in all", self.total)
+
+    def columns(self, i: int, start: int) -> Form:
+        """The entries of a state or input node as they are; the first entry of its space has column `start`."""
+        node = self.nodes[i]
+        start += sum(prod(s) for s in self.graph.state[: node.attrs["part"]]) if node.op == "state" else 0
+        return Form([[0] * (start + entry) + [1] for entry in range(node.size)], 0)
+
+    def operation(self, i: int) -> Form:
+        """The form of a node from those of its arguments; fresh units where it is not exactly linear."""
+        node = self.nodes[i]
         if node.op in LAYOUTS or node.op == "concat":
-            form = _stack([self.of(j) for j in node.args])
+            form = stack([self.of(j) for j in node.args])
             rows: Rows = [*form.rows, []]
             return form if node.layout is None else Form([rows[s] for s in node.layout], form.exp)
         if node.op in ("add", "sub"):
             a, b = (self.of(j) for j in node.args)
-            both = _stack([a, b if node.op == "add" else Form([[-v for v in r] for r in b.rows], b.exp)])
+            both = stack([a, b if node.op == "add" else Form([[-v for v in r] for r in b.rows], b.exp)])
             half = len(a.rows)
             pairs = zip(both.rows[:half], both.rows[half:], strict=True)
             return Form([[p + q for p, q in zip(x, y, strict=True)] for x, y in pairs], both.exp)
@@ -102,7 +116,7 @@ class _Builder:
                 factors, form = self.ranges[exact[0]], self.of(node.args[node.args[0] == exact[0]])
                 pairs2 = zip(form.rows, factors.ends()[0], strict=True)
                 return Form([[v * f for v in row] for row, f in pairs2], form.exp + factors.exp)
-        if node.op == "matmul" and self.ranges[node.args[0]].is_point and self.forms[node.args[0]] is None:
+        if node.op == "matmul" and self.nodes[node.args[0]].kind != STATE and self.ranges[node.args[0]].is_point:
             return self.mixed(i)
         return self.fresh(i)
 
@@ -110,7 +124,7 @@ class _Builder:
     def mapped(form: Form, matrix: Rows, exp: int) -> Form:
         """The matrix applied to each last-axis row."""
         width, columns = len(matrix[0]), max((len(r) for r in form.rows), default=0)
-        rows = _padded(form.rows, columns)
+        rows = padded(form.rows, columns)
         product: Rows = []
         for start in range(0, len(rows), width):
             product += matmul(matrix, rows[start : start + width])
@@ -121,7 +135,7 @@ class _Builder:
         a, form = self.ranges[self.nodes[i].args[0]], self.of(self.nodes[i].args[1])
         count, inner = a.shape[-2:]
         columns = self.nodes[i].shape[-1]
-        rows = _padded(form.rows, max((len(r) for r in form.rows), default=0))
+        rows = padded(form.rows, max((len(r) for r in form.rows), default=0))
         product: Rows = []
         for block, matrix in enumerate(rows_of(a.ends()[0], count * inner)):
             part = rows[block * inner * columns : (block + 1) * inner * columns]
@@ -132,16 +146,16 @@ class _Builder:
 
 def linear_forms(graph: Graph, function: Function, ranges: list[Tensor]) -> Forms:
     """The forms of a function over the enclosures of its nodes."""
-    builder = _Builder(graph, function, ranges)
+    builder = Builder(graph, function, ranges, graph.size)
     for i in range(len(function.nodes)):
         builder.forms.append(builder.node(i))
-    outputs = _stack([builder.of(i) for i in function.outputs])
+    outputs = stack([builder.of(i) for i in function.outputs])
     width = graph.size + len(builder.units)
-    arguments = _stack(builder.arguments) if builder.arguments else Form([], 0)
+    arguments = stack(builder.arguments) if builder.arguments else Form([], 0)
     return Forms(
-        Form(_padded(outputs.rows, width), outputs.exp),
+        Form(padded(outputs.rows, width), outputs.exp),
         tuple(builder.units),
-        Form(_padded(arguments.rows, width), arguments.exp),
+        Form(padded(arguments.rows, width), arguments.exp),
     )
 
 

@@ -51,6 +51,12 @@ class BlockNorm:
             best = max(best, length * value_of(1, exp - self.exp) / d)
         return best
 
+    def exceeds(self, v: Tensor, radius: Fraction) -> bool:
+        """Whether N > radius ≥ 0 surely, for every v of the enclosure."""
+        least = [max(a, -b, 0) for a, b in zip(*v.ends(), strict=True)]
+        squares = [dot(group, group) * value_of(1, 2 * v.exp) for group in self._split(least)]
+        return any(s > (radius * self.weight(g)) ** 2 for g, s in enumerate(squares))
+
     def spread(self, radius: Fraction) -> list[Fraction]:
         """Per coordinate, a bound of |v_i| over N(v) ≤ radius."""
         return [

@@ -100,6 +100,7 @@ def train(
     The readout after each of the later recursions is held against the target, so the answer is right along
     the way and stays right, whenever the loop is stopped. The best parameters are those with the highest
     validation metric (ties: lower validation loss) at the largest depth. The test split is not touched.
+    An implicit model with `logits(x)` is trained at its fixed point, whatever the depth.
     Ctrl-C ends the run at once and keeps the best parameters so far.
 
     Args:
@@ -143,7 +144,7 @@ def train(
 
 
 def evaluate(model: RecursiveModel, split: Split, task: Task, steps: int) -> tuple[float, ...]:
-    """The task's metric on `split` after 1, 2, …, `steps` recursions.
+    """The task's metric on `split` after 1, 2, …, `steps` recursions; at the fixed point of an implicit model.
 
     Raises:
         ValueError: fewer than one step, or a model without readout.
@@ -274,7 +275,14 @@ def _inputs(model: RecursiveModel, x: Tensor) -> Tensor:
 
 
 def _logits(model: RecursiveModel, x: Tensor, steps: int) -> list[Tensor]:
-    """Readouts of z_1 … z_steps under the model's own iteration."""
+    """Readouts of z_1 … z_steps under the model's own iteration.
+
+    An implicit model has no depth: where it offers `logits(x)`, the readout of its fixed point, that stands in every
+    place, and a loss over several depths is the loss of the fixed point.
+    """
+    solved = getattr(model, "logits", None) if model.iteration == "implicit" else None
+    if solved is not None:
+        return [solved(x)] * steps
     return [model.readout(z) for z in model.trace(x, steps)[1:]]
 
 

@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 from trm_verify.kernel.claims import Conclusion
 from trm_verify.kernel.context import Context, Witness
-from trm_verify.kernel.rules import answers, contraction, invariance, metric, wellposed
+from trm_verify.kernel.rules import (
+    answers,
+    contraction,
+    enclosure,
+    fixed_point_answers,
+    fixed_points,
+    invariance,
+    metric,
+    refutation,
+    wellposed,
+)
 
 Rule = Callable[[Context, list[Conclusion], Witness], Conclusion]
 
@@ -33,5 +43,19 @@ RULES: dict[str, Rule] = {
         answers.answer_by_invariance,
         answers.answer_at,
         answers.run,
+        enclosure.enclosure,
+        enclosure.located,
+        fixed_points.fixed_points_in,
+        fixed_points.duality,
+        fixed_points.by_continuity,
+        fixed_point_answers.fixed_point_answer,
+        fixed_point_answers.no_fixed_point,
+        fixed_point_answers.answer_by_fixed_point,
+        fixed_point_answers.joined_domains,
+        refutation.fixed_point_at,
+        refutation.two_fixed_points,
+        refutation.other_answer,
+        refutation.cycle,
+        refutation.expanding_pair,
     )
 }

@@ -1,0 +1,255 @@
+"""Lower bounds of linear functionals over the fixed points of a step (weak duality, R6).
+
+The step is a system of equations over the columns (1, input, kept states, units): `f_i − z_i = 0` for each kept state
+i, and `argument − a_k = 0` for each activation unit k, with u_k = φ_k(a_k). A state that equals one unit is not kept:
+it is that unit. For *any* multipliers μ, a functional q equals q + μ·(equations) at every fixed point; each column then
+takes its worst value over its own set, and each unit the least of w·φ(a) − v·a over the interval of its argument. So a
+witness cannot be wrong, only weak. Proof: proofs/duality.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from trm_verify.kernel.affine import AffineForms, Unit
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.graph import Graph
+from trm_verify.kernel.numbers import Rows, dot, dyadic, matmul, rescale
+from trm_verify.kernel.tensor import Tensor
+from trm_verify.kernel.units import Interval, Table
+
+PROJECTIONS = ("relu", "clamp")
+
+
+@dataclass(frozen=True)
+class Functional:
+    """Coefficients of ints · 2^exp over all columns of a system, plus `sign` times the argument of `unit`, if any."""
+
+    row: list[int]
+    exp: int
+    unit: int = -1
+    sign: int = 0
+
+
+@dataclass(frozen=True)
+class System:
+    """Rows of the equations over (1, input, kept states, units), at one exponent.
+
+    Attributes:
+        kept: indices of the states that have an equation of their own.
+        slaved: the unit that another state equals.
+        active: the units that have arguments, in the order of their equations.
+    """
+
+    rows: Rows
+    exp: int
+    inputs: int
+    kept: tuple[int, ...]
+    slaved: dict[int, int]
+    active: tuple[int, ...]
+    units: tuple[Unit, ...]
+    states: int
+
+    def reduced(self, row: list[int]) -> list[int]:
+        """A row of affine forms, over (1, state, input, units), in the columns of the system."""
+        n, m = self.states, self.inputs
+        units = row[1 + n + m :]
+        for i, k in self.slaved.items():
+            units[k] += row[1 + i]
+        return [row[0], *row[1 + n : 1 + n + m], *(row[1 + i] for i in self.kept), *units]
+
+    @property
+    def width(self) -> int:
+        return 1 + self.inputs + len(self.kept) + len(self.units)
+
+    @property
+    def first(self) -> int:
+        """Column of the first unit."""
+        return 1 + self.inputs + len(self.kept)
+
+    def state_column(self, i: int) -> int:
+        return self.first + self.slaved[i] if i in self.slaved else 1 + self.inputs + self.kept.index(i)
+
+    def of_state(self, i: int, sign: int) -> Functional:
+        row = [0] * self.width
+        row[self.state_column(i)] = sign
+        return Functional(row, 0)
+
+    def of_argument(self, k: int, sign: int) -> Functional:
+        return Functional([0] * self.width, 0, k, sign)
+
+
+def _slaved(forms: AffineForms) -> dict[int, int]:
+    """The states whose output is exactly one unit."""
+    found = {}
+    one = 1 << -forms.outputs.exp if forms.outputs.exp <= 0 else 0
+    for i, row in enumerate(forms.outputs.rows):
+        places = [j for j, v in enumerate(row) if v]
+        if len(places) == 1 and places[0] >= forms.first and row[places[0]] == one:
+            found[i] = places[0] - forms.first
+    return found
+
+
+def rescaled(forms: AffineForms, scale: Sequence[Fraction] | None) -> AffineForms:
+    """Replace the argument a of a state's own unit by z + α(a − z), which has the same fixed points.
+
+    Sound for units that project onto an interval, α > 0: proofs/rescaling.md.
+    """
+    if scale is None:
+        return forms
+    own = _slaved(forms)
+    finest = min(1 - alpha.denominator.bit_length() for alpha in scale)
+    exp = min(forms.arguments.exp, 0) + min(finest, 0)
+    rows = [rescale(row, forms.arguments.exp, exp) for row in forms.arguments.rows]
+    for i, alpha in enumerate(scale):
+        if alpha == 1:
+            continue
+        if alpha <= 0 or i not in own or forms.units[own[i]].op not in PROJECTIONS:
+            raise CheckError("WITNESS", "a positive scale, other than 1 only for a ReLU or clamp that is a state", i)
+        raw = forms.arguments.rows[own[i]]
+        shift = forms.arguments.exp - exp
+        row = [v * alpha.numerator << shift >> alpha.denominator.bit_length() - 1 for v in raw]
+        row[1 + i] += int((1 - alpha) * (1 << -exp))
+        rows[own[i]] = row
+    return AffineForms(forms.outputs, forms.units, type(forms.arguments)(rows, exp), forms.first)
+
+
+def system_of(graph: Graph, forms: AffineForms, merge: bool = True) -> System:
+    """The equations; without `merge` every state keeps its own (rule R5 speaks of states that are no fixed points)."""
+    n, m = graph.size, graph.input_size
+    slaved = _slaved(forms) if merge else {}
+    kept = tuple(i for i in range(n) if i not in slaved)
+    active = tuple(k for k, unit in enumerate(forms.units) if unit.op is not None)
+    exp = min(forms.outputs.exp, forms.arguments.exp, 0)
+    system = System([], exp, m, kept, slaved, active, forms.units, n)
+    for i in kept:
+        row = list(rescale(forms.outputs.rows[i], forms.outputs.exp, exp))
+        row[1 + i] -= 1 << -exp
+        system.rows.append(system.reduced(row))
+    system.rows.extend(system.reduced(rescale(forms.arguments.rows[k], forms.arguments.exp, exp)) for k in active)
+    return system
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Where the columns of a system lie: the input's box, the box of the (whole) state, a table for each unit."""
+
+    inputs: Tensor
+    states: Tensor
+    tables: Sequence[Table]
+
+
+def _least(coefficients: list[int], box: Tensor) -> int | None:
+    """Twice the least value of Σ c_i v_i over a box, at the exponents of both together; None when unbounded below."""
+    if not box.bounded:
+        return None if any(coefficients) else 0
+    lo, hi = box.ends()
+    if hi is lo:
+        return 2 * dot(coefficients, lo)
+    spread = sum(abs(c) * (b - a) for c, a, b in zip(coefficients, lo, hi, strict=True))
+    return dot(coefficients, map(sum, zip(lo, hi, strict=True))) - spread
+
+
+def combined(system: System, functionals: Sequence[Functional], multipliers: Rows, exp: int) -> tuple[Rows, int]:
+    """The coefficients q + μ·(equations) of each functional, at one exponent."""
+    low = min([system.exp + exp, *(f.exp for f in functionals)])
+    rows = matmul(multipliers, system.rows) if system.rows else [[0] * system.width for _ in functionals]
+    found = []
+    for functional, row in zip(functionals, rows, strict=True):
+        moved = rescale(row, system.exp + exp, low) if system.rows else row
+        base = rescale(functional.row, functional.exp, low) if any(functional.row) else functional.row
+        found.append(list(map(int.__add__, moved, base)))
+    return found, low
+
+
+def lower_bounds(
+    system: System, sets: Sequence[Sets], functionals: Sequence[Functional], multipliers: Rows, exp: int,
+) -> list[Fraction | None]:  # fmt: skip
+    """For each functional with its multipliers (· 2^exp) and its sets, a lower bound at fixed points; None: none.
+
+    Sound if: proofs/duality.md.
+    """
+    rows, low = combined(system, functionals, multipliers, exp)
+    place = {k: len(system.kept) + j for j, k in enumerate(system.active)}
+    unit, weight = dyadic(1, low), dyadic(1, exp)
+    found: list[Fraction | None] = []
+    for functional, row, own, each in zip(functionals, rows, multipliers, sets, strict=True):
+        given = _least(row[1 : 1 + system.inputs], each.inputs)
+        kept = _least(row[1 + system.inputs : system.first], _part(each.states, system.kept))
+        if given is None or kept is None:
+            found.append(None)
+            continue
+        boxes = given * dyadic(1, each.inputs.exp) + kept * dyadic(1, each.states.exp)
+        total: Fraction | None = (row[0] + boxes / 2) * unit
+        for k, table in enumerate(each.tables):
+            w, v = row[system.first + k], own[place[k]] if k in place else 0
+            shift = functional.sign if k == functional.unit else 0
+            if not w and not v and not shift:
+                continue
+            least = table.least(w * unit, v * weight - shift)
+            if least is None or total is None:
+                total = None
+                break
+            total += least
+        found.append(total)
+    return found
+
+
+def _part(box: Tensor, entries: Sequence[int]) -> Tensor:
+    if not box.bounded:
+        return Tensor((len(entries),))
+    lo, hi = box.ends()
+    low = [lo[i] for i in entries]
+    return Tensor((len(entries),), box.exp, low, low if hi is lo else [hi[i] for i in entries])
+
+
+# Splitting: a binary tree whose leaves cut the interval of a unit's argument, or of an input, at given places.
+
+
+@dataclass(frozen=True)
+class Leaf:
+    arguments: Mapping[int, Interval]  # units whose interval differs from the root's
+    inputs: Mapping[int, Interval]
+
+
+def leaves_of(system: System, splits: list[int], at: list[Fraction]) -> list[Leaf]:
+    """The leaves of a tree in preorder: −1 for a leaf, else the unit, or (counted after the units) the input, to cut.
+
+    The children of a cut are both closed at its threshold, so together they are the whole.
+    """
+    thresholds = iter(at)
+    leaves: list[Leaf] = []
+    stack = [Leaf({}, {})]
+    for split in splits:
+        if not stack:
+            raise CheckError("WITNESS", "a tree that ends with its last leaf", "more nodes")
+        here = stack.pop()
+        if split == -1:
+            leaves.append(here)
+            continue
+        if not 0 <= split < len(system.units) + system.inputs:
+            raise CheckError("WITNESS", f"units or inputs from 0 to {len(system.units) + system.inputs - 1}", split)
+        is_unit = split < len(system.units)
+        if is_unit and system.units[split].op is None:
+            raise CheckError("WITNESS", "a cut of a unit with an argument", split)
+        threshold = next(thresholds, None)
+        if threshold is None:
+            raise CheckError("WITNESS", "a threshold for every cut", len(at))
+        known = here.arguments if is_unit else here.inputs
+        place = split if is_unit else split - len(system.units)
+        lo, hi = known.get(place, (None, None))
+        below, above = {**known, place: (lo, threshold)}, {**known, place: (threshold, hi)}
+        children = [Leaf(k, here.inputs) if is_unit else Leaf(here.arguments, k) for k in (above, below)]
+        stack += children  # the part below comes first
+    if stack or next(thresholds, None) is not None:
+        raise CheckError("WITNESS", "a whole tree, with a threshold for every cut", "another")
+    return leaves
+
+
+def meet(a: Interval, b: Interval) -> Interval | None:
+    """The intersection; None when it is empty."""
+    lo = a[0] if b[0] is None else b[0] if a[0] is None else max(a[0], b[0])
+    hi = a[1] if b[1] is None else b[1] if a[1] is None else min(a[1], b[1])
+    return None if lo is not None and hi is not None and lo > hi else (lo, hi)
