@@ -45,11 +45,17 @@ class _AffineBuilder(Builder):
         super().__init__(graph, function, ranges, 1 + graph.size + graph.input_size)
         self.kinds: list[Unit] = []
 
-    def node(self, i: int) -> Form:
+    def of(self, i: int) -> Form:
+        form = self.forms[i]
+        if form is not None:
+            return form
+        return Form([[v] for v in self.ranges[i].ends()[0]], self.ranges[i].exp)
+
+    def node(self, i: int) -> Form | None:
         node = self.nodes[i]
-        self.charge(i)
         if node.kind == CONSTANT and self.ranges[i].is_point:
-            return Form([[v] for v in self.ranges[i].ends()[0]], self.ranges[i].exp)
+            return None  # a matrix is rarely read as a form of its own: `of` makes it then
+        self.charge(i)
         if node.op in ("state", "input"):
             return self.columns(i, 1 if node.op == "state" else 1 + self.graph.size)
         return self.operation(i)

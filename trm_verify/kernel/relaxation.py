@@ -81,7 +81,7 @@ class System:
         return Functional([0] * self.width, 0, k, sign)
 
 
-def _slaved(forms: AffineForms) -> dict[int, int]:
+def slaved_states(forms: AffineForms) -> dict[int, int]:
     """The states whose output is exactly one unit."""
     found = {}
     one = 1 << -forms.outputs.exp if forms.outputs.exp <= 0 else 0
@@ -99,7 +99,7 @@ def rescaled(forms: AffineForms, scale: Sequence[Fraction] | None) -> AffineForm
     """
     if scale is None:
         return forms
-    own = _slaved(forms)
+    own = slaved_states(forms)
     finest = min(1 - alpha.denominator.bit_length() for alpha in scale)
     exp = min(forms.arguments.exp, 0) + min(finest, 0)
     rows = [rescale(row, forms.arguments.exp, exp) for row in forms.arguments.rows]
@@ -119,7 +119,7 @@ def rescaled(forms: AffineForms, scale: Sequence[Fraction] | None) -> AffineForm
 def system_of(graph: Graph, forms: AffineForms, merge: bool = True) -> System:
     """The equations; without `merge` every state keeps its own (rule R5 speaks of states that are no fixed points)."""
     n, m = graph.size, graph.input_size
-    slaved = _slaved(forms) if merge else {}
+    slaved = slaved_states(forms) if merge else {}
     kept = tuple(i for i in range(n) if i not in slaved)
     active = tuple(k for k, unit in enumerate(forms.units) if unit.op is not None)
     exp = min(forms.outputs.exp, forms.arguments.exp, 0)

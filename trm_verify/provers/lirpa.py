@@ -51,7 +51,7 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Bounds:
-    """lo ≤ value ≤ hi entrywise, up to rounding (and 1e-4 behind sin and cos); infinite where there is no bound."""
+    """lo ≤ value ≤ hi entrywise, up to rounding and 1e-5 a sine or cosine; infinite where there is no bound."""
 
     lo: Floats
     hi: Floats

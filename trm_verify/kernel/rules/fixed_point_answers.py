@@ -40,8 +40,7 @@ def with_readout(graph: Graph, known: FixedPoints) -> tuple[System, list[Interva
     step: AffineForms = forms_over(graph, known.domain, known.box, known.scale)
     forms, logits = joined(step, affine_forms(graph, graph.readout, ranges))
     system = system_of(graph, forms)
-    arguments = list(known.arguments)
-    arguments += interval_arguments(system, known.domain, known.box)[len(arguments) :]
+    arguments = interval_arguments(system, known.domain, known.box, known.arguments)
     return system, arguments, Form([system.reduced(row) for row in logits.rows], logits.exp)
 
 

@@ -48,8 +48,13 @@ def tables_of(system: System, arguments: Sequence[Interval]) -> list[Table]:
     return [table(unit, interval) for unit, interval in zip(system.units, arguments, strict=True)]
 
 
-def interval_arguments(system: System, domain: Tensor, region: Tensor) -> list[Interval]:
-    """Intervals of the units' arguments over region × domain, from the affine forms alone."""
+def interval_arguments(
+    system: System, domain: Tensor, region: Tensor, known: Sequence[Interval] = ()
+) -> list[Interval]:  # fmt: skip
+    """Intervals of the units' arguments over region × domain; those of the first units may be `known` already.
+
+    In a merged system an argument reads states that are later units: nothing is known of these yet.
+    """
     unit = dyadic(1, system.exp)
     found: list[Interval] = []
     ranges: list[Interval] = []
@@ -57,10 +62,10 @@ def interval_arguments(system: System, domain: Tensor, region: Tensor) -> list[I
     ends += [region.fraction(i) if region.bounded else (None, None) for i in system.kept]
     place = {k: len(system.kept) + j for j, k in enumerate(system.active)}
     for k, each in enumerate(system.units):
-        interval: Interval = (None, None)
-        if each.op is not None:
-            row = system.rows[place[k]]
-            interval = span(row[0] * unit, [v * unit for v in row[1:]], [*ends, *ranges])
+        interval: Interval = known[k] if k < len(known) else (None, None)
+        if each.op is not None and k >= len(known):
+            row, later = system.rows[place[k]], [(None, None)] * (len(system.units) - k)
+            interval = span(row[0] * unit, [v * unit for v in row[1:]], [*ends, *ranges, *later])
         found.append(interval)
         ranges.append(table(each, interval).ends())
     return found
@@ -88,9 +93,9 @@ def fixed_points_in(context: Context, premises: list[Conclusion], witness: Witne
     raw = document.fields(witness, "domain", "region", "scale", where="fixed_points_in")
     domain, region = context.box(raw[0], "input"), context.box(raw[1], "state")
     scale = scale_of(raw[2], context.graph.size)
-    system = system_of(context.graph, forms_over(context.graph, domain, region, scale))
-    arguments = tuple(interval_arguments(system, domain, region))
-    arguments = _within_states(system, region, arguments)
+    forms = forms_over(context.graph, domain, region, scale)
+    arguments = tuple(interval_arguments(system_of(context.graph, forms, merge=False), domain, region))
+    arguments = _within_states(system_of(context.graph, forms), region, arguments)
     return FixedPoints(domain, region, region, arguments, scale)
 
 

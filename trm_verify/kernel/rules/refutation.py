@@ -99,7 +99,7 @@ def two_fixed_points(context: Context, premises: list[Conclusion], witness: Witn
     if isinstance(a, FixedPointAt) and isinstance(b, FixedPointAt):
         if a.x != b.x or a.z == b.z:
             raise CheckError("CONTEXT", "two fixed points of the same input", "one, or two inputs")
-    elif isinstance(b, FixedPointAt) and not inner.is_point:
+    elif any(isinstance(p, FixedPointAt) and not x.is_point for p, x in ((a, outer), (b, inner))):
         raise CheckError("CONTEXT", "an input that is a binary fraction, beside a box", "another rational")
     elif not contains(outer, inner):
         raise CheckError("CONTEXT", "the second premise's inputs among the first's", "others")

@@ -1,0 +1,154 @@
+"""Branch and bound over the units of a system (R7): complete for piecewise-linear models, and sound for any.
+
+Each open node is a linear program; its solution suggests an input to try as a counterexample, and the unit whose
+relaxation is furthest from the truth is cut at its kink. An interrupted search keeps its best bound.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from trm_verify.kernel.units import PIECEWISE, kinks
+from trm_verify.provers.problem import Floats
+from trm_verify.provers.programs import Program, Solution
+from trm_verify.provers.relaxed import Dual, Functionals, Relaxed
+
+Cuts = dict[int, tuple[float, float]]
+Check = Callable[[Floats], bool]  # whether an input is a counterexample
+
+
+@dataclass
+class Node:
+    """A part of the fixed points: units cut to intervals. A leaf has multipliers, `weight` 0 when it is empty."""
+
+    cuts: Cuts
+    multipliers: Floats | None = None
+    weight: int = 1
+    unit: int = -1
+    threshold: float = 0.0
+    children: tuple[Node, Node] | None = None
+
+
+@dataclass
+class Outcome:
+    """`proved`; or a counterexample; or neither (why). `bound` is the best proved bound.
+
+    Attributes:
+        tree: preorder lists of splits, thresholds, weights and multipliers, when proved.
+    """
+
+    proved: bool
+    bound: float
+    nodes: int
+    seconds: float
+    counterexample: Floats | None = None
+    reason: str = ""
+    splits: list[int] = field(default_factory=list)
+    at: list[float] = field(default_factory=list)
+    weights: list[int] = field(default_factory=list)
+    multipliers: list[Floats] = field(default_factory=list)
+
+
+class Branching:
+    """The search for one functional: is it positive at every fixed point?
+
+    Shape: lo, hi (U,): the known intervals of the arguments; functional (1 + m + kept + U,).
+    """
+
+    def __init__(self, relaxed: Relaxed, lo: Floats, hi: Floats, functional: Floats, check: Check | None) -> None:
+        self.relaxed, self.lo, self.hi, self.functional, self.check = relaxed, lo, hi, functional, check
+        self.program = Program(relaxed, lo, hi, functional)
+        self.kinks = [[float(v) for v in kinks(u)] if u.op in PIECEWISE else [] for u in relaxed.system.units]
+
+    def run(self, deadline: float = float("inf"), most: int = 200_000) -> Outcome:
+        started = time.perf_counter()
+        root, count = Node({}), 1
+        first = self.program.solve({})
+        if first is None:
+            return Outcome(False, -np.inf, count, time.perf_counter() - started, reason="the linear program gave up")
+        heap: list[tuple[float, int, Node, Solution]] = []
+        self._file(heap, root, first, 0)
+        while heap:
+            bound, _, node, solution = heapq.heappop(heap)
+            seconds = time.perf_counter() - started
+            if self.check is not None and self.check(solution.inputs):
+                return Outcome(False, bound, count, seconds, counterexample=solution.inputs)
+            if time.monotonic() > deadline or count > most:
+                return Outcome(False, bound, count, seconds, reason="the time for this input was used up")
+            unit, threshold = self._choose(node, solution)
+            if unit < 0:
+                return Outcome(False, bound, count, seconds, reason="a case in which the exact answer is a tie, or too close")
+            lo, hi = node.cuts.get(unit, (self.lo[unit], self.hi[unit]))
+            parts = ((lo, threshold), (threshold, hi))
+            children = tuple(Node({**node.cuts, unit: part}) for part in parts)
+            node.unit, node.threshold, node.children = unit, threshold, (children[0], children[1])
+            order = (1, 0) if solution.arguments[unit] > threshold else (0, 1)
+            for side in order:
+                count += 1
+                found = self.program.solve(children[side].cuts)
+                if found is None:
+                    return Outcome(False, bound, count, time.perf_counter() - started, reason="the linear program gave up")
+                self._file(heap, children[side], found, count)
+        return self._tree(root, count, time.perf_counter() - started)
+
+    def _file(self, heap: list[tuple[float, int, Node, Solution]], node: Node, found: Solution, count: int) -> None:
+        """A leaf once its bound, recomputed from the multipliers, is positive; otherwise open."""
+        if found.empty or found.value > 0:
+            sure = self.bound(found.multipliers, node.cuts, 0 if found.empty else 1)
+            if sure > 0:
+                node.multipliers, node.weight = found.multipliers, 0 if found.empty else 1
+                return
+        heapq.heappush(heap, (found.value, count, node, found))
+
+    def bound(self, multipliers: Floats, cuts: Cuts, weight: int = 1) -> float:
+        """The dual bound of these multipliers."""
+        lo, hi = self.lo.copy(), self.hi.copy()
+        for k, (a, b) in cuts.items():
+            lo[k], hi[k] = max(lo[k], a), min(hi[k], b)
+        places = self.relaxed.places(torch.tensor(lo)[None], torch.tensor(hi)[None])
+        functional = Functionals.of(self.relaxed, weight * self.functional[None])
+        found, _ = Dual(self.relaxed, functional, *places).bound(torch.tensor(multipliers)[None])
+        return float(found[0])
+
+    def _choose(self, node: Node, solution: Solution) -> tuple[int, float]:
+        """The unit, and the kink inside its interval, where the relaxation errs most; −1 when it errs nowhere."""
+        best, place, threshold = 1e-9, -1, 0.0
+        for k, candidates in enumerate(self.kinks):
+            lo, hi = node.cuts.get(k, (self.lo[k], self.hi[k]))
+            inside = [c for c in candidates if lo < c < hi]
+            if not inside:
+                continue
+            a = solution.arguments[k]
+            cut = min(inside, key=lambda c: abs(c - a))
+            gap = self.error(k, solution)
+            if gap > best:
+                best, place, threshold = gap, k, cut
+        return place, threshold
+
+    def error(self, k: int, solution: Solution) -> float:
+        """How far the relaxed value of a unit is from its true one."""
+        a = torch.tensor([solution.arguments[k]], dtype=torch.float64)
+        from trm_verify.provers.relaxed import apply
+
+        return abs(float(apply(self.relaxed.system.units[k], a)[0]) - float(solution.values[k]))
+
+    @staticmethod
+    def _tree(root: Node, count: int, seconds: float) -> Outcome:
+        outcome = Outcome(True, 0.0, count, seconds)
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            outcome.splits.append(node.unit)
+            if node.children is None:
+                outcome.weights.append(node.weight)
+                outcome.multipliers.append(node.multipliers if node.multipliers is not None else np.zeros(0))
+                continue
+            outcome.at.append(node.threshold)
+            stack += [node.children[1], node.children[0]]  # the part below comes first
+        return outcome

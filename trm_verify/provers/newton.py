@@ -1,0 +1,96 @@
+"""Fixed points of a system of equations in doubles, by Newton steps on its linear pieces, and how they move with x."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trm_verify.provers.relaxed import Relaxed, apply
+
+STEPS = 60
+
+
+def _split(relaxed: Relaxed) -> tuple[Tensor, Tensor, Tensor]:
+    """Columns of the constant and the input, of the kept states, of the units."""
+    r = relaxed
+    return r.rows[:, : 1 + r.inputs], r.rows[:, 1 + r.inputs : r.first], r.rows[:, r.first :]
+
+
+def slopes_at(relaxed: Relaxed, a: Tensor) -> Tensor:
+    """Derivatives of the units at their arguments. Shape: (…, U)."""
+    found = torch.zeros_like(a)
+    for k, unit in relaxed.kinds():
+        if unit.op is not None:
+            at = a[..., k].detach().requires_grad_()
+            with torch.enable_grad():
+                (slope,) = torch.autograd.grad(apply(unit, at).sum(), at)
+            found[..., k] = slope
+    return found
+
+
+def values_at(relaxed: Relaxed, a: Tensor) -> Tensor:
+    """φ(a); a unit without an argument has the middle of its range."""
+    found = torch.zeros_like(a)
+    for k, unit in relaxed.kinds():
+        if unit.op is not None:
+            found[..., k] = apply(unit, a[..., k])
+        elif unit.range is not None:
+            found[..., k] = float(sum(unit.range) / 2)
+    return found
+
+
+def _matrices(relaxed: Relaxed, slopes: Tensor) -> Tensor:
+    """Derivative of the equations in (kept states, arguments). Shape: slopes (B, U) to (B, E, E)."""
+    _, states, units = _split(relaxed)
+    kept = states.shape[1]
+    moved = units[:, relaxed.active] * slopes[:, None, relaxed.active]
+    matrix = torch.cat([states.expand(len(slopes), -1, -1), moved], dim=2)
+    matrix[:, kept + torch.arange(len(relaxed.active)), kept + torch.arange(len(relaxed.active))] -= 1.0
+    return matrix
+
+
+def fixed_point(relaxed: Relaxed, x: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """(kept states, arguments, largest residual) at each input, from a start (kept states, arguments) or zero.
+
+    Shape: x (B, m); results (B, kept), (B, U), (B,).
+    """
+    given, states, units = _split(relaxed)
+    kept, count = states.shape[1], len(relaxed.active)
+    fixed = given[:, 0] + x @ given[:, 1:].T
+    unknown = torch.zeros(len(x), kept + count, dtype=x.dtype, device=x.device) if start is None else start.clone()
+    arguments = torch.zeros(len(x), len(relaxed.system.units), dtype=x.dtype, device=x.device)
+
+    def residual(v: Tensor) -> tuple[Tensor, Tensor]:
+        a = arguments.clone()
+        a[:, relaxed.active] = v[:, kept:]
+        left = fixed + v[:, :kept] @ states.T + values_at(relaxed, a) @ units.T
+        left[:, kept:] -= v[:, kept:]
+        return left, a
+
+    error, a = residual(unknown)
+    size = error.abs().amax(dim=1) if error.shape[1] else torch.zeros(len(x), dtype=x.dtype)
+    for _ in range(STEPS):
+        if not bool((size > 1e-12 * (1 + unknown.abs().amax())).any()):
+            break
+        matrix = _matrices(relaxed, slopes_at(relaxed, a))
+        change, _ = torch.linalg.solve_ex(matrix, error)
+        change = torch.nan_to_num(change, nan=0.0, posinf=0.0, neginf=0.0)
+        best, best_size = unknown, torch.full_like(size, torch.inf)
+        for length in (1.0, 0.5, 0.2, 0.05):  # the full step first; shorter ones where it makes things worse
+            trial = unknown - length * change
+            trial_size = residual(trial)[0].abs().amax(dim=1)
+            better = trial_size < best_size
+            best, best_size = torch.where(better[:, None], trial, best), torch.where(better, trial_size, best_size)
+            if length == 1.0 and bool((best_size < size).all()):
+                break
+        unknown = best
+        error, a = residual(unknown)
+        size = error.abs().amax(dim=1)
+    return unknown[:, :kept], a, size
+
+
+def sensitivities(relaxed: Relaxed, a: Tensor) -> Tensor:
+    """Derivative of (kept states, arguments of the active units) in x. Shape: a (B, U) to (B, E, m)."""
+    given, _, _ = _split(relaxed)
+    matrix = _matrices(relaxed, slopes_at(relaxed, a))
+    return torch.linalg.solve(matrix, -given[:, 1:].expand(len(a), -1, -1))

@@ -1,0 +1,263 @@
+"""A step's equations in doubles, and the ascent on their dual: what the searches for R6 and R7 work with.
+
+The kernel's `System` holds the equations exactly; here they are matrices, and a batch of functionals is bounded at once
+for any multipliers (see `kernel/relaxation.py`). Everything found here is a proposal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trm_verify.encode import Json, quantized
+from trm_verify.kernel.affine import Unit
+from trm_verify.kernel.relaxation import System
+from trm_verify.kernel.units import PIECEWISE, Interval, kinks, value
+from trm_verify.provers.factors import as_floats
+from trm_verify.provers.problem import Floats
+
+GRID = 16  # intervals of the grid that stands for a smooth unit
+BITS = 22  # of a multiplier in a certificate, relative to the largest
+
+
+def _grid_points(unit: Unit) -> int:
+    return 2 + len(kinks(unit)) if unit.op in PIECEWISE else GRID + 1
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """The equations M·(1, x, z, u) − (0, a) = 0 of a system, over a box of inputs and a box of the kept states.
+
+    Shape: rows (E, 1 + m + kept + U); middle, reach (m,); states (2, kept); active (A,) unit indices; owner (E,) the
+    unit of each equation, −1 for an equation of a kept state.
+    """
+
+    system: System
+    rows: Tensor
+    middle: Tensor
+    reach: Tensor
+    states: Tensor
+    active: Tensor
+    points: int
+
+    @classmethod
+    def of(cls, system: System, domain: Floats, states: Floats, device: str = "cpu") -> Relaxed:
+        """domain (2, m) and states (2, n): lower ends, then upper ends."""
+        rows = as_floats(system.rows, system.exp) if system.rows else np.zeros((0, system.width))
+        kept = states[:, list(system.kept)] if system.kept else np.zeros((2, 0))
+
+        def tensor(array: Floats) -> Tensor:
+            return torch.tensor(array, dtype=torch.float64, device=device)
+
+        points = max((_grid_points(unit) for unit in system.units if unit.op is not None), default=2)
+        return cls(
+            system, tensor(rows), tensor((domain[0] + domain[1]) / 2), tensor((domain[1] - domain[0]) / 2),
+            tensor(kept), torch.tensor(system.active, dtype=torch.long, device=device), points,
+        )  # fmt: skip
+
+    @property
+    def inputs(self) -> int:
+        return self.system.inputs
+
+    @property
+    def first(self) -> int:
+        return self.system.first
+
+    def places(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
+        """Candidates (argument, value) of every unit whose argument lies between `lo` and `hi`.
+
+        Shape: lo, hi (…, U); each result (points, …, U).
+        """
+        arguments = torch.empty((self.points, *lo.shape), dtype=lo.dtype, device=lo.device)
+        values = torch.empty_like(arguments)
+        for k, unit in self.kinds():
+            low, high = lo[..., k], hi[..., k]
+            if unit.op is None:
+                first, last = unit.range or (Fraction(0), Fraction(0))
+                ends = torch.tensor([float(first), float(last)], dtype=lo.dtype, device=lo.device)
+                arguments[..., k] = 0.0
+                values[..., k] = ends[0]
+                values[-1, ..., k] = ends[1]
+                continue
+            if unit.op in PIECEWISE:
+                at = [low, *(torch.minimum(torch.maximum(low, _like(low, c)), high) for c in kinks(unit)), high]
+                at += [high] * (self.points - len(at))
+                arguments[..., k] = torch.stack(at)
+            else:
+                share = torch.linspace(0, 1, self.points, dtype=lo.dtype, device=lo.device)
+                arguments[..., k] = low + share.reshape(-1, *[1] * low.dim()) * (high - low)
+            values[..., k] = apply(unit, arguments[..., k])
+        return arguments, values
+
+    def kinds(self) -> list[tuple[Tensor, Unit]]:
+        """Units of one kind together: (their indices, the kind)."""
+        groups: dict[str, tuple[list[int], Unit]] = {}
+        for k, unit in enumerate(self.system.units):
+            groups.setdefault(repr((unit.op, sorted(unit.attrs.items()), unit.range)), ([], unit))[0].append(k)
+        return [(torch.tensor(found, device=self.rows.device), unit) for found, unit in groups.values()]
+
+
+def _like(tensor: Tensor, number: Fraction) -> Tensor:
+    return torch.full((), float(number), dtype=tensor.dtype, device=tensor.device)
+
+
+def apply(unit: Unit, a: Tensor) -> Tensor:
+    """φ(a) in doubles."""
+    if unit.op == "clamp":
+        ends = [None if e is None else float(e) for e in (unit.attrs["lo"], unit.attrs["hi"])]
+        return a.clamp(min=ends[0], max=ends[1])
+    if unit.op == "leaky_relu":
+        return torch.where(a >= 0, a, a * float(unit.attrs["slope"]))
+    if unit.op == "scale":
+        return a * float(unit.attrs["factor"])
+    if unit.op is None:
+        raise ValueError("expected an activation")
+    functions = {
+        "relu": torch.relu, "abs": torch.abs, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "sin": torch.sin,
+        "cos": torch.cos, "softplus": torch.nn.functional.softplus, "silu": torch.nn.functional.silu,
+        "gelu": torch.nn.functional.gelu,
+    }  # fmt: skip
+    return functions[unit.op](a)
+
+
+@dataclass
+class Functionals:
+    """A batch of functionals to bound from below.
+
+    Shape: rows (F, 1 + m + kept + U), coefficients; shift (F, U), coefficients of the units' arguments.
+    """
+
+    rows: Tensor
+    shift: Tensor
+
+    @classmethod
+    def of(cls, relaxed: Relaxed, rows: Floats, shift: Floats | None = None) -> Functionals:
+        like = relaxed.rows
+        units = len(relaxed.system.units)
+        moved = np.zeros((len(rows), units)) if shift is None else shift
+        return cls(torch.tensor(rows, dtype=like.dtype, device=like.device), torch.tensor(moved, device=like.device))
+
+
+@dataclass
+class Dual:
+    """The dual function of a batch of functionals over candidates of the units."""
+
+    relaxed: Relaxed
+    functionals: Functionals
+    arguments: Tensor
+    values: Tensor
+
+    def bound(self, multipliers: Tensor, gradient: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Lower bounds, and their (super)gradient in the multipliers. Shape: multipliers (F, E)."""
+        r = self.relaxed
+        total = self.functionals.rows + multipliers @ r.rows
+        x, z, w = total[:, 1 : 1 + r.inputs], total[:, 1 + r.inputs : r.first], total[:, r.first :]
+        v = -self.functionals.shift.clone()
+        v[:, r.active] += multipliers[:, len(r.system.kept) :]
+        terms = w * self.values - v * self.arguments  # (points, F, U)
+        least, chosen = terms.min(dim=0)
+        states = torch.where(z >= 0, r.states[0], r.states[1])
+        found = total[:, 0] + x @ r.middle - x.abs() @ r.reach + (z * states).sum(1) + least.sum(1)
+        if not gradient:
+            return found, None
+        at = torch.gather(self.arguments.expand_as(terms), 0, chosen[None])[0]
+        image = torch.gather(self.values.expand_as(terms), 0, chosen[None])[0]
+        inputs = r.middle - torch.sign(x) * r.reach
+        slope = r.rows[:, 0] + inputs @ r.rows[:, 1 : 1 + r.inputs].T + states @ r.rows[:, 1 + r.inputs : r.first].T
+        slope = slope + image @ r.rows[:, r.first :].T
+        slope[:, len(r.system.kept) :] -= at[:, r.active]
+        return found, slope
+
+
+class Ascent:
+    """Adam on the multipliers, keeping the state between calls, so that the sets may change under it."""
+
+    def __init__(self, multipliers: Tensor, rate: float, decay: float) -> None:
+        self.multipliers, self.rate, self.decay = multipliers, rate, decay
+        self.mean, self.square, self.count = torch.zeros_like(multipliers), torch.zeros_like(multipliers), 0
+
+    def step(self, dual: Dual) -> Tensor:
+        """One ascent step; returns the bounds before it."""
+        found, slope = dual.bound(self.multipliers, gradient=True)
+        if slope is None:
+            raise TypeError("expected a gradient")
+        self.count += 1
+        self.mean.mul_(0.9).add_(slope, alpha=0.1)
+        self.square.mul_(0.95).addcmul_(slope, slope, value=0.05)
+        size = (self.square / (1 - 0.95**self.count)).sqrt_().add_(1e-12)
+        self.multipliers = self.multipliers + self.rate * self.mean / (1 - 0.9**self.count) / size
+        self.rate *= self.decay
+        return found
+
+
+def ascend(dual: Dual, start: Tensor, steps: int, rate: float = 0.05, decay: float = 0.97) -> tuple[Tensor, Tensor]:
+    """The best bound met on the way, per functional, with its multipliers; ends early once all are positive."""
+    ascent = Ascent(start, rate, decay)
+    best, kept = torch.full((len(start),), -torch.inf, dtype=start.dtype, device=start.device), start
+    for _ in range(steps):
+        before = ascent.multipliers
+        found = ascent.step(dual)
+        better = found > best
+        best, kept = torch.where(better, found, best), torch.where(better[:, None], before, kept)
+        if bool((best > 0).all()):
+            return best, kept
+    found, _ = dual.bound(ascent.multipliers)
+    better = found > best
+    return torch.where(better, found, best), torch.where(better[:, None], ascent.multipliers, kept)
+
+
+def secants(relaxed: Relaxed, lo: Tensor, hi: Tensor) -> Tensor:
+    """Slope of each unit's chord over its interval, its slope in the middle when that is a point. Shape: (U,)."""
+    arguments, values = relaxed.places(lo, hi)
+    width = arguments[-1] - arguments[0]
+    wide = width > 1e-9
+    chord = (values[-1] - values[0]) / torch.where(wide, width, torch.ones_like(width))
+    low, high = relaxed.places(lo - 1e-6, hi + 1e-6)
+    near = (high[-1] - high[0]) / (low[-1] - low[0]).clamp(min=1e-12)
+    found = torch.where(wide, chord, near)
+    inactive = torch.tensor([u.op is None for u in relaxed.system.units], device=lo.device, dtype=torch.bool)
+    return torch.where(inactive, torch.zeros_like(found), found)
+
+
+def linear_multipliers(relaxed: Relaxed, functionals: Functionals, slopes: Tensor) -> Tensor:
+    """Multipliers that are exact when every unit is linear with the given slope: implicit CROWN.
+
+    The coefficients of the kept states vanish, and v = s·w for each active unit with coefficient w.
+    Shape: slopes (U,); result (F, E).
+    """
+    r, kept = relaxed, len(relaxed.system.kept)
+    columns = r.rows[:, 1 + r.inputs :]  # (E, kept + U)
+    own = torch.zeros_like(columns)
+    own[kept + torch.arange(len(r.active)), kept + r.active] = 1.0
+    keep = [*range(kept), *(kept + int(k) for k in r.active)]
+    scale = torch.ones(columns.shape[1], dtype=slopes.dtype, device=slopes.device)
+    scale[kept:] = slopes
+    # unknown μ: for kept states Σ μ·column = −q; for units μ_k − shift_k = s_k (q_k + Σ μ·column)
+    matrix = (columns * scale - own)[:, keep]
+    right = (functionals.rows[:, 1 + r.inputs :] * scale)[:, keep]
+    right[:, kept:] += functionals.shift[:, r.active]
+    return torch.linalg.lstsq(matrix.T, -right.T).solution.T
+
+
+def multipliers_json(multipliers: Floats) -> Json:
+    """Multipliers rounded to a common exponent, for a certificate: any rounding is sound."""
+    largest = float(np.abs(multipliers).max(initial=0.0))
+    exp = int(np.floor(np.log2(largest))) - BITS if largest > 0 else 0
+    return quantized(multipliers, exp)
+
+
+def float_ends(intervals: Sequence[Interval]) -> tuple[Floats, Floats]:
+    """Ends in doubles, infinite where there is none."""
+    lo = np.array([-np.inf if a is None else float(a) for a, _ in intervals])
+    hi = np.array([np.inf if b is None else float(b) for _, b in intervals])
+    return lo, hi
+
+
+def exact_value(unit: Unit, at: float) -> float:
+    """φ at one argument, by the kernel."""
+    return float(value(unit, Fraction(at))[0])
