@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,16 @@ import torch
 import trm_verify as tv
 from tests.small import tanh_model
 from trm_verify.claims import Claim, expectation_of
-from trm_verify.kernel.expect import FIELDS, Expectation, parse_expectation
+from trm_verify.kernel.check import check
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.expect import FIELDS, Expectation, find, parse_expectation
 
 c = tv.claims
 X = torch.tensor([0.25, -0.5, 0.125])
-ALL = [c.Contraction, c.AtMostOne, c.ExactlyOne, c.Invariant, c.Convergence, c.Answer, c.AnswerAt, c.Run]
+ALL = [
+    c.Contraction, c.AtMostOne, c.ExactlyOne, c.Invariant, c.Convergence, c.Answer, c.AnswerAt, c.Run, c.EnclosesAll,
+    c.EnclosesOne, c.EnclosesThe, c.FixedPointAnswer, c.Refutation,
+]  # fmt: skip
 
 
 def test_there_is_one_dataclass_a_claim_with_the_kernel_s_fields() -> None:
@@ -41,6 +47,15 @@ def test_there_is_one_dataclass_a_claim_with_the_kernel_s_fields() -> None:
         (c.AnswerAt(answer=(0,), steps=3), "answer_at(answer=0,steps=3)"),
         (c.Run(radius=Decimal("0.5"), drift=0, final=3), "run(radius<=1/2,drift<=0,final<=3)"),
         (c.Invariant(), "invariant()"),
+        (c.EnclosesAll(radius=0.25, domain="all"), "encloses_all(radius<=0.25,domain=all)"),
+        (c.EnclosesOne(radius="1/3"), "encloses_one(radius<=1/3)"),
+        (c.EnclosesThe(region=tv.Box(-1, 1)), "encloses_the(region=box(-1,1))"),
+        (c.FixedPointAnswer(answer=[3, 1], region="all"), "fixed_point_answer(answer=3-1,region=all)"),
+        (
+            c.Refutation(of="contraction", rate=0.9, norm="linf", domain=tv.Box(0, 1)),
+            "refutation(of=contraction,rate<=0.9,norm=linf,domain=box(0,1))",
+        ),
+        (c.Refutation(of="answer", answer=7, operator="picard"), "refutation(of=answer,answer=7,operator=picard)"),
     ],
 )
 def test_the_text_form_means_the_same(claim: Claim, text: str) -> None:
@@ -123,6 +138,69 @@ def test_what_is_proved_is_found_in_both_spellings(result: Any) -> None:
 )
 def test_what_is_not_proved_is_not_found(result: Any, make: Any) -> None:
     assert not result.proves(make(result))
+
+
+ROOT = Path(__file__).resolve().parent.parent / "certificates" / "good"
+
+
+def meets(name: str, claim: Claim) -> bool:
+    """Whether a good certificate proves the claim, in both spellings."""
+    valid = check(*((ROOT / f"{name}.{end}").read_bytes() for end in ("trmcert.json", "safetensors")))
+    found = []
+    for expectation in (expectation_of(claim), expectation_of(str(claim))):
+        try:
+            found.append(find(valid, expectation) in valid.claims)
+        except CheckError as error:
+            assert error.code == "EXPECTED"
+            found.append(False)
+    assert found[0] == found[1]
+    return found[0]
+
+
+SIXTH, TANH, SPLIT = "fixed_point_one_sixth", "two_fixed_points_of_tanh", "case_split"
+EXPANDING, SIDES, LOOP = "expanding_but_convergent", "no_fixed_point_on_either_side", "continuity_of_a_damped_tanh"
+
+
+@pytest.mark.parametrize(
+    ("name", "claim", "holds"),
+    [
+        (SIXTH, c.EnclosesThe(radius=0.001, region="all"), True),
+        (SIXTH, c.EnclosesThe(radius=1e-5, region="all"), False),
+        (SIXTH, c.EnclosesThe(region=tv.Box("1/8", "3/16")), False),
+        (SIXTH, c.EnclosesOne(region=tv.Box("1/8", "3/16")), True),
+        (SIXTH, c.EnclosesOne(region=tv.Box(0, 1)), False),
+        (SIXTH, c.EnclosesAll(region=tv.Box("5/32", "11/64")), True),
+        (SIXTH, c.EnclosesAll(region=tv.Box("21/128", "11/64")), True),
+        (SIXTH, c.EnclosesAll(region=tv.Box("1/8", "3/16")), False),
+        (SIXTH, c.FixedPointAnswer(answer=0, region="all"), True),
+        (SIXTH, c.FixedPointAnswer(answer=1), False),
+        (SIXTH, c.Answer(answer=0), False),
+        (SIXTH, c.Refutation(of="convergence", operator="picard", region=tv.Box(0, 1)), True),
+        (SIXTH, c.Refutation(of="convergence", operator="implicit"), False),
+        (SIXTH, c.Refutation(of="convergence", region=tv.Box(0, 2)), False),
+        (SIXTH, c.Refutation(of="fixed_point_answer", answer=1), True),
+        (SIXTH, c.Refutation(of="fixed_point_answer", answer=0), False),
+        (SPLIT, c.FixedPointAnswer(answer=0, domain=tv.Box(-1, 1)), True),
+        (SPLIT, c.FixedPointAnswer(answer=0, domain=tv.Box("-1/2", "1/2")), True),
+        (SPLIT, c.FixedPointAnswer(answer=0, domain=tv.Box(-1, 2)), False),
+        (SPLIT, c.FixedPointAnswer(answer=0, region=tv.Box(-1, 1)), False),
+        (TANH, c.Refutation(of="at_most_one", domain=tv.Box(-1, 1), region=tv.Box(-2, 2)), True),
+        (TANH, c.Refutation(of="at_most_one", domain=tv.Box(-2, 2)), False),
+        (TANH, c.Refutation(of="exactly_one"), False),
+        (SIDES, c.Refutation(of="exactly_one", domain="all"), True),
+        (SIDES, c.Refutation(of="exactly_one", domain=tv.Box(-1, 2)), False),
+        (LOOP, c.Refutation(of="answer", answer=2, domain=tv.Box(-1, 1)), True),
+        (LOOP, c.Refutation(of="answer", region="all"), False),
+        (EXPANDING, c.Refutation(of="contraction", rate=0.9, norm="linf"), True),
+        (EXPANDING, c.Refutation(of="contraction", rate="63/64", norm="linf", operator="picard"), True),
+        (EXPANDING, c.Refutation(of="contraction", rate="1", norm="linf", operator="picard"), False),
+        (EXPANDING, c.Refutation(of="contraction", rate=10, norm="l2"), True),
+        (EXPANDING, c.Refutation(of="contraction", norm="mixed"), False),
+        (EXPANDING, c.Contraction(norm="linf"), False),
+    ],
+)
+def test_fixed_points_and_refutations_are_found(name: str, claim: Claim, holds: bool) -> None:
+    assert meets(name, claim) == holds
 
 
 def test_expectations_pass_as_they_are(result: Any) -> None:

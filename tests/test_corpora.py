@@ -131,7 +131,7 @@ def test_every_rule_has_a_proof_page_a_good_and_a_bad_certificate() -> None:
 
 def test_rules_with_an_inequality_have_a_certificate_that_violates_it() -> None:
     substance = {"INEQUALITY", "DEFINITE", "INCLUSION", "MARGIN"}
-    structural = {"damping", "at_most_one", "exactly_one"}  # these only combine what other rules showed
+    structural = {"damping", "at_most_one", "exactly_one", "fixed_points_in"}  # these only combine, or name a region
     for rule in set(RULES) - structural:
         assert failing_rules()[rule] & substance, rule
 
@@ -146,6 +146,18 @@ def test_every_claim_occurs() -> None:
     converging = [c for c in claims if c["claim"] == "convergence"]
     assert any(c["epsilon"] is not None and c["start"] == "init" for c in converging)
     assert any(c["start"] != "init" for c in converging)
+    refuted = {c["of"] for c in claims if c["claim"] == "refutation"}
+    assert refuted == {"contraction", "at_most_one", "exactly_one", "convergence", "answer", "fixed_point_answer"}
+
+
+def test_trees_cut_units_and_inputs_and_have_empty_leaves() -> None:
+    for p in predicates():
+        for step in p["steps"]:
+            if step["rule"] == "fixed_point_answer" and 0 in step["weights"]:
+                cuts = {split for split in step["splits"] if split >= 0}
+                if len(cuts) > 2 and p["graph"]["input"] is not None:
+                    return
+    raise AssertionError("expected a tree with cuts of several units and inputs, and an empty leaf")
 
 
 def test_every_operation_and_data_type_occurs() -> None:
@@ -165,8 +177,8 @@ def test_every_norm_operator_and_kind_of_model_occurs(capsys: pytest.CaptureFixt
     for case in VALID:
         valid = check(*((ROOT / case[key]).read_bytes() for key in ("certificate", "weights")))
         for claim in valid.claims:
-            families |= {claim.norm.family} if hasattr(claim, "norm") else set()
-            operators |= {claim.operator.kind} if hasattr(claim, "operator") else set()
+            families |= {claim.norm.family} if getattr(claim, "norm", None) else set()
+            operators |= {claim.operator.kind} if getattr(claim, "operator", None) else set()
             domains.add("none" if valid.graph.input is None else "integer" if valid.graph.vocabulary else "real")
     assert families == {"linf", "weighted_linf", "l2", "mixed", "metric"}
     assert operators == {"picard", "outer_damped", "inner_damped"}

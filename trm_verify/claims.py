@@ -203,6 +203,74 @@ class Run(Claim):
     __str__ = Claim.__str__
 
 
+@dataclass(frozen=True)
+class EnclosesAll(Claim):
+    """Every fixed point in the region lies within `radius` of one point, in every coordinate; there may be none."""
+
+    name: ClassVar[str] = "encloses_all"
+    radius: Number | None = None
+    domain: Set | None = None
+    region: Set | None = None
+
+    __str__ = Claim.__str__
+
+
+@dataclass(frozen=True)
+class EnclosesOne(Claim):
+    """Some fixed point in the region lies within `radius` of one point, in every coordinate, for each input."""
+
+    name: ClassVar[str] = "encloses_one"
+    radius: Number | None = None
+    domain: Set | None = None
+    region: Set | None = None
+
+    __str__ = Claim.__str__
+
+
+@dataclass(frozen=True)
+class EnclosesThe(Claim):
+    """The region has exactly one fixed point, and it lies within `radius` of one point, in every coordinate."""
+
+    name: ClassVar[str] = "encloses_the"
+    radius: Number | None = None
+    domain: Set | None = None
+    region: Set | None = None
+
+    __str__ = Claim.__str__
+
+
+@dataclass(frozen=True)
+class FixedPointAnswer(Claim):
+    """Every fixed point in the region answers `answer`, and there is one, for each input; no loop need reach it."""
+
+    name: ClassVar[str] = "fixed_point_answer"
+    answer: Labels | None = None
+    domain: Set | None = None
+    region: Set | None = None
+
+    __str__ = Claim.__str__
+
+
+@dataclass(frozen=True)
+class Refutation(Claim):
+    """A claim of the name `of` fails for some input of the domain.
+
+    `domain` and `region` name the very sets of the certificate; a contraction refuted at a larger rate than `rate` is
+    refuted at that rate too.
+    """
+
+    name: ClassVar[str] = "refutation"
+    of: str | None = None
+    answer: Labels | None = None
+    rate: Number | None = None
+    norm: str | None = None
+    operator: str | None = None
+    domain: Set | None = None
+    region: Set | None = None
+
+    __str__ = Claim.__str__
+
+
 def expectation_of(claim: Claim | Expectation | str) -> Expectation:
     """Any spelling of an expected claim.
 

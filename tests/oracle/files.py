@@ -104,6 +104,26 @@ def read_box(raw: Json, vocabulary: int | None, size: int) -> Set:
     return Set(tuple(read_vector(raw["lo"])), tuple(read_vector(raw["hi"])))
 
 
+Points = tuple[tuple[Fraction, ...], ...]
+
+
+@dataclass(frozen=True)
+class Hints:
+    """Where the steps of a certificate look: places to search at, which nobody has to believe.
+
+    Attributes:
+        inputs: inputs.
+        states: states.
+        pairs: (input, state) that a step says to be a fixed point.
+        orbits: the states of one period each.
+    """
+
+    inputs: Points = ()
+    states: Points = ()
+    pairs: tuple[tuple[tuple[Fraction, ...], tuple[Fraction, ...]], ...] = ()
+    orbits: tuple[Points, ...] = ()
+
+
 @dataclass(frozen=True)
 class Claim:
     """One claim with its boxes and norm written out."""
@@ -114,11 +134,47 @@ class Claim:
     region: Set | None = None
     start: Set | None = None
     norm: Json | None = None
+    box: Set | None = None
+    hints: Hints = field(default=Hints(), repr=False)
 
     def key(self) -> str:
         """Equal keys on one model are equal statements."""
-        rest = {k: v for k, v in self.body.items() if k not in ("step", "domain", "region", "start", "norm")}
-        return json.dumps([rest, str(self.domain), str(self.region), str(self.start), self.norm], sort_keys=True)
+        rest = {k: v for k, v in self.body.items() if k not in ("step", "domain", "region", "start", "norm", "box")}
+        sets = map(str, (self.domain, self.region, self.start, self.box))
+        return json.dumps([rest, *sets, self.norm], sort_keys=True)
+
+
+def _middle(raw: Json, vocabulary: int | None) -> tuple[Fraction, ...] | None:
+    """The midpoint of a box, or the corner below it where the inputs are integers."""
+    if "all" in raw:
+        return None
+    lo, hi = (read_vector(raw.get(end, raw.get("point"))) for end in ("lo", "hi"))
+    return tuple((a + b) / 2 if vocabulary is None else a for a, b in zip(lo, hi, strict=True))
+
+
+def read_rationals(raw: Json) -> tuple[Fraction, ...]:
+    """Numerators over one denominator."""
+    return tuple(v / read_number(raw["denominator"]) for v in read_vector(raw["numerators"]))
+
+
+def read_hints(predicate: Json, model: Model) -> Hints:
+    """The places that the steps of a certificate name."""
+    middles = [_middle(raw, model.vocabulary) for raw in predicate["boxes"]]
+    spaces = [raw["space"] for raw in predicate["boxes"]]
+    found = [(s, m) for s, m in zip(spaces, middles, strict=True) if m is not None]
+    states = [m for space, m in found if space == "state"]
+    pairs, orbits = [], []
+    for step in predicate["steps"]:
+        if step["rule"] == "fixed_point_at":
+            pairs.append((read_rationals(step["input"]), read_rationals(step["state"])))
+        elif step["rule"] == "cycle":
+            ends = zip(read_vector(step["lo"]), read_vector(step["hi"]), strict=True)
+            orbit = [(a + b) / 2 for a, b in ends]
+            orbits.append(tuple(tuple(orbit[i : i + model.n]) for i in range(0, len(orbit), model.n)))
+        elif step["rule"] == "expanding_pair":
+            states += [tuple(read_vector(step[key])) for key in ("first", "second")]
+    inputs = [m for space, m in found if space == "input"]
+    return Hints(tuple(inputs), tuple(states), tuple(pairs), tuple(orbits))
 
 
 def read_claims(certificate: bytes, weights: bytes) -> tuple[Model, list[Claim]]:
@@ -135,13 +191,14 @@ def read_claims(certificate: bytes, weights: bytes) -> tuple[Model, list[Claim]]
         space = raw["space"]
         return read_box(raw, model.vocabulary, model.m if space == "input" else model.n)
 
-    claims = []
+    claims, hints = [], read_hints(predicate, model)
     for body in predicate["claims"]:
         if body["claim"] == "run":  # the claim speaks of the states that its step stores
             body = {**body, "states": predicate["steps"][body["step"]]["states"]}
         domain = box(body, "domain")
         if domain is None:
             raise ValueError("a claim without a domain")
-        norm = norms[body["norm"]] if "norm" in body else None
-        claims.append(Claim(body["claim"], body, domain, box(body, "region"), box(body, "start"), norm))
+        norm = norms[body["norm"]] if body.get("norm") is not None else None
+        region, start, enclosed = (box(body, name) for name in ("region", "start", "box"))
+        claims.append(Claim(body["claim"], body, domain, region, start, norm, enclosed, hints))
     return model, claims

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.oracle import fixed_points as found
 from tests.oracle.evaluate import ERROR, FLOAT, HIGH, REAL, Evaluator, norm_of, to_high, to_real
 from tests.oracle.files import Array, Claim, Model, Set, read_claims, read_number, read_vector
 from tests.oracle.search import Loop, fixed_points, inside, jacobians, loop, samples, stretched
@@ -48,13 +49,24 @@ class Judge:
         rules: dict[str, Callable[[Claim], Verdict]] = {
             "contraction": self.contraction, "at_most_one": self.uniqueness, "exactly_one": self.uniqueness,
             "invariant": self.invariant, "convergence": self.convergence, "answer": self.answer,
-            "answer_at": self.answer, "run": self.run,
+            "answer_at": self.answer, "run": self.run, "fixed_point_answer": self.sought(found.answer),
+            "refutation": self.sought(found.refutation),
+            **{f"encloses_{kind}": self.sought(found.encloses) for kind in ("all", "one", "the")},
         }  # fmt: skip
         try:
             with np.errstate(all="ignore"):
                 return rules[claim.name](claim)
         except NotImplementedError as error:
             return Verdict(UNKNOWN, str(error))
+
+    def sought(self, search: Callable[[Judge, Claim], tuple[bool | None, str]]) -> Callable[[Claim], Verdict]:
+        """A search that says true, false or nothing, as a rule."""
+
+        def rule(claim: Claim) -> Verdict:
+            value, evidence = search(self, claim)
+            return Verdict({True: TRUE, False: FALSE, None: UNKNOWN}[value], evidence)
+
+        return rule
 
     # samples
 

@@ -106,8 +106,8 @@ def loop(evaluator: Evaluator, operator: Any) -> Loop:
     return Loop(evaluator, operator)
 
 
-def fixed_points(f: Callable[[Array], Array], starts: Array, where: Set) -> list[Array]:
-    """Approximate fixed points in a set, by plain and damped iteration and by Newton's method from every start."""
+def fixed_points(f: Callable[[Array], Array], starts: Array, where: Set, newton: int = 6) -> list[Array]:
+    """Approximate fixed points in a set: plain and damped iteration, and Newton's method from the first starts."""
     found: list[Array] = []
     with np.errstate(all="ignore"):
         reach = 1 + np.abs(starts).max() + np.nan_to_num(np.abs(f(starts))).max()  # the size of the step's own numbers
@@ -132,7 +132,7 @@ def fixed_points(f: Callable[[Array], Array], starts: Array, where: Set) -> list
                 if np.nanmax(np.abs(z - before), initial=0) < 1e-13:
                     break
             keep(z)
-        for start in starts[:6]:
+        for start in starts[:newton]:
             keep(_newton(f, start)[None])
         if not found:  # a slow or kinked loop: small steps first, then Newton
             z = starts[:3]

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import ACTIVATIONS, CONSTANT, STATE, Function, Graph
-from trm_verify.kernel.linear import Builder, Form, padded, stack
+from trm_verify.kernel.linear import MAX_FORM, Builder, Form, padded, stack
 from trm_verify.kernel.numbers import Rows, dyadic
 from trm_verify.kernel.tensor import Tensor
 
@@ -119,7 +120,14 @@ class _AffineBuilder(Builder):
         return Form([[0] * (start + entry) + [1] for entry in range(len(units))], 0)
 
     def relu(self, argument: Form) -> Form:
+        self.charge_rows(len(argument.rows))
         return self.append([Unit("relu")] * len(argument.rows), argument)
+
+    def charge_rows(self, count: int) -> None:
+        """What one node brings in beyond its own entries: a maximum over an axis has a unit for each comparison."""
+        self.total += count * (self.base + len(self.kinds) + count)
+        if self.total > MAX_FORM:
+            raise CheckError("LIMIT", f"affine forms of at most {MAX_FORM} coefficients in all", self.total)
 
     def larger(self, a: Form, b: Form) -> Form:
         return self.plus(a, self.relu(self.plus(b, a, -1)))
@@ -138,6 +146,7 @@ def affine_forms(graph: Graph, function: Function, ranges: list[Tensor]) -> Affi
         builder.forms.append(builder.node(i))
     outputs = stack([builder.of(i) for i in function.outputs])
     width = builder.base + len(builder.kinds)
+    graph.charge((function.cost // 8 + 64 * len(builder.kinds)) * width)  # packed products, then intervals of each row
     arguments = stack(builder.arguments) if builder.arguments else Form([], 0)
 
     def full(form: Form) -> Form:
@@ -148,7 +157,7 @@ def affine_forms(graph: Graph, function: Function, ranges: list[Tensor]) -> Affi
 
 
 def joined(step: AffineForms, readout: AffineForms) -> tuple[AffineForms, Form]:
-    """One set of units for both functions, the step's first: (the step's forms over all of them, the readout's rows)."""
+    """One set of units for both functions, the step's first: (the step's forms over them all, the readout's rows)."""
     first, shift = step.first, len(step.units)
     width = first + shift + len(readout.units)
 

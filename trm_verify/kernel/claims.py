@@ -126,7 +126,7 @@ class WellPosed:
 class FixedPoints:
     """R5–R7: for every x in the domain, every fixed point in `region` lies in `box`, within `arguments` of its units.
 
-    `exists`: there is one in `box`. `unique`: at most one in `region`. `scale`: the units' arguments are rescaled by it.
+    `exists`: one of them does (it lies in both). `unique`: at most one in `region`. `scale`: of the units' arguments.
     """
 
     domain: Tensor
@@ -144,7 +144,7 @@ class FixedPoints:
 
 @dataclass(frozen=True)
 class Encloses:
-    """`all`: every fixed point in the region lies in the box. `one`: some fixed point does. `the`: the only one does."""
+    """`all`: every fixed point in the region lies in the box. `one`: some of them does. `the`: the only one does."""
 
     kind: str
     domain: Tensor
@@ -199,7 +199,7 @@ def equal(a: Tensor, b: Tensor) -> bool:
 
 
 def _inside(a: Tensor | None, b: Tensor | None) -> bool:
-    return a is None or (b is not None and contains(b, a))
+    return a is b if a is None or b is None else contains(b, a)
 
 
 def equal_or_none(a: Any, b: Any) -> bool:

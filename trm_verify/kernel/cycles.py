@@ -5,23 +5,32 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trm_verify.kernel.document import digest
-from trm_verify.kernel.graph import STATE, Function, Graph, Node
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.graph import CONSTANT, MAX_TOTAL, STATE, Function, Graph, Node
 from trm_verify.kernel.operators import Operator, require_loop
 
 
 def cycle_graph(graph: Graph, operator: Operator, period: int) -> Graph:
-    """States z_0 … z_{p−1}; the step gives (T z_{p−1}, T z_0, …, T z_{p−2}) for the operator T."""
+    """States z_0 … z_{p−1}; the step gives (T z_{p−1}, T z_0, …, T z_{p−2}) for the operator T.
+
+    The copies share the constant nodes.
+    """
     require_loop(operator)
+    if period * sum(node.size for node in graph.step.nodes if node.kind != CONSTANT) > MAX_TOTAL:
+        raise CheckError("LIMIT", f"at most {MAX_TOTAL} entries in all copies of the step", period)
     parts = len(graph.state)
     nodes: list[Node] = []
     outputs: list[int] = []
+    place: dict[int, int] = {}
     for copy in range(period):
-        shift = len(nodes)
         source = (copy - 1) % period * parts
-        for node in graph.step.nodes:
+        for i, node in enumerate(graph.step.nodes):
+            if copy and node.kind == CONSTANT:
+                continue
+            place[i] = len(nodes)
             attrs = {"part": node.attrs["part"] + source} if node.op == "state" else node.attrs
-            nodes.append(replace(node, args=tuple(j + shift for j in node.args), attrs=attrs))
-        images = [shift + j for j in graph.step.outputs]
+            nodes.append(replace(node, args=tuple(place[j] for j in node.args), attrs=attrs))
+        images = [place[j] for j in graph.step.outputs]
         outputs += images if operator.kind == "picard" else _damped(graph, operator, nodes, images, source)
     step = Function(tuple(nodes), tuple(outputs))
     return Graph(

@@ -21,6 +21,7 @@ from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.units import Interval, Table
 
 PROJECTIONS = ("relu", "clamp")
+MAX_CUTS = 1024
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Sets:
     tables: Sequence[Table]
 
 
-def _least(coefficients: list[int], box: Tensor) -> int | None:
+def least_over(coefficients: list[int], box: Tensor) -> int | None:
     """Twice the least value of Σ c_i v_i over a box, at the exponents of both together; None when unbounded below."""
     if not box.bounded:
         return None if any(coefficients) else 0
@@ -176,8 +177,8 @@ def lower_bounds(
     unit, weight = dyadic(1, low), dyadic(1, exp)
     found: list[Fraction | None] = []
     for functional, row, own, each in zip(functionals, rows, multipliers, sets, strict=True):
-        given = _least(row[1 : 1 + system.inputs], each.inputs)
-        kept = _least(row[1 + system.inputs : system.first], _part(each.states, system.kept))
+        given = least_over(row[1 : 1 + system.inputs], each.inputs)
+        kept = least_over(row[1 + system.inputs : system.first], part(each.states, system.kept))
         if given is None or kept is None:
             found.append(None)
             continue
@@ -197,7 +198,7 @@ def lower_bounds(
     return found
 
 
-def _part(box: Tensor, entries: Sequence[int]) -> Tensor:
+def part(box: Tensor, entries: Sequence[int]) -> Tensor:
     if not box.bounded:
         return Tensor((len(entries),))
     lo, hi = box.ends()
@@ -237,6 +238,8 @@ def leaves_of(system: System, splits: list[int], at: list[Fraction]) -> list[Lea
         threshold = next(thresholds, None)
         if threshold is None:
             raise CheckError("WITNESS", "a threshold for every cut", len(at))
+        if len(here.arguments) + len(here.inputs) > MAX_CUTS:
+            raise CheckError("LIMIT", f"at most {MAX_CUTS} units and inputs cut on the way to a leaf", split)
         known = here.arguments if is_unit else here.inputs
         place = split if is_unit else split - len(system.units)
         lo, hi = known.get(place, (None, None))

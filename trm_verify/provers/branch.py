@@ -19,6 +19,10 @@ from trm_verify.provers.problem import Floats
 from trm_verify.provers.programs import Program, Solution
 from trm_verify.provers.relaxed import Dual, Functionals, Relaxed
 
+SLACK = 1e-6  # what rounding in doubles may cost
+GAVE_UP = "the linear program solver gave up"
+TIME_USED = "the time for this input was used up"
+TOO_CLOSE = "a case in which the relaxation is exact and the answer changes, or ties"
 Cuts = dict[int, tuple[float, float]]
 Check = Callable[[Floats], bool]  # whether an input is a counterexample
 
@@ -63,7 +67,8 @@ class Branching:
 
     def __init__(self, relaxed: Relaxed, lo: Floats, hi: Floats, functional: Floats, check: Check | None) -> None:
         self.relaxed, self.lo, self.hi, self.functional, self.check = relaxed, lo, hi, functional, check
-        self.program = Program(relaxed, lo, hi, functional)
+        self.program, self.rows = Program(relaxed, lo, hi, functional), relaxed.rows.numpy()
+        self.last = -1  # the unit that was cut last
         self.kinks = [[float(v) for v in kinks(u)] if u.op in PIECEWISE else [] for u in relaxed.system.units]
 
     def run(self, deadline: float = float("inf"), most: int = 200_000) -> Outcome:
@@ -71,7 +76,7 @@ class Branching:
         root, count = Node({}), 1
         first = self.program.solve({})
         if first is None:
-            return Outcome(False, -np.inf, count, time.perf_counter() - started, reason="the linear program gave up")
+            return Outcome(False, -np.inf, count, time.perf_counter() - started, reason=GAVE_UP)
         heap: list[tuple[float, int, Node, Solution]] = []
         self._file(heap, root, first, 0)
         while heap:
@@ -80,10 +85,11 @@ class Branching:
             if self.check is not None and self.check(solution.inputs):
                 return Outcome(False, bound, count, seconds, counterexample=solution.inputs)
             if time.monotonic() > deadline or count > most:
-                return Outcome(False, bound, count, seconds, reason="the time for this input was used up")
+                return Outcome(False, bound, count, seconds, reason=TIME_USED)
             unit, threshold = self._choose(node, solution)
+            self.last = unit
             if unit < 0:
-                return Outcome(False, bound, count, seconds, reason="a case in which the exact answer is a tie, or too close")
+                return Outcome(False, bound, count, seconds, reason=TOO_CLOSE)
             lo, hi = node.cuts.get(unit, (self.lo[unit], self.hi[unit]))
             parts = ((lo, threshold), (threshold, hi))
             children = tuple(Node({**node.cuts, unit: part}) for part in parts)
@@ -93,7 +99,7 @@ class Branching:
                 count += 1
                 found = self.program.solve(children[side].cuts)
                 if found is None:
-                    return Outcome(False, bound, count, time.perf_counter() - started, reason="the linear program gave up")
+                    return Outcome(False, bound, count, time.perf_counter() - started, reason=GAVE_UP)
                 self._file(heap, children[side], found, count)
         return self._tree(root, count, time.perf_counter() - started)
 
@@ -101,7 +107,7 @@ class Branching:
         """A leaf once its bound, recomputed from the multipliers, is positive; otherwise open."""
         if found.empty or found.value > 0:
             sure = self.bound(found.multipliers, node.cuts, 0 if found.empty else 1)
-            if sure > 0:
+            if sure > SLACK:
                 node.multipliers, node.weight = found.multipliers, 0 if found.empty else 1
                 return
         heapq.heappush(heap, (found.value, count, node, found))
@@ -117,26 +123,21 @@ class Branching:
         return float(found[0])
 
     def _choose(self, node: Node, solution: Solution) -> tuple[int, float]:
-        """The unit, and the kink inside its interval, where the relaxation errs most; −1 when it errs nowhere."""
-        best, place, threshold = 1e-9, -1, 0.0
-        for k, candidates in enumerate(self.kinks):
-            lo, hi = node.cuts.get(k, (self.lo[k], self.hi[k]))
-            inside = [c for c in candidates if lo < c < hi]
-            if not inside:
-                continue
-            a = solution.arguments[k]
-            cut = min(inside, key=lambda c: abs(c - a))
-            gap = self.error(k, solution)
-            if gap > best:
-                best, place, threshold = gap, k, cut
-        return place, threshold
+        """The unit, and the kink inside its interval, whose relaxation costs most; −1 when none errs.
 
-    def error(self, k: int, solution: Solution) -> float:
-        """How far the relaxed value of a unit is from its true one."""
-        a = torch.tensor([solution.arguments[k]], dtype=torch.float64)
-        from trm_verify.provers.relaxed import apply
-
-        return abs(float(apply(self.relaxed.system.units[k], a)[0]) - float(solution.values[k]))
+        The cost is the error of the relaxed value times the coefficient that the dual solution gives the unit.
+        """
+        weight = np.abs(self.functional + solution.multipliers @ self.rows)[self.relaxed.first :]
+        exact = self.relaxed.values(torch.tensor(solution.arguments)).numpy()
+        cost = np.abs(exact - solution.values) * (weight + 1e-9)
+        for unit in np.argsort(-cost):
+            if np.abs(exact[unit] - solution.values[unit]) < 1e-9:
+                break
+            lo, hi = node.cuts.get(int(unit), (self.lo[unit], self.hi[unit]))
+            inside = [c for c in self.kinks[unit] if lo < c < hi]
+            if inside:
+                return int(unit), min(inside, key=lambda c: abs(c - float(solution.arguments[unit])))
+        return -1, 0.0
 
     @staticmethod
     def _tree(root: Node, count: int, seconds: float) -> Outcome:

@@ -1,4 +1,4 @@
-"""Enclosures of the one fixed point by continuity (R6): self-consistent intervals of the units, as small as can be found.
+"""Enclosures of the one fixed point by continuity (R6): self-consistent intervals of the units, as small as they get.
 
 For intervals of all arguments the dual bounds every argument at fixed points inside them. Where those bounds lie
 strictly inside, the intervals hold the fixed point of every input (proofs/by_continuity.md). The search alternates one
@@ -8,7 +8,7 @@ pass of dual ascent for all sides at once with moving the intervals to what the 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -18,9 +18,9 @@ from torch import Tensor
 from trm_verify.certificate import Derivation
 from trm_verify.encode import Json, integers, vector
 from trm_verify.kernel.affine import AffineForms
-from trm_verify.kernel.claims import FixedPoints
 from trm_verify.kernel.context import numbers
-from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.graph import ACTIVATIONS, CONSTANT
+from trm_verify.kernel.layout import LAYOUTS
 from trm_verify.kernel.relaxation import PROJECTIONS, rescaled, slaved_states, system_of
 from trm_verify.kernel.rules.fixed_points import forms_over
 from trm_verify.kernel.units import table
@@ -43,18 +43,8 @@ INFLATE = 0.01  # how much wider the intervals are than what the bounds say
 LEAST = 1e-7
 
 
-@dataclass(frozen=True)
-class EnclosureAttempt:
-    """A derivation of where the fixed points are, or why there is none."""
-
-    derivation: Derivation | None
-    seconds: float
-    rule: str = ""
-    reason: str = ""
-
-
 def scale_of(forms: AffineForms, n: int) -> Json | None:
-    """α_i = 1/(1 − W_ii), to eight bits, for the states that are ReLU or clamp units; None where that changes nothing."""
+    """α_i = 1/(1 − W_ii), to eight bits, for states that are ReLU or clamp units; None where that changes nothing."""
     own = slaved_states(forms)
     if not own:
         return None
@@ -86,8 +76,15 @@ class Consistent:
             shift[side * count + self.kept + np.arange(self.active), list(system.active)] = sign
         self.functionals = Functionals.of(relaxed, rows, shift)
         self.count, self.strict = count, False
+        self.state: Floats = np.zeros(0)  # the fixed point in the middle
         self.multipliers = linear_multipliers(relaxed, self.functionals, secants(relaxed, self.lo, self.hi))
         self.bounds: tuple[Tensor, Tensor] = (self.ends[0], self.ends[1])
+
+    @property
+    def unstable(self) -> int:
+        """Units whose argument may have either sign."""
+        low, high = (end[self.kept :] for end in self.bounds)
+        return int(((low < 0) & (high > 0)).sum())
 
     @property
     def ends(self) -> tuple[Tensor, Tensor]:
@@ -145,12 +142,32 @@ class Consistent:
             size = float((self.bounds[1] - self.bounds[0]).mean())
             if not size < 1e6 or time.monotonic() > deadline:
                 return False
-            settled = abs(size - before) < 2e-3 * size
+            settled = abs(size - before) < 1e-3 * size
             if self.strict and (settled or count >= rounds):
                 return True
             before = size
             self.move(INFLATE if count < rounds else 3 * INFLATE)
         return False
+
+
+MOVED_ONLY = {"linear", "add", "sub", "scale", "sum", "concat", "state", "input", "tensor", "constant", *LAYOUTS}
+
+
+def step_forms(problem: Problem, domain: Json, region: Json) -> tuple[AffineForms, Json | None]:
+    """The step's affine forms in rescaled coordinates, with the scale.
+
+    They are the same for all boxes of inputs, and made once, when the step is made of linear maps and activations.
+    """
+    graph, box = problem.graph, problem.box(domain)
+    plain = all(node.kind == CONSTANT or node.op in MOVED_ONLY | ACTIVATIONS for node in graph.step.nodes)
+    about = [region, box.is_point] if plain else [region, domain]
+
+    def make() -> tuple[AffineForms, Json | None]:
+        forms = forms_over(graph, box, problem.box(region), None)
+        scale = scale_of(forms, graph.size)
+        return rescaled(forms, None if scale is None else numbers(scale, graph.size, "scale")), scale
+
+    return problem.once("forms", about, make)
 
 
 class Continuity:
@@ -159,12 +176,7 @@ class Continuity:
     def __init__(self, problem: Problem, domain: Json, region: Json) -> None:
         self.problem, self.domain, self.region = problem, domain, region
         box = problem.box(domain)
-        plain = problem.once(
-            "forms", [domain, region], lambda: forms_over(problem.graph, box, problem.box(region), None)
-        )
-        raw = scale_of(plain, problem.graph.size)
-        self.scale = raw
-        self.forms = rescaled(plain, None if raw is None else numbers(raw, problem.graph.size, "scale"))
+        self.forms, self.scale = step_forms(problem, domain, region)
         self.system = system_of(problem.graph, self.forms)
         lo, hi = box.ends()
         self.inputs = np.array([floats(lo, box.exp), floats(hi, box.exp)]).reshape(2, -1)
@@ -182,9 +194,18 @@ class Continuity:
         reach = torch.zeros(len(self.system.units), dtype=moved.dtype)
         reach[relaxed.active] = moved[kept:]
         found = Consistent(relaxed, (states[0], arguments[0]), (moved[:kept], reach))
+        found.state = self.state(relaxed, states[0], arguments[0])
         if not found.search(deadline):
             return "the intervals of the units did not close (the inputs are too many, or the time was used up)"
         return found
+
+    def state(self, relaxed: Relaxed, states: Tensor, arguments: Tensor) -> Floats:
+        """The whole state, kept entries and those that are units. Shape: (n,)."""
+        values, whole = relaxed.values(arguments), np.zeros(self.problem.graph.size)
+        whole[list(self.system.kept)] = states.numpy()
+        for i, k in self.system.slaved.items():
+            whole[i] = float(values[k])
+        return whole
 
     def unknown(self, relaxed: Relaxed, state: Floats) -> Tensor:
         """A start for Newton's method from a state: one evaluation of the arguments."""
@@ -204,7 +225,7 @@ class Continuity:
         kept = [z[i] for i in self.system.kept]
         return torch.stack([*kept, *found])[None] if kept or found else torch.zeros(1, 0, dtype=torch.float64)
 
-    def derivation(self, premise: Derivation, start: Floats, found: Consistent) -> Derivation:
+    def derivation(self, premise: Derivation, found: Consistent) -> Derivation:
         """The kernel's step, with every number rounded to a short one."""
         n, units = self.problem.graph.size, self.system.units
         active = list(self.system.active)
@@ -224,7 +245,7 @@ class Continuity:
         targets = [*self.system.kept, *(n + k for k in active)]
         return premise.then(
             "by_continuity", domain=self.domain, region=state, scale=self.scale, input=self.middle,
-            center=vector(start), lo=_short(lo), hi=_short(hi), targets=targets * 2,
+            center=vector(found.state), lo=_short(lo), hi=_short(hi), targets=targets * 2,
             signs=[1] * len(targets) + [-1] * len(targets), splits=[-1] * (2 * len(targets)), at=vector([]),
             weights=[1] * (2 * len(targets)), multipliers=multipliers_json(found.multipliers.numpy()),
         )  # fmt: skip
@@ -235,26 +256,3 @@ PLACES = 30
 
 def _short(scaled: Floats) -> Json:
     return integers([int(v) for v in scaled], -PLACES)
-
-
-def prove_enclosure(
-    problem: Problem, premise: Derivation, domain: Json, region: Json, state: Floats, deadline: float = float("inf")
-) -> EnclosureAttempt:
-    """Where the one fixed point of each input of a box lies.
-
-    Args:
-        premise: concludes convergence, or a well-posed implicit model; its region holds the fixed points.
-        region: where the units that are no activations may be evaluated; all states if there are none.
-        state: a fixed point of an input inside, in doubles. Shape: (n,).
-    """
-    started = time.perf_counter()
-    try:
-        search = Continuity(problem, domain, region)
-        found = search.consistent(state, deadline)
-        if isinstance(found, str):
-            return EnclosureAttempt(None, time.perf_counter() - started, reason=found)
-        done = search.derivation(premise, state, found)
-        problem.conclude_as(done, FixedPoints)
-        return EnclosureAttempt(done, time.perf_counter() - started, "by_continuity")
-    except CheckError as error:
-        return EnclosureAttempt(None, time.perf_counter() - started, reason=str(error))

@@ -28,7 +28,7 @@ from trm_verify.provers.problem import Floats, Problem, floats
 __all__ = ["Bounds", "Unsupported", "available", "margins", "node_bounds", "unrolled_bounds"]
 
 METHODS = ("ibp", "crown", "alpha-crown")
-MOST = 1 << 27  # coefficients of one affine map: a gigabyte
+MOST = 1 << 25  # coefficients of one affine map, 8 bytes each
 JOINTLY = {"reshape", "permute", "slice", "select", "expand", "pad", "concat", "unfold", "sum", "scale", "add", "sub"}
 PRODUCTS = {"linear", "matmul", "mul", "div"}  # linear in each argument when the other is constant; `div` in the first
 UNITS: dict[str, Callable[..., Tensor]] = {
@@ -90,8 +90,11 @@ def unrolled_bounds(
     Shape: C (rows, logits) or (len(domains), rows, logits); the bounds (len(domains), n) or (len(domains), rows).
 
     Raises:
-        Unsupported: as in `node_bounds`. ValueError: no readout to apply C to, or a C of another shape.
+        Unsupported: as in `node_bounds`. ValueError: no domain, fewer than 0 steps, no readout to apply C to, or a C
+            of another shape.
     """
+    if steps < 0 or not domains:
+        raise ValueError(f"expected at least 0 steps and 1 domain, found {steps} and {len(domains)}")
     graph, x = _graph(problem), _Box.of(problem, domains)
     matrix = None if C is None else _specification(problem, C, len(domains))
     return _bounds(_Unrolled(graph, x, steps, matrix is not None), [x] if x.varies else [], method, matrix)
@@ -175,7 +178,8 @@ class _Tape:
         if (rows + size) * size > MOST:
             raise Unsupported(f"expected affine maps of at most {MOST} coefficients, found {rows + size} × {size}")
         self.sizes.append(size)
-        return torch.eye(rows + size, dtype=torch.float64)[:, rows:].reshape(-1, *shape)
+        eye = torch.eye(size, dtype=torch.float64)
+        return torch.cat([eye.new_zeros(rows, size), eye]).reshape(-1, *shape)
 
     def unit(self, op: str, *forms: Tensor) -> Tensor:
         self.units.append((op, forms))
@@ -397,7 +401,7 @@ def _computed(
     with torch.no_grad():
         lo, hi = module.compute_bounds(x=tuple(x), C=C, method="ibp" if method == "ibp" else "crown")
     if method == "alpha-crown" and module.perturbed_optimizable_activations:
-        # Optimizing the bounds of inner units as well takes fifty times as long and hardly changes the outcome.
+        # Optimizing the bounds of inner units as well, its default, takes some forty times as long for hardly more.
         inner = {a.name: (a.lower, a.upper) for node in module.children() for a in _bounded_before(node)}
         better = module.compute_bounds(x=tuple(x), C=C, method=method, intermediate_layer_bounds=inner)
         lo, hi = torch.maximum(lo, better[0].detach()), torch.minimum(hi, better[1].detach())

@@ -3,7 +3,8 @@
 The release imports two names that are gone, uses a third when it reads a traced graph, and overrides a method of
 `torch.nn.Module` with an outdated signature. Importing it moreover sends the root logger to standard output, changes
 the warning filters, makes a directory in the user's home and switches off a part of torch's JIT. All this is mended or
-undone here, for as long as the library runs. The whole process sees the patches meanwhile, hence the lock.
+undone here, for as long as the library runs. The whole process sees the patches meanwhile (a print from another
+thread is lost), hence the lock.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _imported() -> Any:
         helper = import_module("torch.onnx.symbolic_helper")
         undo.enter_context(patched(helper, "_set_opset_version", lambda version: None))
         undo.enter_context(patched(logging, "basicConfig", lambda **options: None))
-        undo.enter_context(patched(warnings, "simplefilter", lambda action: None))
+        undo.enter_context(patched(warnings, "simplefilter", lambda *filters, **options: None))
         undo.enter_context(patched(import_module("appdirs"), "user_data_dir", lambda name: tempfile.gettempdir()))
         return import_module("auto_LiRPA")
 

@@ -19,23 +19,12 @@ def _split(relaxed: Relaxed) -> tuple[Tensor, Tensor, Tensor]:
 def slopes_at(relaxed: Relaxed, a: Tensor) -> Tensor:
     """Derivatives of the units at their arguments. Shape: (…, U)."""
     found = torch.zeros_like(a)
-    for k, unit in relaxed.kinds():
+    for k, unit in relaxed.kinds:
         if unit.op is not None:
             at = a[..., k].detach().requires_grad_()
             with torch.enable_grad():
                 (slope,) = torch.autograd.grad(apply(unit, at).sum(), at)
             found[..., k] = slope
-    return found
-
-
-def values_at(relaxed: Relaxed, a: Tensor) -> Tensor:
-    """φ(a); a unit without an argument has the middle of its range."""
-    found = torch.zeros_like(a)
-    for k, unit in relaxed.kinds():
-        if unit.op is not None:
-            found[..., k] = apply(unit, a[..., k])
-        elif unit.range is not None:
-            found[..., k] = float(sum(unit.range) / 2)
     return found
 
 
@@ -63,7 +52,7 @@ def fixed_point(relaxed: Relaxed, x: Tensor, start: Tensor | None = None) -> tup
     def residual(v: Tensor) -> tuple[Tensor, Tensor]:
         a = arguments.clone()
         a[:, relaxed.active] = v[:, kept:]
-        left = fixed + v[:, :kept] @ states.T + values_at(relaxed, a) @ units.T
+        left = fixed + v[:, :kept] @ states.T + relaxed.values(a) @ units.T
         left[:, kept:] -= v[:, kept:]
         return left, a
 
@@ -94,3 +83,22 @@ def sensitivities(relaxed: Relaxed, a: Tensor) -> Tensor:
     given, _, _ = _split(relaxed)
     matrix = _matrices(relaxed, slopes_at(relaxed, a))
     return torch.linalg.solve(matrix, -given[:, 1:].expand(len(a), -1, -1))
+
+
+def gradients(relaxed: Relaxed, a: Tensor, rows: Tensor) -> Tensor:
+    """Derivative in x of functionals at fixed points, by the implicit function theorem.
+
+    Shape: a (B, U), rows (B, 1 + m + kept + U) to (B, m).
+    """
+    given, states, _ = _split(relaxed)
+    m, kept = relaxed.inputs, states.shape[1]
+    slopes = slopes_at(relaxed, a)
+    direct = torch.cat([rows[:, 1 + m : 1 + m + kept], (rows[:, relaxed.first :] * slopes)[:, relaxed.active]], dim=1)
+    adjoint, _ = torch.linalg.solve_ex(_matrices(relaxed, slopes).transpose(1, 2), direct)
+    return rows[:, 1 : 1 + m] - torch.nan_to_num(adjoint) @ given[:, 1:]
+
+
+def functionals_at(relaxed: Relaxed, x: Tensor, states: Tensor, a: Tensor, rows: Tensor) -> Tensor:
+    """The functionals' values. Shape: rows (B, 1 + m + kept + U) to (B,)."""
+    columns = torch.cat([torch.ones(len(x), 1, dtype=x.dtype, device=x.device), x, states, relaxed.values(a)], dim=1)
+    return (rows * columns).sum(1)

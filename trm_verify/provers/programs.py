@@ -132,5 +132,6 @@ class Program:
         if not exists or ray is None:
             return None
         multipliers = -np.array(ray)[: self.equations]
+        multipliers /= max(float(np.abs(multipliers).max(initial=0.0)), 1e-300)  # any multiple of a ray is one
         nothing = np.zeros(self.units)
         return Solution(np.inf, multipliers, np.zeros(self.m), nothing, nothing)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from torch import Tensor
 from trm_verify.encode import Json, quantized
 from trm_verify.kernel.affine import Unit
 from trm_verify.kernel.relaxation import System
-from trm_verify.kernel.units import PIECEWISE, Interval, kinks, value
+from trm_verify.kernel.units import PIECEWISE, Interval, kinks
 from trm_verify.provers.factors import as_floats
 from trm_verify.provers.problem import Floats
 
 GRID = 16  # intervals of the grid that stands for a smooth unit
-BITS = 22  # of a multiplier in a certificate, relative to the largest
+BITS = 28  # of a multiplier in a certificate, relative to the largest
 
 
 def _grid_points(unit: Unit) -> int:
@@ -75,7 +76,7 @@ class Relaxed:
         """
         arguments = torch.empty((self.points, *lo.shape), dtype=lo.dtype, device=lo.device)
         values = torch.empty_like(arguments)
-        for k, unit in self.kinds():
+        for k, unit in self.kinds:
             low, high = lo[..., k], hi[..., k]
             if unit.op is None:
                 first, last = unit.range or (Fraction(0), Fraction(0))
@@ -94,6 +95,17 @@ class Relaxed:
             values[..., k] = apply(unit, arguments[..., k])
         return arguments, values
 
+    def values(self, a: Tensor) -> Tensor:
+        """φ(a); a unit without an argument has the middle of its range. Shape: (…, U)."""
+        found = torch.zeros_like(a)
+        for k, unit in self.kinds:
+            if unit.op is not None:
+                found[..., k] = apply(unit, a[..., k])
+            elif unit.range is not None:
+                found[..., k] = float(sum(unit.range) / 2)
+        return found
+
+    @cached_property
     def kinds(self) -> list[tuple[Tensor, Unit]]:
         """Units of one kind together: (their indices, the kind)."""
         groups: dict[str, tuple[list[int], Unit]] = {}
@@ -195,8 +207,10 @@ class Ascent:
         return found
 
 
-def ascend(dual: Dual, start: Tensor, steps: int, rate: float = 0.05, decay: float = 0.97) -> tuple[Tensor, Tensor]:
-    """The best bound met on the way, per functional, with its multipliers; ends early once all are positive."""
+def ascend(
+    dual: Dual, start: Tensor, steps: int, rate: float = 0.05, decay: float = 0.97, enough: float = torch.inf
+) -> tuple[Tensor, Tensor]:
+    """The best bound met on the way, per functional, with its multipliers; ends early once all are above `enough`."""
     ascent = Ascent(start, rate, decay)
     best, kept = torch.full((len(start),), -torch.inf, dtype=start.dtype, device=start.device), start
     for _ in range(steps):
@@ -204,7 +218,7 @@ def ascend(dual: Dual, start: Tensor, steps: int, rate: float = 0.05, decay: flo
         found = ascent.step(dual)
         better = found > best
         best, kept = torch.where(better, found, best), torch.where(better[:, None], before, kept)
-        if bool((best > 0).all()):
+        if bool((best > enough).all()):
             return best, kept
     found, _ = dual.bound(ascent.multipliers)
     better = found > best
@@ -256,8 +270,3 @@ def float_ends(intervals: Sequence[Interval]) -> tuple[Floats, Floats]:
     lo = np.array([-np.inf if a is None else float(a) for a, _ in intervals])
     hi = np.array([np.inf if b is None else float(b) for _, b in intervals])
     return lo, hi
-
-
-def exact_value(unit: Unit, at: float) -> float:
-    """φ at one argument, by the kernel."""
-    return float(value(unit, Fraction(at))[0])

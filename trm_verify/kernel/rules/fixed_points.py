@@ -14,7 +14,8 @@ from trm_verify.kernel.context import Context, Witness, none, numbers, only
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate, step
 from trm_verify.kernel.graph import Graph
-from trm_verify.kernel.numbers import dot, dyadic, rows_of, sqrt_up
+from trm_verify.kernel.linear import MAX_FORM
+from trm_verify.kernel.numbers import MAX_SHIFT, dot, dyadic, rows_of, sqrt_up
 from trm_verify.kernel.operators import difference
 from trm_verify.kernel.relaxation import (
     Functional,
@@ -22,14 +23,16 @@ from trm_verify.kernel.relaxation import (
     Sets,
     System,
     leaves_of,
+    least_over,
     lower_bounds,
     meet,
+    part,
     rescaled,
     system_of,
 )  # fmt: skip
 from trm_verify.kernel.rules.invariance import ball_box, residual_bound
 from trm_verify.kernel.tensor import Tensor, contains, from_fractions
-from trm_verify.kernel.units import Interval, Table, table
+from trm_verify.kernel.units import PIECES, Interval, Table, table
 
 Side = tuple[int, int]  # (variable, sign): sign · variable is to be minimised; states first, then units
 
@@ -58,17 +61,29 @@ def interval_arguments(
     unit = dyadic(1, system.exp)
     found: list[Interval] = []
     ranges: list[Interval] = []
-    ends = [domain.fraction(j) if domain.bounded else (None, None) for j in range(system.inputs)]
-    ends += [region.fraction(i) if region.bounded else (None, None) for i in system.kept]
+    kept = part(region, system.kept)
     place = {k: len(system.kept) + j for j, k in enumerate(system.active)}
     for k, each in enumerate(system.units):
         interval: Interval = known[k] if k < len(known) else (None, None)
         if each.op is not None and k >= len(known):
             row, later = system.rows[place[k]], [(None, None)] * (len(system.units) - k)
-            interval = span(row[0] * unit, [v * unit for v in row[1:]], [*ends, *ranges, *later])
+            boxes = [(row[1 : 1 + system.inputs], domain), (row[1 + system.inputs : system.first], kept)]
+            interval = span(row[0] * unit, [v * unit for v in row[system.first :]], [*ranges, *later])
+            for columns, box in boxes:
+                interval = _plus(interval, columns, unit, box)
         found.append(interval)
         ranges.append(table(each, interval).ends())
     return found
+
+
+def _plus(interval: Interval, row: list[int], unit: Fraction, box: Tensor) -> Interval:
+    """The interval and the range of a linear form over a box together."""
+    least, most = least_over(row, box), least_over([-v for v in row], box)
+    each = unit * dyadic(1, box.exp) / 2
+    return (
+        None if interval[0] is None or least is None else interval[0] + least * each,
+        None if interval[1] is None or most is None else interval[1] - most * each,
+    )
 
 
 def span(constant: Fraction, row: list[Fraction], ends: Sequence[Interval]) -> Interval:
@@ -114,6 +129,12 @@ def _within_states(system: System, region: Tensor, arguments: tuple[Interval, ..
 
 TREES = ("splits", "at", "weights", "multipliers")
 NAMES = ("targets", "signs", *TREES)
+TABLE = 100 * 2 * PIECES  # multiplications of a table of a smooth unit, roughly
+
+
+def require_room(system: System, rows: int) -> None:
+    if rows * system.width > MAX_FORM:
+        raise CheckError("LIMIT", f"functionals and leaves of at most {MAX_FORM} coefficients in all", rows)
 
 
 class Bounding:
@@ -130,10 +151,18 @@ class Bounding:
 
     def batch(self, functionals: list[Functional], bases: list[Leaf], raw: Sequence[Any]) -> list[Fraction | None]:
         """A lower bound of each functional: the least over the leaves of its tree."""
-        splits, at = document.items(raw[0], "splits"), numbers(raw[1], None, "at")
-        kinds = document.items(raw[2], "weights")
-        width = len(self.system.rows)
+        splits, kinds = document.items(raw[0], "splits"), document.items(raw[2], "weights")
+        cut_at, at_exp = document.vector(raw[1], None, "at")
         ints, exp = document.vector(raw[3], None, "multipliers")
+        leaves, width = splits.count(-1), len(self.system.rows)
+        if (len(kinds), len(ints), len(cut_at)) != (leaves, width * leaves, len(splits) - leaves):
+            raise CheckError("NUMBER", f"{leaves} leaves with {width} multipliers each", (len(kinds), len(ints)))
+        require_room(self.system, leaves)
+        if len(cut_at) * abs(at_exp) > MAX_SHIFT:
+            raise CheckError("LIMIT", "thresholds that are shorter", at_exp)
+        at = [dyadic(v, at_exp) for v in cut_at]
+        bits = max(map(abs, ints), default=0).bit_length()
+        self.graph.charge(leaves * (1 + width) * self.system.width * (1 + bits // 256))
         trees = _trees(splits, len(functionals))
         places: list[int] = []
         chosen: list[Functional] = []
@@ -142,14 +171,11 @@ class Bounding:
         for place, (functional, base, tree) in enumerate(zip(functionals, bases, trees, strict=True)):
             cuts = sum(split != -1 for split in tree)
             for leaf in leaves_of(self.system, tree, at[used : used + cuts]):
-                weight = document.integer(kinds[len(places)] if len(places) < len(kinds) else None, 0, 1, "weight")
+                weight = document.integer(kinds[len(places)], 0, 1, "weight")
                 chosen.append(functional if weight else Functional([0] * self.system.width, 0))
                 sets.append(self.sets(base, leaf))
                 places.append(place)
             used += cuts
-        if len(kinds) != len(places) or len(ints) != width * len(places) or used != len(at):
-            raise CheckError("NUMBER", f"{len(places)} leaves with {width} multipliers each", (len(kinds), len(ints)))
-        self.graph.charge(len(places) * width * self.system.width)
         rows = rows_of(ints, width) if width else [[] for _ in places]
         live = [(j, own) for j, own in enumerate(sets) if own is not None]
         found = lower_bounds(
@@ -169,6 +195,7 @@ class Bounding:
         """The sets of one leaf; None when it is plainly empty."""
         if not leaf.arguments and not leaf.inputs and not base.arguments:
             return Sets(self.known.domain, self.known.box, self.tables)
+        self.graph.charge(TABLE * (len(base.arguments) + len(leaf.arguments)) + self.known.domain.size)
         tables = list(self.tables)
         for k in {*base.arguments, *leaf.arguments}:
             interval: Interval | None = self.arguments[k]
@@ -193,11 +220,11 @@ class Bounding:
 class Tightening(Bounding):
     """Bounds of single variables: `targets` (state i: i, unit k: n + k), `signs` (1: from below, −1: from above)."""
 
-    def __init__(self, context: Context, known: FixedPoints, raw: Sequence[Any]) -> None:
-        graph = context.graph
-        system = system_of(graph, forms_over(graph, known.domain, known.box, known.scale))
+    def __init__(self, graph: Graph, forms: AffineForms, known: FixedPoints, raw: Sequence[Any]) -> None:
+        system = system_of(graph, forms)
         super().__init__(graph, known, system, known.arguments)
         n, units = graph.size, len(system.units)
+        require_room(system, len(document.items(raw[0], "targets")))
         targets = [document.integer(v, 0, n + units - 1, "target") for v in document.items(raw[0], "targets")]
         signs = [document.integer(v, -1, 1, "sign") for v in document.items(raw[1], "signs")]
         if len(signs) != len(targets) or 0 in signs:
@@ -282,7 +309,8 @@ def _box(known: Tensor, ends: Sequence[Interval]) -> Tensor:
 def duality(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
     """R6 (with R7): bounds of states and arguments at fixed points, by weak duality. Sound if: proofs/duality.md."""
     known = only(premises, FixedPoints)
-    task = Tightening(context, known, document.fields(witness, *NAMES, where="duality"))
+    raw = document.fields(witness, *NAMES, where="duality")
+    task = Tightening(context.graph, forms_over(context.graph, known.domain, known.box, known.scale), known, raw)
     return tightened(known, task)
 
 
@@ -309,22 +337,24 @@ def by_continuity(context: Context, premises: list[Conclusion], witness: Witness
     at, centre = Tensor((len(ints),), exp, ints, ints), context.state(raw[4])
     if not contains(domain, at):
         raise CheckError("INCLUSION", "the input inside the domain", "another")
-    units = len(system_of(graph, forms_over(graph, domain, box, scale)).units)
-    lo, hi = numbers(raw[5], units, "lo"), numbers(raw[6], units, "hi")
+    forms = forms_over(graph, domain, box, scale)
+    lo, hi = numbers(raw[5], len(forms.units), "lo"), numbers(raw[6], len(forms.units), "hi")
     if any(p > q for p, q in zip(lo, hi, strict=True)):
         raise CheckError("WITNESS", "lo ≤ hi for every argument", "an inverted interval")
     known = FixedPoints(domain, premise.region, box, tuple(zip(lo, hi, strict=True)), scale, True, True)
-    task = Tightening(context, known, raw[7:])
+    task = Tightening(graph, forms, known, raw[7:])
     system = task.system
     strict = {side for place, side in enumerate(task.sides) if _is_inside(task, place, known)}
     needed = [*system.kept, *(graph.size + k for k in system.active)]
     if missing := [t for t in needed if not {(t, 1), (t, -1)} <= strict]:
         raise CheckError("INCLUSION", "every state and argument strictly inside its interval", f"variable {missing[0]}")
     for i, k in system.slaved.items():
-        values = task.tables[k].ends()
-        if meet(known.box.fraction(i), values) != values:
+        (low, high), (first, last), unit = known.box.fraction(i), task.tables[k].ends(), system.units[k]
+        if first is None or last is None or not low <= first or not last <= high:
             raise CheckError("INCLUSION", "the values of a unit inside the box of its state", f"state {i}")
-    _require_start(graph, premise, known, at, centre)
+        if unit.op is None and unit.varies and (low == first or last == high):  # its range is known inside the box only
+            raise CheckError("INCLUSION", "the values of such a unit strictly inside the box", f"state {i}")
+    _require_start(graph, forms, premise, known, at, centre)
     return tightened(known, task)
 
 
@@ -355,14 +385,14 @@ def distance(graph: Graph, premise: Convergence | WellPosed, at: Tensor, centre:
 
 
 def _require_start(
-    graph: Graph, premise: Convergence | WellPosed, known: FixedPoints, at: Tensor, centre: Tensor
+    graph: Graph, forms: AffineForms, premise: Convergence | WellPosed, known: FixedPoints, at: Tensor, centre: Tensor
 ) -> None:
     """At one input the fixed point and its arguments lie inside."""
     near = distance(graph, premise, at, centre)
     if not contains(known.box, near):
         raise CheckError("INCLUSION", "the fixed point at one input inside the region", "one that is not shown to be")
     # the forms over the whole domain, so that the units are the same
-    system = system_of(graph, forms_over(graph, known.domain, known.box, known.scale), merge=False)
+    system = system_of(graph, forms, merge=False)
     for k, (lo, hi) in enumerate(interval_arguments(system, at, near)):
         if system.units[k].op is None:
             continue

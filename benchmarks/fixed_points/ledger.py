@@ -1,0 +1,61 @@
+"""What has been measured already, one line of JSON each, so that an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import trm_verify
+
+Json = dict[str, Any]
+
+
+@cache
+def code() -> str:
+    """A digest of the library's sources: what was measured with other sources is measured again."""
+    digest = hashlib.sha256()
+    folder = Path(trm_verify.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class Ledger:
+    """A file of results by key, each of them under the settings that it was measured with.
+
+    Args:
+        settings: results of other settings, or of another version of the library, are kept in the file, unused.
+        any_code: use results of other versions as well; they keep the digest of theirs.
+    """
+
+    def __init__(self, path: Path, settings: Json, any_code: bool = False) -> None:
+        self.path, self.settings = path, settings
+        self._known: dict[str, Json] = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:  # the line that an interruption cut short
+                continue
+            if entry["settings"] == settings and (any_code or entry["code"] == code()):
+                self._known[entry["key"]] = {**entry["result"], "code": entry["code"]}
+
+    def measured(self, keys: Iterable[object], measure: Callable[[Any], Json], tick: Callable[[Json], None]) -> list[Json]:
+        """The results of all keys, in order; those not yet known are measured and written down one by one."""
+        found = []
+        for key in keys:
+            name = str(key)
+            if name not in self._known:
+                result = measure(key)
+                entry = {"key": name, "settings": self.settings, "code": code(), "result": result}
+                text = json.dumps(entry, ensure_ascii=False, allow_nan=False)
+                fresh = not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(("" if fresh else "\n") + text + "\n")
+                self._known[name] = {**result, "code": code()}
+            found.append({"key": key, **self._known[name]})
+            tick(found[-1])
+        return found
