@@ -105,10 +105,23 @@ def state_json(box: Tensor) -> Json:
     Raises:
         CheckError: it is unbounded.
     """
+    return _tensor_json("state", box)
+
+
+def input_json(box: Tensor) -> Json:
+    """A kernel box of inputs in the certificate's form.
+
+    Raises:
+        CheckError: it is unbounded.
+    """
+    return _tensor_json("input", box)
+
+
+def _tensor_json(space: str, box: Tensor) -> Json:
     lo, hi = box.ends()
     if box.is_point:
-        return {"space": "state", "point": integers(lo, box.exp)}
-    return {"space": "state", "lo": integers(lo, box.exp), "hi": integers(hi, box.exp)}
+        return {"space": space, "point": integers(lo, box.exp)}
+    return {"space": space, "lo": integers(lo, box.exp), "hi": integers(hi, box.exp)}
 
 
 def block_json(norm: Norm, size: int) -> Json:

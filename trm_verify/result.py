@@ -73,6 +73,41 @@ class Enclosure:
     radius: np.ndarray
 
 
+@dataclass(frozen=True)
+class Details:
+    """The search over the fixed points of one box of inputs.
+
+    Attributes:
+        margin: every logit difference is at least this at every fixed point (when the answer is not proved: the best
+            bound that was shown).
+        rule: what closed the question: "convergence", "enclosure" or "branch and bound"; "" when nothing did.
+        width: mean width of the enclosure. unstable: activation units whose argument may have either sign.
+        nodes: linear programs solved by branch and bound.
+        seconds: of the search. kernel: of the kernel's rules on what it found.
+        limit: the unit (in graph order) whose relaxation costs an open bound most, −1 if none.
+    """
+
+    margin: float | None = None
+    rule: str = ""
+    width: float | None = None
+    unstable: int = 0
+    nodes: int = 0
+    seconds: float = 0.0
+    kernel: float = 0.0
+    limit: int = -1
+
+    def lines(self) -> list[str]:
+        """In words."""
+        how = f"closed by {self.rule}" if self.rule else "left open"
+        margin = "" if self.margin is None else f", margin at least {self.margin:.4g}"
+        found = [f"  fixed points: {how}{margin} ({self.seconds:.2f} s, {self.nodes} linear programs)"]
+        if self.width is not None:
+            found.append(f"    enclosed within {self.width:.3g} on average; {self.unstable} units may have either sign")
+        if self.limit >= 0:
+            found.append(f"    the bound is limited most by unit {self.limit} (in graph order)")
+        return found
+
+
 Checked = tuple[Certificate, Valid]  # a certificate with what the kernel found in it
 Number = float | str | Fraction | Decimal
 
@@ -108,6 +143,7 @@ class VerificationResult:
         enclosure: of the fixed points, when an input was given or the model has none.
         answer: proved labels, one per output position; None when no answer was proved.
         counterexample: when REFUTED, an input of the domain whose proved answer is another one. Shape: input_shape.
+        details: what the search over an input's fixed points found, where there was one.
         answer_steps: number of steps after which the answer (of the counterexample, when REFUTED) cannot change.
         graph_digest: SHA-256 of the exact graph. weights_digest: of the weights file.
     """
@@ -123,6 +159,7 @@ class VerificationResult:
     answer: tuple[int, ...] | None = None
     answer_steps: int | None = None
     counterexample: np.ndarray | None = None
+    details: Details | None = None
     certified: Callable[[], Checked] | None = field(default=None, repr=False)
     convergence_steps: Callable[[Any, Any], int] | None = field(default=None, repr=False)
 
@@ -173,6 +210,8 @@ class VerificationResult:
         for trial in self.trials:
             gave = f"rate {rounded_up(Fraction(trial.rate))}" if trial.rate is not None else trial.reason
             lines.append(f"  tried {trial.prover} in {trial.norm} ({trial.seconds:.2f} s): {gave}")
+        if self.details is not None:
+            lines += self.details.lines()
         remedies = dict.fromkeys(c.remedy for c in self.claims.values() if c.remedy and not c)
         lines += [f"  what would help: {remedy}" for remedy in remedies]
         return "\n".join(lines)

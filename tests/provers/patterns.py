@@ -6,14 +6,16 @@ Gauss elimination and Fourier-Motzkin elimination decide. Exponential in everyth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
 from typing import Any
 
-Row = tuple[Fraction, ...]  # coefficients of the variables, then the constant
+from tests.kernel.graphs import dyadic, vector
+
 Json = dict[str, Any]
+Row = tuple[Fraction, ...]  # coefficients of the variables, then the constant
 ZERO, ONE = Fraction(0), Fraction(1)
 
 
@@ -179,6 +181,52 @@ class Tiny:
     region: tuple[tuple[Fraction, Fraction], ...] | None = None
     domain: tuple[tuple[Fraction, Fraction], ...] = ()
 
+    def graph(self) -> Json:
+        """The same model as a graph of the format."""
+        nodes: list[Json] = [{"op": "state", "in": [], "part": 0}]
+        driven = any(layer.kind == "drive" for layer in self.layers)
+        nodes += [{"op": "input", "in": []}] if driven else []
+
+        def put(**node: Any) -> int:
+            nodes.append(node)
+            return len(nodes) - 1
+
+        places, sizes = [0], [self.n]
+        for layer in self.layers:
+            last, size = places[-1], sizes[-1]
+            if layer.kind in ("affine", "drive"):
+                size = len(layer.bias)
+                place = _affine_nodes(layer, last if layer.kind == "affine" else 1, put)
+                place = place if layer.kind == "affine" else put(op="add", **{"in": [last, place]})
+            elif layer.kind in ("add", "max", "min"):
+                place = put(op=layer.kind, **{"in": [last, places[layer.source]]})
+            elif layer.kind == "amax":
+                width = int(layer.slope)
+                size //= width
+                place = put(op="amax", **{"in": [put(op="reshape", shape=[size, width], **{"in": [last]})]})
+            else:
+                attrs: Json = {}
+                if layer.kind == "leaky_relu":
+                    attrs = {"slope": dyadic(layer.slope)}
+                if layer.kind == "clamp":
+                    attrs = {k: None if e is None else dyadic(e) for k, e in zip(("lo", "hi"), layer.ends, strict=True)}
+                place = put(op=layer.kind, **{"in": [last]}, **attrs)
+            places.append(place)
+            sizes.append(size)
+        step = {"nodes": list(nodes), "outputs": [places[-1]]}
+        readout = None
+        if self.readout is not None:
+            nodes[:] = nodes[:1]
+            readout = {"outputs": [_affine_nodes(self.readout, 0, put)], "nodes": list(nodes)}
+        given = {"shape": [len(self.domain)], "kind": "real"} if driven else None
+        return {"state": [[self.n]], "input": given, "step": step, "init": None, "readout": readout}
+
+    def boxes(self) -> tuple[Json, Json]:
+        """(domain, region) in the form of the format."""
+        return _box("input", self.domain, {"space": "input", "point": vector([])}), _box(
+            "state", self.region or (), {"space": "state", "all": True}
+        )
+
     def _variables(self, copies: int = 1) -> tuple[list[list[Row]], list[Row], int]:
         m = len(self.domain)
         count = copies * self.n + m
@@ -218,6 +266,13 @@ class Tiny:
                 point.append(least)
             points.add(tuple(point))
         return min(len(points), 2)
+
+    def tight(self) -> bool:
+        """Whether a unit, or an end of the region, is met exactly at some fixed point: where patterns or regions touch.
+
+        Of fixed points that are isolated in their pattern only.
+        """
+        return any(not any(row) for _, where in self.polyhedra() for row in where)
 
     def pairs(self) -> bool:
         """Whether some input has two fixed points."""
@@ -263,6 +318,22 @@ class Tiny:
                 if other != answer and feasible([*where, add(row, logits[answer], -ONE)]):
                     return False
         return True
+
+
+def _affine_nodes(layer: Layer, source: int, put: Callable[..., int]) -> int:
+    matrix = [v for row in layer.matrix for v in row]
+    weight = put(op="constant", shape=[len(layer.matrix), len(layer.matrix[0])], value=vector(matrix), **{"in": []})
+    bias = put(op="constant", shape=[len(layer.bias)], value=vector(layer.bias), **{"in": []})
+    return put(op="add", **{"in": [put(op="linear", **{"in": [source, weight]}), bias]})
+
+
+def _box(space: str, ends: Sequence[tuple[Fraction, Fraction]], otherwise: Json) -> Json:
+    lo, hi = [a for a, _ in ends], [b for _, b in ends]
+    if not ends:
+        return otherwise
+    if lo == hi:
+        return {"space": space, "point": vector(lo)}
+    return {"space": space, "lo": vector(lo), "hi": vector(hi)}
 
 
 def _range(row: Row, where: Sequence[Row]) -> tuple[Fraction | None, Fraction | None]:

@@ -8,6 +8,7 @@ pass of dual ascent for all sides at once with moving the intervals to what the 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -19,14 +20,15 @@ from trm_verify.certificate import Derivation
 from trm_verify.encode import Json, integers, vector
 from trm_verify.kernel.affine import AffineForms
 from trm_verify.kernel.context import numbers
+from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import ACTIVATIONS, CONSTANT
 from trm_verify.kernel.layout import LAYOUTS
-from trm_verify.kernel.relaxation import PROJECTIONS, rescaled, slaved_states, system_of
+from trm_verify.kernel.relaxation import PROJECTIONS, System, rescaled, slaved_states, system_of
 from trm_verify.kernel.rules.fixed_points import forms_over
 from trm_verify.kernel.units import table
 from trm_verify.provers.factors import as_floats
 from trm_verify.provers.newton import fixed_point, sensitivities
-from trm_verify.provers.problem import Floats, Problem, floats
+from trm_verify.provers.problem import ALL_STATES, Floats, Problem, floats
 from trm_verify.provers.relaxed import (
     Ascent,
     Dual,
@@ -126,9 +128,9 @@ class Consistent:
         self.lo, self.hi = self.lo.clone(), self.hi.clone()
         self.lo[self.relaxed.active], self.hi[self.relaxed.active] = low[self.kept :], high[self.kept :]
 
-    def search(self, deadline: float, rounds: int = ROUNDS) -> bool:
-        """Alternate ascent and moving until the intervals hold and shrink no more."""
-        ascent, before = Ascent(self.multipliers, 0.05, 0.99), torch.inf
+    def search(self, deadline: float, enough: Callable[[Consistent], bool] | None = None, rounds: int = ROUNDS) -> bool:
+        """Alternate ascent and moving until the intervals hold, and are small `enough` or shrink no more."""
+        ascent, before, asked = Ascent(self.multipliers, 0.05, 0.99), torch.inf, 0
         for count in range(3 * rounds):
             dual = self.dual()
             if count in (1, 3, 8, 20):  # the chords have moved: start again where that is better
@@ -145,6 +147,10 @@ class Consistent:
             settled = abs(size - before) < 1e-3 * size
             if self.strict and (settled or count >= rounds):
                 return True
+            if self.strict and enough is not None and count >= asked:
+                asked = 2 * count + 2
+                if enough(self):
+                    return True
             before = size
             self.move(INFLATE if count < rounds else 3 * INFLATE)
         return False
@@ -182,7 +188,9 @@ class Continuity:
         self.inputs = np.array([floats(lo, box.exp), floats(hi, box.exp)]).reshape(2, -1)
         self.middle = integers([a + b for a, b in zip(lo, hi, strict=True)], box.exp - 1)
 
-    def consistent(self, start: Floats, deadline: float) -> Consistent | str:
+    def consistent(
+        self, start: Floats, deadline: float, enough: Callable[[Consistent], bool] | None = None
+    ) -> Consistent | str:
         """Self-consistent intervals, or why there are none."""
         n = self.problem.graph.size
         relaxed = Relaxed.of(self.system, self.inputs, np.zeros((2, n)))
@@ -194,18 +202,10 @@ class Continuity:
         reach = torch.zeros(len(self.system.units), dtype=moved.dtype)
         reach[relaxed.active] = moved[kept:]
         found = Consistent(relaxed, (states[0], arguments[0]), (moved[:kept], reach))
-        found.state = self.state(relaxed, states[0], arguments[0])
-        if not found.search(deadline):
+        found.state = whole_state(self.system, relaxed, states[0], arguments[0])
+        if not found.search(deadline, enough):
             return "the intervals of the units did not close (the inputs are too many, or the time was used up)"
         return found
-
-    def state(self, relaxed: Relaxed, states: Tensor, arguments: Tensor) -> Floats:
-        """The whole state, kept entries and those that are units. Shape: (n,)."""
-        values, whole = relaxed.values(arguments), np.zeros(self.problem.graph.size)
-        whole[list(self.system.kept)] = states.numpy()
-        for i, k in self.system.slaved.items():
-            whole[i] = float(values[k])
-        return whole
 
     def unknown(self, relaxed: Relaxed, state: Floats) -> Tensor:
         """A start for Newton's method from a state: one evaluation of the arguments."""
@@ -256,3 +256,30 @@ PLACES = 30
 
 def _short(scaled: Floats) -> Json:
     return integers([int(v) for v in scaled], -PLACES)
+
+
+def solve(problem: Problem, x: Floats) -> Floats:
+    """A fixed point for one input, in doubles, by Newton's method from zero; NaN where none is found.
+
+    Shape: x (m,), result (n,).
+    """
+    at = {"space": "input", "point": vector(x)}
+    try:
+        forms, _ = step_forms(problem, at, ALL_STATES)
+        system = system_of(problem.graph, forms)
+        relaxed = Relaxed.of(system, np.stack([x, x]), np.zeros((2, problem.graph.size)))
+        states, arguments, error = fixed_point(relaxed, relaxed.middle[None])
+    except CheckError:
+        return np.full(problem.graph.size, np.nan)
+    if not float(error) < 1e-6:
+        return np.full(problem.graph.size, np.nan)
+    return whole_state(system, relaxed, states[0], arguments[0])
+
+
+def whole_state(system: System, relaxed: Relaxed, states: Tensor, arguments: Tensor) -> Floats:
+    """All entries of a state, those kept and those that are units. Shape: states (kept,), arguments (U,) to (n,)."""
+    values, whole = relaxed.values(arguments), np.zeros(system.states)
+    whole[list(system.kept)] = states.numpy()
+    for i, k in system.slaved.items():
+        whole[i] = float(values[k])
+    return whole

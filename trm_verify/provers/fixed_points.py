@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +25,11 @@ from trm_verify.provers.attack import attack
 from trm_verify.provers.branch import Branching, Outcome
 from trm_verify.provers.continuity import Consistent, Continuity
 from trm_verify.provers.factors import as_floats
+from trm_verify.provers.newton import fixed_point
 from trm_verify.provers.problem import Floats, Problem
 from trm_verify.provers.relaxed import Dual, Functionals, Relaxed, ascend, linear_multipliers, multipliers_json, secants
 
-ASCENT = 150
+ASCENT, QUICK = 150, 30  # steps of ascent on the margins
 SLACK = 1e-6  # what rounding in doubles may cost: a bound counts as positive above it
 
 
@@ -70,27 +72,37 @@ class FixedPointSearch:
         self.problem, self.premise, self.domain, self.region, self.state = problem, premise, domain, region, state
 
     def run(
-        self, answer: Sequence[int] | None, deadline: float = float("inf"), branch: bool = True
+        self, answer: Sequence[int] | str | None, deadline: float = float("inf"), branch: bool = True
     ) -> FixedPointAttempt:
         """Enclose the fixed points, then show that all of them answer so, or find one that does not.
 
         Args:
-            answer: a label per output position; None for the enclosure alone.
+            answer: a label per output position; "own" for the model's answer in the middle; None for the enclosure.
             branch: whether to branch where the bounds leave the answer open.
         """
         started = time.perf_counter()
+        question: Question | None = None
+
+        def settled(found: Consistent) -> bool:
+            """Whether wide intervals already show the answer."""
+            nonlocal question
+            if answer is None:
+                return False
+            question = Question(self.problem, continuity, found, answer)
+            question.bound(QUICK)
+            return question.proved
+
         try:
             continuity = Continuity(self.problem, self.domain, self.region)
-            found = continuity.consistent(self.state, deadline)
+            found = continuity.consistent(self.state, deadline, settled)
         except CheckError as error:
             return FixedPointAttempt(seconds=time.perf_counter() - started, reason=str(error))
         if isinstance(found, str):
             return FixedPointAttempt(seconds=time.perf_counter() - started, reason=found)
-        question = None if answer is None else Question(self.problem, continuity, found, tuple(answer))
-        if question is not None:
+        if answer is not None and (question is None or not question.proved):
+            question = Question(self.problem, continuity, found, answer)
             question.decide(deadline, branch)
-        seconds = time.perf_counter() - started
-        return self._checked(continuity, found, question, seconds)
+        return self._checked(continuity, found, question, time.perf_counter() - started)
 
     def _checked(
         self, continuity: Continuity, found: Consistent, question: Question | None, seconds: float
@@ -104,27 +116,28 @@ class FixedPointSearch:
         except CheckError as error:
             kernel = time.perf_counter() - started
             return FixedPointAttempt(seconds=seconds, kernel=kernel, unstable=unstable, reason=str(error))
-        result: dict[str, object] = {"enclosure": enclosure, "unstable": unstable, "seconds": seconds}
+        result: dict[str, Any] = {"enclosure": enclosure, "unstable": unstable, "seconds": seconds}
         if question is not None:
             result |= {
                 "margin": question.margin, "counterexample": question.counterexample, "nodes": question.nodes,
                 "reason": question.reason, "limit": question.limit,
             }  # fmt: skip
             if question.proved:
-                done = enclosure.then("fixed_point_answer", **question.witness())
+                done = enclosure.then("fixed_point_answer", (-1,), **question.witness())
                 try:
                     margins = self.problem.conclude_as(done, FixedPointAnswer).margins
                     result |= {"answer": done, "margin": float(min(margins)), "rule": question.rule}
                 except CheckError as error:
                     result["reason"] = str(error)
-        return FixedPointAttempt(**result, kernel=time.perf_counter() - started)  # type: ignore[arg-type]
+        return FixedPointAttempt(**result, kernel=time.perf_counter() - started)
 
 
 class Question:
     """Whether every logit difference in favour of an answer is positive at the enclosed fixed points."""
 
-    def __init__(self, problem: Problem, continuity: Continuity, found: Consistent, answer: tuple[int, ...]) -> None:
-        self.answer, self.found = answer, found
+    def __init__(
+        self, problem: Problem, continuity: Continuity, found: Consistent, answer: Sequence[int] | str
+    ) -> None:
         system, rows = _readout(problem, continuity)
         low, high = found.bounds
         kept, active = found.kept, found.relaxed.active
@@ -136,7 +149,8 @@ class Question:
             states[:, i] = float(low[place] - slack[place]), float(high[place] + slack[place])
         self.relaxed = Relaxed.of(system, continuity.inputs, states)
         self.lo, self.hi = _with_readout_units(self.relaxed, lo, hi)
-        pairs = competitors(problem.graph, answer)
+        self.answer = self.own(problem, rows) if isinstance(answer, str) else tuple(answer)
+        pairs = competitors(problem.graph, self.answer)
         self.rows = np.array([rows[own] - rows[other] for own, other in pairs])
         self.functionals = Functionals.of(self.relaxed, self.rows)
         self.bounds = np.full(len(pairs), -np.inf)
@@ -162,14 +176,29 @@ class Question:
     def rule(self) -> str:
         return "branch and bound" if any(o.nodes > 1 for o in self.outcomes.values()) else "enclosure"
 
-    def decide(self, deadline: float, branch: bool) -> None:
-        """Dual bounds for all competitors at once, then the attack, then a tree for each that is left."""
+    def own(self, problem: Problem, rows: Floats) -> tuple[int, ...]:
+        """The labels at the fixed point in the middle of the inputs, in doubles."""
+        states, a, _ = fixed_point(self.relaxed, self.relaxed.middle[None], self._middle_state())
+        columns = torch.cat(
+            [torch.ones(1, 1, dtype=a.dtype), self.relaxed.middle[None], states, self.relaxed.values(a)], 1
+        )
+        logits = (columns @ torch.tensor(rows).T).numpy()[0]
+        readout = problem.graph.readout
+        classes = logits.size if readout is None else readout.nodes[readout.outputs[0]].shape[-1]
+        return tuple(int(v) for v in logits.reshape(-1, classes).argmax(axis=1))
+
+    def bound(self, steps: int) -> None:
+        """Dual bounds for all competitors at once."""
         size = len(self.bounds)
         places = self.relaxed.places(self.lo.expand(size, -1), self.hi.expand(size, -1))
         dual = Dual(self.relaxed, self.functionals, *places)
         start = linear_multipliers(self.relaxed, self.functionals, secants(self.relaxed, self.lo, self.hi))
-        bounds, self.multipliers = ascend(dual, start, ASCENT, enough=SLACK)
+        bounds, self.multipliers = ascend(dual, start, steps, enough=SLACK)
         self.bounds = bounds.numpy().copy()
+
+    def decide(self, deadline: float, branch: bool) -> None:
+        """Dual bounds, then the attack, then a tree for each competitor that is left."""
+        self.bound(ASCENT)
         if not self.open:
             return
         self._attack()
@@ -213,7 +242,7 @@ class Question:
         values, _ = attack(self.relaxed, self.functionals.rows, at.expand(len(self.rows), -1), self._middle_state(), 1)
         return bool((values < 0).any())
 
-    def witness(self) -> dict[str, object]:
+    def witness(self) -> dict[str, Any]:
         """The trees of all competitors, one after the other, for the kernel's rule."""
         splits: list[int] = []
         at: list[float] = []

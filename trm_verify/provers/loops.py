@@ -61,7 +61,9 @@ def inputs_of(problem: Problem, domain: Json, count: int, seed: int = 0) -> list
     ends = [box.fraction(i) for i in range(size)]
     shares = [[0.5] * size, *rng.uniform(size=(count - 1, size))]
     return [
-        admissible(problem, domain, np.array([lo + Fraction(t) * (hi - lo) for (lo, hi), t in zip(ends, row, strict=True)]))
+        admissible(
+            problem, domain, np.array([lo + Fraction(t) * (hi - lo) for (lo, hi), t in zip(ends, row, strict=True)])
+        )
         for row in shares
     ]
 

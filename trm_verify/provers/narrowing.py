@@ -201,7 +201,9 @@ class Narrowing:
         solved, largest = None if self.known.box.bounded else self._determined(), Fraction(1)
         for multipliers in solved or []:
             pairs = list(zip(multipliers, self.system.rows, strict=True))
-            for_units = [sum((m * row[j] for m, row in pairs), ZERO) for j in range(self.system.first, self.system.width)]
+            for_units = [
+                sum((m * row[j] for m, row in pairs), ZERO) for j in range(self.system.first, self.system.width)
+            ]
             largest = max(largest, sum(map(abs, for_units), ZERO) / self.pieces.unit)
         return largest
 

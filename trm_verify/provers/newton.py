@@ -82,7 +82,8 @@ def sensitivities(relaxed: Relaxed, a: Tensor) -> Tensor:
     """Derivative of (kept states, arguments of the active units) in x. Shape: a (B, U) to (B, E, m)."""
     given, _, _ = _split(relaxed)
     matrix = _matrices(relaxed, slopes_at(relaxed, a))
-    return torch.linalg.solve(matrix, -given[:, 1:].expand(len(a), -1, -1))
+    found: Tensor = torch.linalg.solve(matrix, -given[:, 1:].expand(len(a), -1, -1))
+    return found
 
 
 def gradients(relaxed: Relaxed, a: Tensor, rows: Tensor) -> Tensor:

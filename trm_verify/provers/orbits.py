@@ -94,11 +94,13 @@ def draw(loop: Loop, region: Json, count: int, spreads: Sequence[float] = (1.0,)
     return torch.from_numpy(np.concatenate([first, drawn[1:]]))
 
 
-def periodic(loop: Loop, starts: Tensor, period: int) -> list[Orbit]:
+def periodic(loop: Loop, starts: Tensor, period: int, deadline: float = float("inf")) -> list[Orbit]:
     """Orbits of exactly this period that Newton's method on T^p finds from the starts, the most attracting first."""
     found: list[Orbit] = []
     for batch in _batches(loop, starts):
-        states, good = _newton(loop, batch, period)
+        if time.monotonic() > deadline:
+            break
+        states, good = _newton(loop, batch, period, deadline)
         for orbit in _orbits(loop, states[good], period):
             if not any(orbit.meets(other) for other in found):
                 found.append(orbit)
@@ -109,27 +111,29 @@ def _batches(loop: Loop, states: Tensor) -> Iterator[Tensor]:
     yield from states.split(max(1, JACOBIANS // (loop.size * loop.size)))
 
 
-def _newton(loop: Loop, start: Tensor, period: int) -> tuple[Tensor, Tensor]:
+def _newton(loop: Loop, start: Tensor, period: int, deadline: float = float("inf")) -> tuple[Tensor, Tensor]:
     """(states, whether T^p fixes them). Shape: start (batch, n)."""
-    z, eye = start, torch.eye(loop.size, dtype=torch.float64)
-    path = loop.power(z, period)
-    size = _size(path[-1] - z)
+    found, eye = start.clone(), torch.eye(loop.size, dtype=torch.float64)
+    size = _size(loop.power(found, period)[-1] - found)
+    rows = torch.arange(len(found))  # those that are still on their way
     for _ in range(NEWTON):
-        if bool((_relative(size, z) < CLOSE / 100).all()):
+        rows = rows[_relative(size[rows], found[rows]) > CLOSE / 100]
+        if not len(rows) or time.monotonic() > deadline:
             break
-        matrix = loop.power_derivative(path[:-1]) - eye
-        change, _ = torch.linalg.solve_ex(matrix, path[-1] - z)
+        z = found[rows]
+        path = loop.power(z, period)
+        change, _ = torch.linalg.solve_ex(loop.power_derivative(path[:-1]) - eye, path[-1] - z)
         change = torch.nan_to_num(change, nan=0.0, posinf=0.0, neginf=0.0)
-        best, best_size = z, size
+        best, best_size = z, size[rows]
         for length in (1.0, 0.5, 0.1):  # the full step first; a shorter one where it makes things worse
             trial = z - length * change
             trial_size = _size(loop.power(trial, period)[-1] - trial)
             better = trial_size < best_size
             best, best_size = torch.where(better[:, None], trial, best), torch.where(better, trial_size, best_size)
-        if torch.equal(best, z):
-            break
-        z, size, path = best, best_size, loop.power(best, period)
-    return z, _relative(size, z) < CLOSE
+        moved = best_size < size[rows]
+        found[rows], size[rows] = best, best_size
+        rows = rows[moved]
+    return found.detach(), _relative(size, found) < CLOSE
 
 
 def _size(v: Tensor) -> Tensor:

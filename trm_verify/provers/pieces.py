@@ -8,7 +8,7 @@ kinks hull and graph agree, so the search ends, with a tree or with a fixed poin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
@@ -237,22 +237,32 @@ class Pieces:
         shift = functional.sign * point.arguments[functional.unit] if functional.sign else ZERO
         return total * dyadic(1, functional.exp) + shift
 
-    def bent(self, point: Point, arguments: Sequence[Interval]) -> tuple[int, Fraction] | None:
-        """The unit furthest from its graph, with the kink inside its interval to cut at; None at a fixed point."""
+    def bent(
+        self, point: Point, arguments: Sequence[Interval], among: Collection[int] = ()
+    ) -> tuple[int, Fraction] | None:
+        """The unit furthest from its graph, with the kink inside its interval to cut at; None at a fixed point.
+
+        Args:
+            among: units that go first.
+        """
         worst, found = ZERO, None
-        for k in self.system.active:
+        for k in among or self.system.active:
             a, error = point.arguments[k], abs(value(self.system.units[k], point.arguments[k])[0] - point.values[k])
             if error > worst:
                 inside = [(abs(c - a), c) for c in kinks(self.system.units[k]) if _strictly_inside(c, arguments[k])]
                 worst, found = error, (k, min(inside)[1])
-        return found
+        return self.bent(point, arguments) if found is None and among else found
 
     def cover(
         self, arguments: Sequence[Interval], functional: Functional | None = None, above: Fraction = ZERO,
-        strict: bool = True,
+        strict: bool = True, among: Collection[int] = (),
     ) -> Tree | Point:  # fmt: skip
-        """A tree whose leaves show that the functional exceeds `above` (`strict`: or else, is no less) at every fixed
-        point within the intervals; or a fixed point where it does not. Without a functional: that there is none.
+        """A tree that shows that a functional exceeds `above` at every fixed point within the intervals; or a fixed
+        point where it does not. Without a functional: that there is no fixed point.
+
+        Args:
+            strict: False when the functional may equal `above`.
+            among: units that are cut before all others.
         """
         tree, stack = Tree(), [list(arguments)]
         while stack:
@@ -265,7 +275,7 @@ class Pieces:
                 tree.leaf(1, node.multipliers)
                 continue
             point = node.point if node.direction is None else self._far(node, functional, above)
-            cut = self.bent(point, here)
+            cut = self.bent(point, here, among)
             if cut is None:
                 return point
             tree.cut(*cut)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Program:
     def __init__(self, relaxed: Relaxed, lo: Floats, hi: Floats, objective: Floats, margin: float = 0.0) -> None:
         import highspy
 
-        self.highs = highspy.Highs()
+        self.highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
         self.infinity = highspy.kHighsInf
         self.status = highspy.HighsModelStatus
         for name, value in (("output_flag", False), ("threads", 1), ("presolve", "off"), ("random_seed", 0)):

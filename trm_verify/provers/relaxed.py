@@ -255,7 +255,8 @@ def linear_multipliers(relaxed: Relaxed, functionals: Functionals, slopes: Tenso
     matrix = (columns * scale - own)[:, keep]
     right = (functionals.rows[:, 1 + r.inputs :] * scale)[:, keep]
     right[:, kept:] += functionals.shift[:, r.active]
-    return torch.linalg.lstsq(matrix.T, -right.T).solution.T
+    found: Tensor = torch.linalg.lstsq(matrix.T, -right.T).solution.T
+    return found
 
 
 def multipliers_json(multipliers: Floats) -> Json:

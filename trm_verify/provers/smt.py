@@ -1,4 +1,4 @@
-"""Counterexamples by z3, replayed exactly: expanding pairs, second fixed points, other answers, cycles; and case splits.
+"""Counterexamples by z3, replayed exactly: expanding pairs, second fixed points, other answers, cycles.
 
 A step is written exactly, over the rationals, from its affine forms. What z3 finds is rounded where the kernel wants
 binary fractions, and handed to the kernel's rules; an `unsat` is reported as such and proves nothing by itself.
@@ -6,33 +6,29 @@ binary fractions, and handed to the kernel's rules; an `unsat` is reported as su
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from trm_verify.certificate import Derivation, derive
 from trm_verify.encode import Json, fractions
+from trm_verify.encode import dyadic as dyadic_json
 from trm_verify.kernel.affine import AffineForms, affine_forms
-from trm_verify.kernel.claims import FixedPoints
 from trm_verify.kernel.cycles import cycle_graph
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.numbers import dyadic, floor_at
 from trm_verify.kernel.operators import Operator, parse_operator, require_loop
-from trm_verify.kernel.relaxation import Functional
 from trm_verify.kernel.rules.fixed_point_answers import competitors
 from trm_verify.kernel.rules.fixed_points import forms_over
 from trm_verify.kernel.tensor import Tensor
-from trm_verify.provers.margins import Margins
-from trm_verify.provers.pieces import Pieces
 from trm_verify.provers.preconditioned import BoxTest
 from trm_verify.provers.problem import Problem
-from trm_verify.provers.smtlib import Script, affine, number, terms, value_of
+from trm_verify.provers.smtlib import Script, affine, number
 from trm_verify.provers.witnesses import FixedPoint, fixed_point, two_fixed_points
 from trm_verify.provers.witnesses import other_answer as refuted_answer
-from trm_verify.provers.z3_process import Verdict, Z3
+from trm_verify.provers.z3_process import Z3, Verdict
 
 Values = tuple[Fraction, ...]
 
@@ -110,8 +106,10 @@ class Smt:
         The distance of the two is a constant t > 0 of its own, so that no solver can take them equal.
         """
         kind, weighted = parse_operator(operator, self._size), self.problem.norm(norm)
-        if not isinstance(weighted, BlockNorm) or set(weighted.sizes) != {1} or rate < 0:
-            return Sought(reason="an expanding pair is looked for in weighted ℓ∞ norms only, at rates that are not negative")
+        if not isinstance(weighted, BlockNorm) or set(weighted.sizes) != {1}:
+            return Sought(reason="expanding pairs are looked for in weighted ℓ∞ norms only")
+        if rate < 0 or rate.denominator & (rate.denominator - 1):
+            return Sought(reason="expanding pairs are looked for at rates that are binary fractions ≥ 0 only")
         try:
             require_loop(kind)
             script, inputs = self._begin()
@@ -140,7 +138,7 @@ class Smt:
             short = [_rounded(v, box, places) for v, box in ((x, domain), (a, region), (b, region))]
             done = derive(
                 "expanding_pair", operator=operator, domain={"space": "input", "point": fractions(short[0])}, norm=norm,
-                rate=fractions([rate]), first=fractions(short[1]), second=fractions(short[2]),
+                rate=dyadic_json(rate), first=fractions(short[1]), second=fractions(short[2]),
             )  # fmt: skip
             try:
                 self.problem.conclude(done)
@@ -245,65 +243,14 @@ class Smt:
                 if witness is None:
                     reason = "the orbit is not isolated"
                     continue
-                done = derive("cycle", operator=operator, domain=domain, period=period, lo=test.lo, hi=test.hi, **witness)
+                done = derive(
+                    "cycle", operator=operator, domain=domain, period=period, lo=test.lo, hi=test.hi, **witness
+                )  # fmt: skip
                 self.problem.conclude(done)
                 return Sought(done, x=x, states=states)
             except CheckError as error:
                 reason = str(error)
         return Sought(reason=f"a cycle was found exactly, but R5 does not show it: {reason}", x=x, states=states)
-
-    def splits(self, known: FixedPoints, answer: Sequence[int]) -> list[tuple[int, ...]] | Sought:
-        """For each competitor of an answer, the units whose exact graph z3 needed to rule it out at the fixed points
-        that are known: with these cut at their kinks, linear programs do the rest (`Pieces.cover`, `first`).
-
-        Returns a `Sought` where one of them is not ruled out.
-        """
-        try:
-            margins = Margins(self.problem, known, answer, float("inf"))
-        except CheckError as error:
-            return Sought(reason=str(error))
-        found = []
-        for functional in margins.functionals:
-            verdict = self._ruled_out(margins.pieces, margins, functional)
-            if verdict.status != "unsat":
-                return Sought(reason=verdict.reason or "z3 finds a fixed point that answers otherwise")
-            found.append(tuple(sorted(int(name.removeprefix("exact")) for name in verdict.core)))
-        return found
-
-    def _ruled_out(self, pieces: Pieces, margins: Margins, functional: Functional) -> Verdict:
-        """Units in the convex hulls of their graphs; on the graph itself where that is assumed."""
-        script, system = Script(), margins.system
-        names = script.reals("c", len(pieces.boxed) + len(system.units))
-        arguments = script.reals("a", len(system.units))
-        hulls = [*pieces.boxed, *(pieces.hull(k, interval) for k, interval in enumerate(margins.arguments))]
-        for part, hull in enumerate(hulls):
-            generators = [*hull.corners, *hull.rays]
-            weights = script.reals(f"w{part}_", len(generators))
-            script.require(*(f"(>= {w} 0.0)" for w in weights))
-            script.require(f"(= 1.0 {affine(Fraction(0), [(Fraction(1), w) for w in weights[: len(hull.corners)]])})")
-            pairs = list(zip(generators, weights, strict=True))
-            script.require(f"(= {names[part]} {affine(Fraction(0), [(g.value, w) for g, w in pairs])})")
-            if part >= len(pieces.boxed):
-                k = part - len(pieces.boxed)
-                script.require(f"(= {arguments[k]} {affine(Fraction(0), [(g.argument, w) for g, w in pairs])})")
-        assumed = []
-        for k in system.active:
-            script.lines.append(f"(declare-const exact{k} Bool)")
-            script.require(f"(=> exact{k} (= {names[len(pieces.boxed) + k]} {value_of(system.units[k], arguments[k])}))")
-            assumed.append(f"exact{k}")
-        rows = [terms_of(row, system.exp, names) for row in system.rows]
-        place = {k: len(system.kept) + j for j, k in enumerate(system.active)}
-        owner = {j: k for k, j in place.items()}
-        for j, row in enumerate(rows):
-            script.require(f"(= {row} {arguments[owner[j]] if j in owner else '0.0'})")
-        script.require(f"(<= {terms_of(functional.row, functional.exp, names)} 0.0)")
-        return self.z3.ask(script.text, [], self.seconds, assumed)
-
-
-def terms_of(row: Sequence[int], exp: int, names: Sequence[str]) -> str:
-    from trm_verify.kernel.linear import Form
-
-    return terms(Form([list(row)], exp), names)[0]
 
 
 def _rounded(values: Values, box: Tensor, places: int) -> Values:
@@ -314,6 +261,3 @@ def _rounded(values: Values, box: Tensor, places: int) -> Values:
         lo, hi = box.fraction(i) if box.bounded else (short, short)
         found.append(min(max(short, lo), hi))
     return tuple(found)
-
-
-_ = time

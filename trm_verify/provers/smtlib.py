@@ -7,7 +7,6 @@ from fractions import Fraction
 
 from trm_verify.kernel.affine import AffineForms, Unit
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.linear import Form
 from trm_verify.kernel.numbers import dyadic
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.units import PIECEWISE
@@ -93,16 +92,12 @@ class Script:
         for k, (unit, row) in enumerate(zip(forms.units, forms.arguments.rows, strict=True)):
             a, u = self.reals(f"{tag}a{k}_", 1)[0], self.reals(f"{tag}u{k}_", 1)[0]
             if unit.op is not None:
-                self.require(f"(= {a} {_row(row, forms.arguments.exp, known)})")
+                self.require(f"(= {a} {row_term(row, forms.arguments.exp, known)})")
             self.require(f"(= {u} {value_of(unit, a)})")
             known.append(u)
-        return terms(forms.outputs, known)
+        return [row_term(row, forms.outputs.exp, known) for row in forms.outputs.rows]
 
 
-def terms(form: Form, known: Sequence[str]) -> list[str]:
-    """Rows over (1, names)."""
-    return [_row(row, form.exp, known) for row in form.rows]
-
-
-def _row(row: Sequence[int], exp: int, known: Sequence[str]) -> str:
+def row_term(row: Sequence[int], exp: int, known: Sequence[str]) -> str:
+    """A row over (1, names); it may end before the names do."""
     return affine(row[0] * dyadic(1, exp), [(v * dyadic(1, exp), n) for v, n in zip(row[1:], known, strict=False)])

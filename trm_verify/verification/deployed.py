@@ -21,6 +21,7 @@ from trm_verify.model import Damped, ModelSpec, flatten_state, spec_of
 from trm_verify.model import trace as recursive_trace
 from trm_verify.models.base import ConfiguredModel
 from trm_verify.nn import BoundedLayer, bake
+from trm_verify.provers.continuity import solve
 from trm_verify.provers.problem import Problem
 
 MOST_ITERATIONS = 20000
@@ -104,6 +105,8 @@ class Deployed:
 
         Shape: x (batch, *input_shape), result (batch, n).
         """
+        if self.spec.iteration == "implicit":
+            return self._solved(x)
         alpha: torch.Tensor | float = 1.0
         if isinstance(self.spec.iteration, Damped):
             alpha = torch.tensor([float(a) for a in self.spec.iteration.alpha], dtype=torch.float64)
@@ -116,6 +119,14 @@ class Deployed:
                 break
         found: np.ndarray = np.nan_to_num(flat.numpy(), nan=0.0, posinf=0.0, neginf=0.0)
         return found
+
+    def _solved(self, x: torch.Tensor | None) -> np.ndarray:
+        """Newton's method on the equations of the step, for a model that names no iteration."""
+        graph = self.problem.graph
+        points = np.zeros((1, graph.input_size)) if x is None else x.double().reshape(len(x), -1).numpy()
+        found = np.array([solve(self.problem, point) for point in points])
+        settled: np.ndarray = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+        return settled
 
     def trace(self, x: torch.Tensor | None, steps: int) -> np.ndarray:
         """The model's own iterates in its own floating point, flattened, as doubles.

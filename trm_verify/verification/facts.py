@@ -51,6 +51,7 @@ class Facts:
         filings: the proved claims for the certificate, each with the name of its result.
         contraction: of the stated iteration if damping keeps it, else of the step.
         convergence: of the stated iteration.
+        anchor: that there is one fixed point for each input, which moves continuously: some convergence, or R4.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Facts:
         self.filings: list[tuple[str, Filing]] = []
         self.contraction: Derivation | None = None
         self.convergence: Derivation | None = None
+        self.anchor: Derivation | None = None
         self._banach = False  # the fixed point is known to lie where the contraction holds
 
     @property
@@ -128,6 +130,7 @@ class Facts:
             return
         self._prove("exactly_one", joined.then("exactly_one", premises), domain=self.domain, region=self.region)
         self._banach = True
+        self.anchor = self._start(joined, premises)[1]
         if "convergence" not in self.claims and self.operator != "implicit":
             start, convergence = self._start(joined, premises)
             self._converges("convergence", convergence, start=start, **common)
@@ -222,11 +225,13 @@ class Facts:
             if not self.claims.get("exactly_one"):
                 self._prove("exactly_one", attempt.derivation, domain=self.domain, region=ALL_STATES)
             own = self.operator["outer_damped"] if isinstance(self.operator, dict) else None
+            self.anchor = attempt.derivation if attempt.prover == "monotone" else self.anchor
             converging = wellposed.prove_convergence(self.problem, self.domain, attempt, own)
             if converging.derivation is None:
                 self.attempts.append(converging)
                 continue
             concluded = self.problem.conclude_as(converging.derivation, Convergence)
+            self.anchor = self.anchor or converging.derivation
             alpha = converging.derivation.steps[-1]["alpha"]
             self._converges(
                 "convergence" if own is not None else f"convergence of {concluded.operator}", converging.derivation,

@@ -69,17 +69,22 @@ class Inputs:
             if eps is not None or answer is not None:
                 raise ValueError("expected an input x to go with eps or answer, found none")
             return None
-        if isinstance(x, Box):
+        boxes = [x] if isinstance(x, Box) else list(x) if _all_boxes(x) else []
+        if boxes:
             if eps is not None:
                 raise ValueError("expected either a Box or a point with eps, found both")
-            rows = [_box_row(session, x.expand(shape))]
-            batch = False
+            rows = [_box_row(session, box.expand(shape)) for box in boxes]
+            batch = not isinstance(x, Box)
         else:
             radius = _radius(session, eps)
             points, batch = _points(x, shape)
             rows = [_ball_row(session, point, radius, f"row {i}" if batch else "x") for i, point in enumerate(points)]
         wanted = labels(session, answer, len(rows), batch)
         return cls(tuple(Row(box, centre, w) for (box, centre), w in zip(rows, wanted, strict=True)), batch)
+
+
+def _all_boxes(x: Any) -> bool:
+    return isinstance(x, (list, tuple)) and bool(x) and all(isinstance(box, Box) for box in x)
 
 
 def _radius(session: Verification, eps: Number | None) -> Fraction:

@@ -13,33 +13,35 @@ from typing import Any
 import numpy as np
 
 from trm_verify.box import exact_number
-from trm_verify.encode import Json, box_json
-from trm_verify.kernel.claims import Contraction, Convergence
+from trm_verify.certificate import Derivation
+from trm_verify.encode import Json, box_json, input_json, state_json
+from trm_verify.kernel.claims import Contraction, Convergence, FixedPointAnswer, FixedPoints, Refuted
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import describe
 from trm_verify.kernel.rules.invariance import residual_bound
-from trm_verify.kernel.tensor import from_fractions
+from trm_verify.kernel.tensor import Tensor, from_fractions
 from trm_verify.provers.answers import AnswerAttempt
-from trm_verify.provers.problem import NO_INPUT, point
+from trm_verify.provers.problem import ALL_STATES, NO_INPUT, point
 from trm_verify.result import (
     PROVED,
     REFUTED,
     UNKNOWN,
     Checked,
     ClaimResult,
+    Details,
     Enclosure,
     Trial,
     VerificationResult,
     VerificationResults,
 )
+from trm_verify.verification.decide import NO_GROUND, Found, Grounds, Question
 from trm_verify.verification.facts import Facts, Filing, steps_to
 from trm_verify.verification.inputs import Inputs, Row
-from trm_verify.verification.search import Found, Question, search
+from trm_verify.verification.search import INTERRUPTED, search
 from trm_verify.verification.session import Effort, Verification
 
-IMPLICIT = "answers at the fixed points of implicit models are not proved by this version"
+NOT_ONE = "exactly one fixed point was not proved"
 NO_COMPETITOR = "the readout has one class only, and an answer needs a competitor"
-STATE_A_LOOP = 'stating the loop that is run: iteration="picard" or tv.Damped(alpha)'
 MORE_TIME = "a larger timeout= or budget="
 SMALLER_BALL = "a smaller eps, or a model whose logits are further apart"
 WIDER_GAP = "a model whose logits are further apart at its fixed point (more training), or norm= another one"
@@ -138,7 +140,7 @@ def input_results(
 ) -> VerificationResult | VerificationResults:
     """The answers, one input after the other (or in several processes), then one kernel check of all of them."""
     known = [facts_of(session, facts, row, effort, limits) for row in task.rows]
-    useful = any(f.enclosing for f in known)
+    useful = any(f.enclosing or f.anchor for f in known)
     states = session.deployed.fixed_points(task.centres) if useful else None
     found = _answers(session, known, task, states, effort, limits)
     first: dict[Facts, int] = {}
@@ -162,7 +164,7 @@ def input_results(
         claims = dict(each.claims) if checked is None else _said(each, checked, first[each])
         state = None if states is None else states[i]
         if state is not None:
-            shared["enclosure"] = _enclosure(each, domain, state)
+            shared["enclosure"] = _enclosed(session, outcome) or _enclosure(each, domain, state)
         words = "" if checked is None or not _filings(session, outcome) else describe(checked[1].claims[places[i]])
         results.append(_result(session, each, row, outcome, claims, words, shared))
     return VerificationResults(results, checked) if task.batch else results[0]
@@ -190,24 +192,26 @@ def _answers(
     limits: Limits,
 ) -> list[Found | None]:  # fmt: skip
     """What came of each row's answer; None where there was no ground to look for one."""
-    logits = session.deployed.logits_shape
     found: list[Found | None] = [None] * len(task.rows)
-    if logits is None or logits[-1] < 2 or states is None:
+    if states is None:
         return found
-    own = session.deployed.labels(states)
-    convergences = list(dict.fromkeys(f for f in known if f.convergence is not None))
+    own = session.deployed.labels(states) if _has_answer(session) else None
+    grounded = list(dict.fromkeys(f for f in known if f.convergence is not None or f.anchor is not None))
     asked: dict[int, Question] = {}
     for i, (row, facts) in enumerate(zip(task.rows, known, strict=True)):
-        if facts.convergence is not None:
-            at = tuple(int(v) for v in own[i])
+        if facts in grounded:
+            at = None if own is None else tuple(int(v) for v in own[i])
             domain = NO_INPUT if row.box is None else box_json("input", row.box)
             centre = (
                 NO_INPUT if row.box is None else None if row.centre_box is None else box_json("input", row.centre_box)
             )
-            asked[i] = Question(convergences.index(facts), domain, centre, states[i], row.wanted or at, at)
-    derivations = [f.convergence for f in convergences if f.convergence is not None]
+            wanted = None if at is None else row.wanted or at
+            asked[i] = Question(grounded.index(facts), domain, centre, states[i], wanted, at, effort.branch)
+    grounds = [
+        Grounds(None if f.operator == "implicit" else f.convergence, f.anchor, session.region) for f in grounded
+    ]  # fmt: skip
     outcomes = search(
-        session.problem, derivations, list(asked.values()), limits.timeout, limits.deadline, limits.workers,
+        session.problem, grounds, list(asked.values()), limits.timeout, limits.deadline, limits.workers,
         effort.progress,
     )  # fmt: skip
     for i, outcome in zip(asked, outcomes, strict=True):
@@ -215,51 +219,128 @@ def _answers(
     return found
 
 
+def _has_answer(session: Verification) -> bool:
+    logits = session.deployed.logits_shape
+    return logits is not None and logits[-1] >= 2
+
+
 def _filings(session: Verification, found: Found | None) -> list[Filing]:
-    """The claim of an answer, the one asked for or the one that refutes it."""
-    for attempt in () if found is None else (found.proof, found.refutation):
-        if attempt is not None and attempt.derivation is not None:
-            last = attempt.derivation.steps[-1]
-            fields = {name: last[name] for name in ("domain", "answer", "steps")}
-            return [Filing(attempt.derivation, "answer", {"operator": session.deployed.operator, **fields})]
-    return []
+    """The claim of an answer, or of what refutes it, and where the fixed points lie."""
+    if found is None:
+        return []
+    filings = []
+    if found.proof.derivation is not None:
+        filings.append(_answered(session, found.proof.derivation))
+    elif found.refutation is not None and found.refutation.derivation is not None:
+        filings.append(_refuted(session, found.refutation.derivation))
+    if found.details is not None and found.details.enclosure is not None:
+        enclosure = found.details.enclosure
+        known = session.problem.conclude_as(enclosure, FixedPoints)
+        fields = {"domain": enclosure.steps[-1]["domain"], "region": _states(known.region), "box": _states(known.box)}
+        filings.append(Filing(enclosure, "encloses_the", fields))
+    return filings
+
+
+def _states(box: Tensor) -> Json:
+    return state_json(box) if box.bounded else ALL_STATES
+
+
+def _answered(session: Verification, derivation: Derivation) -> Filing:
+    last = derivation.steps[-1]
+    if last["rule"] == "answer_by_convergence":
+        fields = {name: last[name] for name in ("domain", "answer", "steps")}
+        return Filing(derivation, "answer", {"operator": session.deployed.operator, **fields})
+    answered = next(s for s in reversed(derivation.steps) if s["rule"] == "fixed_point_answer")
+    domain = derivation.steps[answered["premises"][0]]["domain"]
+    if last["rule"] == "fixed_point_answer":
+        region = _states(session.problem.conclude_as(derivation, FixedPointAnswer).region)
+        return Filing(derivation, "fixed_point_answer", {"domain": domain, "region": region, "answer": last["answer"]})
+    fields = {"domain": domain, "answer": answered["answer"], "steps": last["steps"]}
+    return Filing(derivation, "answer", {"operator": session.deployed.operator, **fields})
+
+
+def _refuted(session: Verification, derivation: Derivation) -> Filing:
+    """The refutation of an answer, at one input."""
+    record = session.problem.conclude_as(derivation, Refuted)
+    loop = record.of == "answer"
+    fields: Json = {
+        "of": record.of, "operator": session.deployed.operator if loop else None, "norm": None, "rate": None,
+        "domain": input_json(record.domain), "region": None if loop else ALL_STATES,
+        "answer": derivation.steps[-1]["answer"],
+    }  # fmt: skip
+    return Filing(derivation, "refutation", fields)
+
+
+def _details(session: Verification, found: Found | None) -> Details | None:
+    attempt = None if found is None else found.details
+    if attempt is None:
+        return None
+    width = None
+    if attempt.enclosure is not None:
+        box = session.problem.conclude_as(attempt.enclosure, FixedPoints).box
+        width = float(np.mean([float(hi - lo) for lo, hi in map(box.fraction, range(box.size))]))
+    return Details(
+        attempt.margin, attempt.rule, width, attempt.unstable, attempt.nodes, attempt.seconds, attempt.kernel,
+        attempt.limit,
+    )  # fmt: skip
 
 
 def _result(
     session: Verification, facts: Facts, row: Row, found: Found | None, claims: dict[str, ClaimResult], words: str,
     shared: dict[str, Any],
 ) -> VerificationResult:  # fmt: skip
+    shared["details"] = _details(session, found)
     if session.deployed.logits_shape is None:
         return VerificationResult(PROVED if facts.complete else UNKNOWN, claims, **shared)
     name = "fixed_point_answer" if facts.operator == "implicit" else "answer"
     if found is not None and found.proof.derivation is not None:
         claims[name] = ClaimResult(name, PROVED, statement=words)
-        answer = tuple(found.proof.derivation.steps[-1]["answer"])
         verdict = PROVED if facts.complete else UNKNOWN
+        answer = row.wanted or _answer_of(found.proof.derivation)
         return VerificationResult(verdict, claims, answer=answer, answer_steps=found.proof.steps, **shared)
     if found is not None and found.refutation is not None and found.refutation.derivation is not None:
-        steps, own = found.refutation.steps, tuple(found.refutation.derivation.steps[-1]["answer"])
-        reason = f"the centre answers {own} from step {steps} on, not {row.wanted}"
+        steps = found.refutation.steps
+        when = "at its fixed point" if steps is None else f"from step {steps} on"
+        where = "the centre" if found.details is None else "an input of the box"
+        reason = f"{where} answers {found.labels} {when}, not {_wanted(found.refutation.derivation)}"
         claims[name] = ClaimResult(name, REFUTED, statement=f"refuted by {words}", reason=reason)
-        return VerificationResult(REFUTED, claims, counterexample=row.centre, answer_steps=steps, **shared)
+        point = None if found.counterexample is None else found.counterexample.reshape(session.spec.input_shape or ())
+        return VerificationResult(REFUTED, claims, counterexample=point, answer_steps=steps, **shared)
     claims[name] = _undecided(session, facts, row, name, None if found is None else found.proof)
     return VerificationResult(UNKNOWN, claims, **shared)
+
+
+def _answer_of(derivation: Derivation) -> tuple[int, ...]:
+    return tuple(next(s["answer"] for s in reversed(derivation.steps) if "answer" in s))
+
+
+def _wanted(derivation: Derivation) -> tuple[int, ...]:
+    return tuple(derivation.steps[-1]["answer"])
 
 
 def _undecided(session: Verification, facts: Facts, row: Row, name: str, attempt: AnswerAttempt | None) -> ClaimResult:
     """Why the answer is not proved, and what would help."""
     logits = session.deployed.logits_shape
-    if facts.operator == "implicit":
-        reason, remedy = IMPLICIT, STATE_A_LOOP
-    elif logits is not None and logits[-1] < 2:
+    if logits is not None and logits[-1] < 2:
         reason, remedy = NO_COMPETITOR, "a readout with at least two classes"
     elif attempt is None:
-        reason, remedy = "convergence of the iteration was not proved", ""
-    elif "time" in attempt.reason:
+        reason, remedy = NO_GROUND if facts.operator != "implicit" else NOT_ONE, ""
+    elif "time" in attempt.reason or attempt.reason == INTERRUPTED:
         reason, remedy = attempt.reason, MORE_TIME
     else:
         reason, remedy = attempt.reason, WIDER_GAP if row.box is None or row.box.is_point else SMALLER_BALL
     return ClaimResult(name, UNKNOWN, reason=reason, remedy=remedy)
+
+
+def _enclosed(session: Verification, found: Found | None) -> Enclosure | None:
+    """The box that the search over the fixed points proved."""
+    if found is None or found.details is None or found.details.enclosure is None:
+        return None
+    box = session.problem.conclude_as(found.details.enclosure, FixedPoints).box
+    ends = [box.fraction(i) for i in range(box.size)]
+    centre = np.array([float((lo + hi) / 2) for lo, hi in ends])
+    reach = [max(hi - Fraction(c), Fraction(c) - lo) for (lo, hi), c in zip(ends, centre.tolist(), strict=True)]
+    return Enclosure(centre, np.array([up(v) for v in reach]))
 
 
 def _enclosure(facts: Facts, domain: Json, state: np.ndarray) -> Enclosure | None:

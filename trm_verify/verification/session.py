@@ -44,6 +44,7 @@ class Effort:
     provers: Sequence[str] | None = None
     deadline: float = float("inf")
     progress: Progress | None = None
+    branch: bool = True
 
     @property
     def names(self) -> list[str]:

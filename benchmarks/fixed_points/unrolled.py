@@ -1,0 +1,136 @@
+"""Margins of our enclosure against those of CROWN on 40 unrolled steps: the same images, one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+import trm_verify as tv
+from benchmarks.fixed_points.recursion import RATE, STEPS, Crown, trained
+from benchmarks.fixed_points.setting import Setting
+from benchmarks.fixed_points.table import Json, Measure
+from trm_verify.encode import box_json
+from trm_verify.kernel.claims import FixedPointAnswer
+from trm_verify.provers import lirpa
+from trm_verify.provers.fixed_points import FixedPointSearch
+from trm_verify.provers.problem import ALL_STATES
+from trm_verify.verification.session import Effort, Verification
+
+EPS, IMAGES, WARM_UP = "0.01", 40, 2
+FASTER, FASTER_CHECKED = 50.0, 10.0
+SAME = 1e-6  # margins this much below CROWN's are the same: rounding, in float32 on its side
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    started = time.perf_counter()
+    found = work()
+    return found, time.perf_counter() - started
+
+
+class Contest:
+    """One trained model, on which each image is bounded by both."""
+
+    def __init__(self) -> None:
+        self.model, self.training = timed(trained)
+        self.session = Verification(self.model)
+        self.facts, self.proving = timed(lambda: self.session.facts(Effort()))
+        test = tv.tasks.digits().test
+        self.images, self.labels = test.x, test.y
+        with torch.no_grad():
+            self.answers = self.model.readout(self.model.run(test.x, STEPS)).argmax(1)
+
+    def one(self, index: int, crown: Crown) -> Json:
+        """Margins and seconds, all on one image."""
+        label, problem = int(self.answers[index]), self.session.problem
+        box = tv.Box.ball(self.images[index], EPS)
+        domain, differences = box_json("input", box), lirpa.margins(problem, [label])
+        state = self.session.deployed.fixed_points(torch.from_numpy(box.center())[None])[0]
+        problem.graph.spent.clear()
+        search = FixedPointSearch(problem, self.facts.convergence, domain, ALL_STATES, state)
+        ours = search.run([label], branch=False)
+        if ours.margin is None:
+            raise RuntimeError(f"expected bounds for image {index}, found: {ours.reason}")
+        proved = None if ours.answer is None else problem.conclude_as(ours.answer, FixedPointAnswer).margins
+        low, high = (end[None] for end in box.floats())
+        peer, peer_seconds = timed(lambda: crown.margins(low, high, differences[None])[0])
+        flat, flat_seconds = timed(lambda: lirpa.unrolled_bounds(problem, [domain], STEPS, "crown", differences))
+        with torch.no_grad():
+            centre = torch.from_numpy(differences) @ self.logits(state)
+        return {
+            "image": index, "label": label, "unstable": ours.unstable, "centre": centre.tolist(),
+            "least": ours.margin, "ours": None if proved is None else [float(m) for m in proved],
+            "crown": peer.tolist(), "crown_float64": flat.lo[0].tolist(), "seconds": ours.seconds,
+            "kernel_seconds": ours.kernel, "crown_seconds": peer_seconds, "crown_float64_seconds": flat_seconds,
+        }  # fmt: skip
+
+    def logits(self, state: np.ndarray) -> torch.Tensor:
+        reading = self.model.reading
+        return reading.weight.double() @ torch.from_numpy(state) + reading.bias.double()
+
+    def batched(self, indices: Sequence[int], crown: Crown) -> float:
+        """Seconds an image of CROWN on all of them at once."""
+        boxes = [tv.Box.ball(self.images[i], EPS).floats() for i in indices]
+        low, high = (np.stack([box[side] for box in boxes]) for side in (0, 1))
+        differences = np.stack([lirpa.margins(self.session.problem, [int(self.answers[i])]) for i in indices])
+        return timed(lambda: crown.margins(low, high, differences))[1] / len(indices)
+
+
+def run(setting: Setting) -> tuple[list[Measure], Json]:
+    """The table's rows and all that was measured."""
+    contest = Contest()
+    count = min(setting.images, 10 if setting.quick else IMAGES)
+    with Crown.ready(contest.model) as crown:
+        for index in range(WARM_UP):
+            contest.one(len(contest.images) - 1 - index, crown)
+        found = [setting.step(contest.one(index, crown)) for index in range(count)]
+        batched = contest.batched(range(count), crown)
+    return measures(contest, found, batched), {"images": found, "crown_batched_seconds": batched}
+
+
+def margins(found: Sequence[Json]) -> np.ndarray:
+    """(ours, CROWN's, at the centre) for each competitor; the least ones alone where an answer stays open.
+
+    Shape: (3, margins).
+    """
+    columns: list[tuple[float, float, float]] = []
+    for f in found:
+        if f["ours"] is None:
+            columns.append((f["least"], min(f["crown"]), min(f["centre"])))
+        else:
+            columns += zip(f["ours"], f["crown"], f["centre"], strict=True)
+    return np.array(columns).T
+
+
+def measures(contest: Contest, found: Sequence[Json], batched: float) -> list[Measure]:
+    ours, crown, centre = margins(found)
+    middle = {key: median(f[key] for f in found) for key in found[0] if key.endswith("seconds")}
+    search, both = middle["seconds"], median(f["seconds"] + f["kernel_seconds"] for f in found)
+    accuracy = float((contest.answers == contest.labels).double().mean())
+    proved = sum(f["ours"] is not None for f in found)
+    row, rate = "recursion", contest.facts.converging
+    return [
+        Measure(row, "training", contest.training, "s", most=60, note=f"test accuracy {accuracy:.4f}"),
+        Measure(row, "proved ℓ2 rate", None if rate is None else float(rate.rate), most=RATE),
+        Measure(
+            row, "margins: most that ours lie below CROWN's", float((crown - ours).max()), most=SAME,
+            note=f"{ours.size} margins of {len(found)} images ({proved} proved), median {np.median(centre):.3g}",
+        ),
+        Measure(
+            row, "margins: CROWN's loss over ours, median", float(np.median((centre - crown) / (centre - ours))),
+            note="loss: margin at the centre less the bound",
+        ),
+        Measure(row, "enclosure and margins, median", search, "s", note=f"kernel {middle['kernel_seconds']:.3g} s more"),
+        Measure(row, f"CROWN, {STEPS} steps, median", middle["crown_seconds"], "s", note="float32, graph built once"),
+        Measure(row, "times faster, search alone", middle["crown_seconds"] / search, least=FASTER),
+        Measure(row, "times faster, kernel included", middle["crown_seconds"] / both, least=FASTER_CHECKED),
+        Measure(
+            row, "CROWN through provers.lirpa, median", middle["crown_float64_seconds"], "s",
+            note=f"float64, its graph built for each image; {middle['crown_float64_seconds'] / search:.3g} × the search",
+        ),
+        Measure(row, "CROWN in one batch, an image", batched, "s", note=f"{len(found)} images at once"),
+    ]  # fmt: skip

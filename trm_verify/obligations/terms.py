@@ -1,0 +1,230 @@
+"""SMT-LIB 2 terms over the reals, and the script that they are written to.
+
+A script is a list of definitions and assumptions, and of *goals* that must follow from them. It asserts that some goal
+fails, so the answer to `(check-sat)` must be `unsat`. Of a term without variables the exporter knows the value too; it
+serves as a hint (a root, a rounded bound) whose inequality is a goal of its own, and never in place of the term.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from trm_verify.kernel.numbers import round_up, sqrt_up
+
+MAX_CHARACTERS = 8_000_000  # of one script; what would be longer is not exported
+Formula = str
+
+
+class NotExported(Exception):
+    """Why a side condition is not written as a script."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """`value` is None where the term has variables in it. A literal is one number, spelled out."""
+
+    text: str
+    value: Fraction | None = None
+    literal: bool = False
+
+    @property
+    def is_zero(self) -> bool:
+        return self.literal and self.value == 0
+
+
+def number(value: Fraction | int) -> Term:
+    """A literal."""
+    exact = Fraction(value)
+    text = f"{abs(exact.numerator)}.0"
+    if exact.denominator != 1:
+        text = f"(/ {text} {exact.denominator}.0)"
+    return Term(f"(- {text})" if exact < 0 else text, exact, True)
+
+
+ZERO, ONE = number(0), number(1)
+
+
+def _value(terms: Sequence[Term]) -> list[Fraction] | None:
+    found = [t.value for t in terms if t.value is not None]
+    return found if len(found) == len(terms) else None
+
+
+def add(terms: Iterable[Term]) -> Term:
+    """The sum; literal zeros are left out."""
+    kept = [t for t in terms if not t.is_zero]
+    if len(kept) < 2:
+        return kept[0] if kept else ZERO
+    known = _value(kept)
+    return Term(f"(+ {' '.join(t.text for t in kept)})", None if known is None else sum(known, Fraction(0)))
+
+
+def negative(term: Term) -> Term:
+    if term.literal and term.value is not None:
+        return number(-term.value)
+    return Term(f"(- {term.text})", None if term.value is None else -term.value)
+
+
+def sub(a: Term, b: Term) -> Term:
+    return add([a, negative(b)])
+
+
+def choose(condition: Formula, yes: Term, no: Term, value: Fraction | None) -> Term:
+    return Term(f"(ite {condition} {yes.text} {no.text})", value)
+
+
+def larger(a: Term, b: Term) -> Term:
+    known = _value([a, b])
+    return choose(at_most(b, a), a, b, None if known is None else max(known))
+
+
+def smaller(a: Term, b: Term) -> Term:
+    return negative(larger(negative(a), negative(b)))
+
+
+def absolute(term: Term) -> Term:
+    if term.literal and term.value is not None:
+        return number(abs(term.value))
+    return choose(at_most(ZERO, term), term, negative(term), None if term.value is None else abs(term.value))
+
+
+def at_most(a: Term, b: Term) -> Formula:
+    return f"(<= {a.text} {b.text})"
+
+
+def below(a: Term, b: Term) -> Formula:
+    return f"(< {a.text} {b.text})"
+
+
+def equal(a: Term, b: Term) -> Formula:
+    return f"(= {a.text} {b.text})"
+
+
+def every(formulas: Sequence[Formula]) -> Formula:
+    return "true" if not formulas else formulas[0] if len(formulas) == 1 else f"(and {' '.join(formulas)})"
+
+
+def some(formulas: Sequence[Formula]) -> Formula:
+    return "false" if not formulas else formulas[0] if len(formulas) == 1 else f"(or {' '.join(formulas)})"
+
+
+def between(low: Fraction | None, term: Term, high: Fraction | None) -> Formula:
+    """low ≤ term ≤ high, without an end that is None."""
+    ends = [] if low is None else [at_most(number(low), term)]
+    return every(ends if high is None else [*ends, at_most(term, number(high))])
+
+
+@dataclass
+class Script:
+    """One obligation in the making.
+
+    Attributes:
+        goals: what must follow, with its words.
+        facts: what is assumed and not shown here, with how often.
+        nonlinear: whether two terms that are no literals are multiplied.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    goals: list[tuple[str, Formula]] = field(default_factory=list)
+    facts: Counter[str] = field(default_factory=Counter)
+    nonlinear: bool = False
+    characters: int = 0
+    _names: Counter[str] = field(default_factory=Counter)
+
+    def write(self, line: str) -> None:
+        self.characters += len(line) + 1
+        if self.characters > MAX_CHARACTERS:
+            raise NotExported(f"the script would be longer than {MAX_CHARACTERS} characters")
+        self.lines.append(line)
+
+    def fresh(self, name: str) -> str:
+        self._names[name] += 1
+        return name if self._names[name] == 1 else f"{name}.{self._names[name]}"
+
+    def variable(self, name: str) -> Term:
+        own = self.fresh(name)
+        self.write(f"(declare-const {own} Real)")
+        return Term(own)
+
+    def define(self, name: str, term: Term) -> Term:
+        """A name for the term, unless it is a name or a literal already."""
+        if term.literal or not term.text.startswith("("):
+            return term
+        own = self.fresh(name)
+        if term.value is None:  # an equation, not an abbreviation: solvers then see sums of few terms
+            self.write(f"(declare-const {own} Real)")
+            self.write(f"(assert (= {own} {term.text}))")
+        else:
+            self.write(f"(define-fun {own} () Real {term.text})")
+        return Term(own, term.value)
+
+    def mul(self, *factors: Term) -> Term:
+        """The product; literal zeros and ones are worked in."""
+        if any(f.is_zero for f in factors):
+            return ZERO
+        kept = [f for f in factors if not (f.literal and f.value == 1)]
+        if len(kept) < 2:
+            return kept[0] if kept else ONE
+        if sum(not f.literal for f in kept) > 1:
+            self.nonlinear = True
+        known = _value(kept)
+        value = None
+        if known is not None:
+            value = Fraction(1)
+            for each in known:
+                value *= each
+        return Term(f"(* {' '.join(f.text for f in kept)})", value)
+
+    def combine(self, name: str, pairs: Iterable[tuple[Term, Term]]) -> Term:
+        """Σ coefficient · term, under a name."""
+        return self.define(name, add([self.mul(c, t) for c, t in pairs]))
+
+    def assume(self, formula: Formula, fact: str | None = None) -> None:
+        """`fact`: a sentence of the header, unless this only says where a variable ranges."""
+        if formula != "true":
+            self.write(f"(assert {formula})")
+        if fact is not None:
+            self.facts[fact] += 1
+
+    def show(self, formula: Formula, what: str) -> None:
+        self.characters += len(formula)
+        self.goals.append((what, formula))
+
+    # hints: literals found by the exporter, whose inequality is a goal
+
+    def ceiling(self, term: Term, what: str) -> Term:
+        """A literal ≥ a non-negative term without variables."""
+        if term.literal:
+            return term
+        if term.value is None:
+            raise NotExported("a bound of a term with variables")
+        literal = number(round_up(max(term.value, Fraction(0))))
+        self.show(at_most(term, literal), what)
+        return literal
+
+    def length(self, terms: Sequence[Term], what: str) -> Term:
+        """A literal ≥ √Σ t² for non-negative terms without variables."""
+        ends = [t for t in (self.ceiling(term, what) for term in terms) if not t.is_zero]
+        if len(ends) < 2:
+            return ends[0] if ends else ZERO
+        root = number(sqrt_up(sum((t.value**2 for t in ends if t.value is not None), Fraction(0))))
+        self.show(at_most(add([self.mul(t, t) for t in ends]), self.mul(root, root)), what)
+        return root
+
+    def text(self, header: Sequence[str]) -> str:
+        """The whole script: comments, definitions, goals, and the assertion that some goal fails."""
+        head = [f"; {line}".rstrip() for line in header]
+        if not self.goals:
+            return "\n".join(head) + "\n"
+        logic = "QF_NRA" if self.nonlinear else "QF_LRA"
+        lines = [*head, "(set-info :smt-lib-version 2.6)", f"(set-logic {logic})", "(set-info :status unsat)"]
+        lines += self.lines
+        said = ""
+        for k, (what, formula) in enumerate(self.goals):
+            lines += [f"; {what}"] if what != said else []
+            lines.append(f"(define-fun goal{k} () Bool {formula})")
+            said = what
+        lines.append(f"(assert (not {every([f'goal{k}' for k in range(len(self.goals))])}))")
+        return "\n".join([*lines, "(check-sat)", "(exit)"]) + "\n"

@@ -1,0 +1,383 @@
+"""A function of the graph as terms over its state and input: the meaning of the model, in SMT-LIB.
+
+Piecewise-linear operations are exact. Of the others only proved facts are assumed, and only where the argument lies in
+the interval for which they were proved, which is a goal: enclosures of transcendental functions (proofs/enclosures.md),
+ranges of softmax and the normalisations (proofs/interval_evaluation.md), McCormick's four inequalities for products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from trm_verify.kernel.affine import Unit
+from trm_verify.kernel.enclosures import BITS, GLOBAL_RANGE
+from trm_verify.kernel.graph import ACTIVATIONS, ROW_NORMS, Function, Graph, Node
+from trm_verify.kernel.numbers import ceil_at, dyadic, floor_at
+from trm_verify.kernel.operations import apply_operation
+from trm_verify.kernel.relaxation import meet
+from trm_verify.kernel.tensor import Tensor
+from trm_verify.kernel.units import PIECEWISE, Interval, Smooth, table
+from trm_verify.obligations.terms import (
+    ZERO,
+    NotExported,
+    Script,
+    Term,
+    absolute,
+    add,
+    at_most,
+    between,
+    choose,
+    every,
+    larger,
+    number,
+    smaller,
+    some,
+    sub,
+)
+from trm_verify.obligations.walker import Walker, is_constant, part_of_state, varies
+
+MOST_INTEGERS = 256  # values of an integer input that are listed
+
+
+@dataclass(frozen=True)
+class UnitTerms:
+    """One unit, in the order of proofs/affine_forms.md: its argument, and its value where an entry of a node is that."""
+
+    op: str | None
+    argument: Term | None = None
+    value: Term | None = None
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What rules about fixed points know beyond the boxes.
+
+    Attributes:
+        known: intervals of the units' arguments, shown before.
+        scale: per unit that a state equals, (α, that state): its argument a becomes z + α(a − z).
+    """
+
+    known: Sequence[Interval] = ()
+    scale: Mapping[int, tuple[Fraction, Term]] = field(default_factory=dict)
+
+
+class Values(Walker[Term]):
+    """The entries of every node. `ranges` are the kernel's enclosures, or none where nothing needs them."""
+
+    zero = ZERO
+
+    def __init__(
+        self, script: Script, graph: Graph, function: Function, states: Sequence[Term], inputs: Sequence[Term],
+        ranges: Sequence[Tensor], name: str = "n", refinement: Refinement | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(graph, function)
+        self.script, self.states, self.inputs, self.ranges, self.prefix = script, states, inputs, ranges, name
+        self.refinement = refinement
+        self.units: list[UnitTerms] = []
+        self._within: set[tuple[int, int]] = set()
+
+    def name(self, i: int, entry: int) -> str:
+        return f"{self.prefix}{i}.{entry}"
+
+    def walk(self) -> list[Term]:
+        """Every node in graph order, so that units have their numbers; returns the outputs."""
+        for i in range(len(self.nodes)):
+            self.of(i)
+        return self.flat()
+
+    def defined(self) -> None:
+        """No division by zero anywhere, whether or not its result matters."""
+        for i, node in enumerate(self.nodes):
+            if node.op == "div" or (node.op == "embedding" and not is_constant(node)):
+                self.of(i)
+
+    def combine(self, name: str, pairs: Sequence[tuple[Term, Term]]) -> Term:
+        return self.script.combine(name, pairs)
+
+    def coefficients(self, i: int) -> list[Term] | None:
+        if varies(self.nodes[i]):
+            return None
+        terms = self.of(i)
+        return terms if all(t.value is not None for t in terms) else None
+
+    def leaf(self, i: int, node: Node) -> list[Term]:
+        if node.op == "state":
+            return list(self.states[part_of_state(self.graph, node)])
+        if node.op == "input":
+            return list(self.inputs)
+        if node.op == "tensor":
+            _, ints, exp = self.graph.weights.tensor(node.attrs["name"])
+        else:
+            ints, exp = node.attrs["value"]
+        return [number(dyadic(v, exp)) for v in ints]
+
+    def interval(self, i: int, entry: int) -> Interval:
+        """The kernel's range of an entry, which it is then a goal to stay in."""
+        box = self.ranges[i]
+        if not box.bounded:
+            return None, None
+        low, high = box.fraction(entry)
+        if (i, entry) not in self._within:
+            self._within.add((i, entry))
+            what = f"values of node {i} ({self.nodes[i].op}) lie in the intervals that the assumptions are made for"
+            self.script.show(between(low, self.of(i)[entry], high), what)
+        return low, high
+
+    # operations that are not linear
+
+    def nonlinear(self, i: int, node: Node, args: list[list[Term]]) -> list[Term]:
+        if node.op in ACTIVATIONS:
+            return [self._activation(i, entry, node, a) for entry, a in enumerate(args[0])]
+        if node.op in ("max", "min"):
+            pick = larger if node.op == "max" else smaller
+            pairs = zip(*(args if node.op == "max" else args[::-1]), strict=True)
+            return [self._pick(i, entry, pick(a, b), sub(b, a)) for entry, (a, b) in enumerate(pairs)]
+        if node.op == "amax":
+            return self._amax(i, node, args[0])
+        if node.op == "embedding":
+            return self._embedding(i, node, args)
+        if node.op in ROW_NORMS:
+            return self._row_norm(i, node, args[0])
+        if node.op == "div":
+            return self._div(i, node, args)
+        if node.op == "mul":
+            return [self._product(i, entry, args, (entry, entry)) for entry in range(node.size)]
+        if node.op == "matmul":
+            return self._matmul(i, node, args)
+        raise NotExported(f"the operation {node.op} with an argument that is not exact")
+
+    def operation(self, i: int, node: Node, args: list[list[Term]]) -> list[Term]:
+        found = super().operation(i, node, args)
+        factor = node.attrs.get("factor", Fraction(1))
+        if factor.denominator & (factor.denominator - 1):  # no binary fraction: such a product is a unit, too
+            for a, value in zip(args[0], found, strict=True):
+                self._file(i, UnitTerms("scale", a, value))
+        return found
+
+    def _is_unit(self, i: int) -> bool:
+        """Whether the entries of node i count as units: not those of an exact constant."""
+        return not (is_constant(self.nodes[i]) and self.ranges and self.ranges[i].is_point)
+
+    def _file(self, i: int, unit: UnitTerms) -> None:
+        if self._is_unit(i):
+            self.units.append(unit)
+
+    def _pick(self, i: int, entry: int, picked: Term, argument: Term) -> Term:
+        self._file(i, UnitTerms("relu", argument))  # max(a, b) = a + relu(b − a): the unit is only a part of it
+        return self.script.define(self.name(i, entry), picked)
+
+    def _amax(self, i: int, node: Node, a: list[Term]) -> list[Term]:
+        width = self.nodes[node.args[0]].shape[-1]
+        best = a[::width]
+        for column in range(1, width):
+            others = a[column::width]
+            pairs = enumerate(zip(best, others, strict=True))
+            best = [self._pick(i, row, larger(p, q), sub(q, p)) for row, (p, q) in pairs]
+        return best
+
+    def _activation(self, i: int, entry: int, node: Node, a: Term) -> Term:
+        if self.refinement is not None and len(self.units) in self.refinement.scale and self._is_unit(i):
+            factor, z = self.refinement.scale[len(self.units)]
+            moved = add([self.script.mul(number(1 - factor), z), self.script.mul(number(factor), a)])
+            a = self.script.define(f"scaled{i}.{entry}", moved)
+        op, name = node.op, self.name(i, entry)
+        if op in GLOBAL_RANGE:
+            found = self._smooth(i, entry, node, a)
+        elif op == "relu":
+            found = larger(a, ZERO)
+        elif op == "abs":
+            found = absolute(a)
+        elif op == "leaky_relu":
+            slope = number(node.attrs["slope"])
+            less = self.script.mul(slope, a)
+            found = choose(at_most(ZERO, a), a, less, a.value if a.value is None or a.value >= 0 else less.value)
+        else:
+            found = a
+            if node.attrs["lo"] is not None:
+                found = self.script.define(f"{name}.lo", larger(found, number(node.attrs["lo"])))
+            if node.attrs["hi"] is not None:
+                found = smaller(found, number(node.attrs["hi"]))
+        own = self.script.define(name, found)
+        self._file(i, UnitTerms(op, a, own))
+        return own
+
+    def _smooth(self, i: int, entry: int, node: Node, a: Term) -> Term:
+        """A variable that lies where the enclosures of the function say."""
+        script, op = self.script, node.op
+        value = script.variable(self.name(i, entry))
+        least, most = (None if end is None else dyadic(end, -BITS) for end in GLOBAL_RANGE[op])
+        script.assume(between(least, value, most), f"the range of {op}")
+        ends = self.interval(node.args[0], entry)
+        k = len(self.units)
+        if self.refinement is not None and k < len(self.refinement.known):
+            own = meet(ends, self.refinement.known[k])
+            ends = ends if own is None else own
+        low, high = ends
+        if low is None or high is None:
+            return value
+        box = Tensor((1,), -BITS, [floor_at(low, -BITS)], [ceil_at(high, -BITS)])
+        bounds = apply_operation(Node(op, (0,), node.attrs, (1,), node.kind), [box]).fraction(0)
+        facts = [between(bounds[0], value, bounds[1])]
+        if self.refinement is not None:
+            pieces = table(Unit(op, node.attrs), ends)
+            facts += self._pieces(pieces, a, value) if isinstance(pieces, Smooth) else []
+        inside = between(low, a, high)
+        script.assume(f"(=> {inside} {every(facts)})", f"enclosures of {op} on an interval")
+        return value
+
+    def _pieces(self, pieces: Smooth, a: Term, value: Term) -> list[str]:
+        """On each piece the function lies between the lines of least and greatest slope from both ends."""
+        found = []
+        for k, (steep, steeper) in enumerate(pieces.slopes):
+            first, last = pieces.points[k], pieces.points[k + 1]
+            (low, high), (end_low, end_high) = pieces.values[k], pieces.values[k + 1]
+
+            def line(through: Fraction, at: Fraction, slope: Fraction) -> Term:
+                return add([number(through - slope * at), self.script.mul(number(slope), a)])
+
+            facts = [
+                at_most(line(low, first, steep), value), at_most(value, line(high, first, steeper)),
+                at_most(line(end_low, last, steeper), value), at_most(value, line(end_high, last, steep)),
+            ]  # fmt: skip
+            found.append(f"(=> {between(first, a, last)} {every(facts)})")
+        return found
+
+    def _embedding(self, i: int, node: Node, args: list[list[Term]]) -> list[Term]:
+        table_rows, width = self.nodes[node.args[1]].shape
+        table_entries = args[1]
+        found = []
+        for place, x in enumerate(args[0]):
+            box = self.ranges[node.args[0]]
+            first, last = map(int, box.fraction(place)) if box.bounded else (0, table_rows - 1)
+            self.script.show(between(Fraction(0), x, Fraction(table_rows - 1)), "indices lie inside the table")
+            for column in range(width):
+                value = table_entries[last * width + column]
+                for k in range(last - 1, first - 1, -1):
+                    value = choose(f"(= {x.text} {number(k).text})", table_entries[k * width + column], value, None)
+                found.append(self._plain(i, self.script.define(self.name(i, place * width + column), value)))
+        return found
+
+    def _plain(self, i: int, value: Term) -> Term:
+        """A unit of which the kernel knows the range alone."""
+        self._file(i, UnitTerms(None, None, value))
+        return value
+
+    def _row_norm(self, i: int, node: Node, a: list[Term]) -> list[Term]:
+        script, box, width = self.script, self.ranges[i], node.shape[-1]
+        ends = [self.interval(node.args[0], entry) for entry in range(len(a))]
+        value = [script.variable(self.name(i, entry)) for entry in range(node.size)]
+        for start in range(0, node.size, width):
+            row = range(start, start + width)
+            inside = every([between(*ends[e], a[e]) for e in row])
+            facts = [between(*box.fraction(e), value[e]) for e in row] if box.bounded else []
+            script.assume(f"(=> {inside} {every(facts)})", f"enclosures of {node.op} on a box")
+            if node.op == "softmax":
+                script.assume(f"(= {add([value[e] for e in row]).text} 1.0)", "a softmax sums to one")
+        return [self._plain(i, v) for v in value]
+
+    def _div(self, i: int, node: Node, args: list[list[Term]]) -> list[Term]:
+        script, divisors = self.script, self.coefficients(node.args[1])
+        found = []
+        for entry, (a, b) in enumerate(zip(*args, strict=True)):
+            name = self.name(i, entry)
+            if divisors is not None and b.value is not None:
+                script.show(f"(not (= {b.text} 0.0))", "no division by zero")
+                if b.value == 0:
+                    raise NotExported("a division by zero")
+                inverse = number(1 / b.value)
+                if not b.literal:
+                    inverse = Term(f"(/ 1.0 {b.text})", 1 / b.value)
+                own = script.combine(name, [(inverse, a)])
+                is_scale = is_constant(self.nodes[node.args[1]])
+                self._file(i, UnitTerms("scale", a, own) if is_scale else UnitTerms(None, None, own))
+                found.append(own)
+                continue
+            low, high = self.interval(node.args[1], entry)
+            if low is None or high is None or low <= 0 <= high:
+                raise NotExported("a divisor whose range is not known to exclude 0")
+            inverse = script.variable(f"{name}.inverse")
+            ends = 1 / high, 1 / low
+            script.assume(f"(=> {between(low, b, high)} {between(ends[0], inverse, ends[1])})", "the range of 1/x")
+            found.append(self._plain(i, self._mccormick(name, (a, inverse), (self.interval(node.args[0], entry), ends))))
+        return found
+
+    def _matmul(self, i: int, node: Node, args: list[list[Term]]) -> list[Term]:
+        (count, inner), columns = self.nodes[node.args[0]].shape[-2:], node.shape[-1]
+        found = []
+        for entry in range(node.size):
+            block, rest = divmod(entry, count * columns)
+            t, c = divmod(rest, columns)
+            products = [
+                self._product(i, entry, args, ((block * count + t) * inner + k, (block * inner + k) * columns + c), k)
+                for k in range(inner)
+            ]
+            found.append(self.script.define(self.name(i, entry), add(products)))
+        return [self._plain(i, v) for v in found]
+
+    def _product(self, i: int, entry: int, args: list[list[Term]], at: tuple[int, int], k: int = -1) -> Term:
+        """The product of two entries of the arguments."""
+        (a, b), nodes = (args[0][at[0]], args[1][at[1]]), self.nodes[i].args
+        name = self.name(i, entry) + ("" if k < 0 else f".{k}")
+        if a.value is not None or b.value is not None:
+            own = self.script.define(name, self.script.mul(a, b))
+        else:
+            ranges = (self.interval(nodes[0], at[0]), self.interval(nodes[1], at[1]))
+            own = self._mccormick(name, (a, b), ranges)
+        return self._plain(i, own) if k < 0 else own
+
+    def _mccormick(self, name: str, factors: tuple[Term, Term], ranges: tuple[Interval, Interval]) -> Term:
+        """A variable for ab: (a − a₀)(b − b₀) ≥ 0 at the two outer corners of the box, ≤ 0 at the other two."""
+        script, (a, b) = self.script, factors
+        value = script.variable(name)
+        (p, q), (r, s) = ranges
+        if p is None or q is None or r is None or s is None:
+            raise NotExported("a product of unbounded factors")
+
+        def tangent(x: Fraction, y: Fraction) -> Term:
+            return add([script.mul(number(y), a), script.mul(number(x), b), number(-x * y)])
+
+        facts = [at_most(tangent(x, y), value) for x, y in ((p, r), (q, s))]
+        facts += [at_most(value, tangent(x, y)) for x, y in ((p, s), (q, r))]
+        inside = every([between(p, a, q), between(r, b, s)])
+        script.assume(f"(=> {inside} {every(facts)})", "McCormick's inequalities for a product")
+        return value
+
+
+def variables(script: Script, name: str, box: Tensor, integers: int | None = None) -> list[Term]:
+    """One variable per coordinate of the box, in it; literals for a point. `integers`: only whole values below that."""
+    found = []
+    for i in range(box.size):
+        low, high = box.fraction(i) if box.bounded else (None, None)
+        if low is not None and low == high:
+            found.append(number(low))
+            continue
+        term = script.variable(f"{name}{i}")
+        script.assume(between(low, term, high))
+        if integers is not None:
+            first, last = (0, integers - 1) if low is None or high is None else (int(low), int(high))
+            if last - first >= MOST_INTEGERS:
+                raise NotExported(f"an integer input with more than {MOST_INTEGERS} values")
+            script.assume(some([f"(= {term.text} {number(k).text})" for k in range(first, last + 1)]))
+        found.append(term)
+    return found
+
+
+def literals(values: Sequence[Fraction]) -> list[Term]:
+    return [number(v) for v in values]
+
+
+def point(box: Tensor) -> list[Term]:
+    """The coordinates of an exact tensor."""
+    return [number(box.fraction(i)[0]) for i in range(box.size)]
+
+
+def applied(
+    script: Script, alpha: Sequence[Fraction], states: Sequence[Term], images: Sequence[Term], name: str = "next"
+) -> list[Term]:
+    """(1 − α)∘z + α∘f, or f alone without α."""
+    if not alpha:
+        return list(images)
+    rows = enumerate(zip(alpha, states, images, strict=True))
+    return [script.combine(f"{name}{i}", [(number(1 - a), z), (number(a), f)]) for i, (a, z, f) in rows]
