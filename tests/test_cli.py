@@ -271,8 +271,8 @@ def test_certify_writes_beside_the_weights(run: Any, saved: Path) -> None:
 
 def test_certify_says_why_not(run: Any, saved: Path) -> None:
     found = run("certify", saved, "-q", "--test-images", 2, "--eps", "0.5", "--timeout", 5)
-    assert found.code == 3
-    assert found.out.startswith("UNKNOWN") and "MARGIN" in found.out and "0 of 2 inputs proved" in found.out
+    assert found.code == 1  # the ball is so large that other digits lie in it
+    assert found.out.startswith("REFUTED") and "0 of 2 inputs proved" in found.out
     assert "certificate " in found.out  # what was proved of the model is written all the same
 
 

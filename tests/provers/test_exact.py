@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.provers.patterns import Layer, Row, Tiny
+from tests.provers.patterns import Layer, Row, Tiny, patterns
 from trm_verify.certificate import CertificateBuilder
 from trm_verify.encode import Json
 from trm_verify.kernel.check import check
 from trm_verify.kernel.claims import Refuted
 from trm_verify.provers.exact import Decision, decide
+from trm_verify.provers.narrowing import Narrowing
 from trm_verify.provers.pieces import Pieces, Point, Tree
 from trm_verify.provers.problem import Problem
 from trm_verify.provers.simplex import Empty, Optimum, TimeUp, Unbounded, solve
@@ -42,8 +43,8 @@ def relu_model(n: int, draw: Draw, **sets: Any) -> Tiny:
     return Tiny(n, (affine("affine", n, n, draw), Layer("relu")), affine("affine", 3, n, draw), **sets)
 
 
-def other_model(kind: str, rng: np.random.Generator, draw: Draw, **sets: Any) -> Tiny:
-    """A step of another architecture, with one to three states."""
+def other_model(kind: str, rng: np.random.Generator, draw: Draw, bounded: bool) -> Tiny:
+    """A step of another architecture, with one or two states."""
     n = int(rng.integers(1, 3))
     first, second = affine("affine", n, n, draw), affine("affine", n, n, draw)
     layers: dict[str, tuple[Layer, ...]] = {
@@ -58,7 +59,8 @@ def other_model(kind: str, rng: np.random.Generator, draw: Draw, **sets: Any) ->
         "min": (first, Layer("min", source=0)),
         "amax": (affine("affine", 2 * n, n, draw), Layer("amax", slope=F(2))),
     }
-    return Tiny(n, layers[kind], affine("affine", 3, n, draw), **sets)
+    region = ((F(-4), F(4)),) * n if bounded else None
+    return Tiny(n, layers[kind], affine("affine", 3, n, draw), region)
 
 
 def problem_of(tiny: Tiny) -> Problem:
@@ -86,8 +88,6 @@ def sound(tiny: Tiny, answer: int, found: Decision) -> tuple[int, bool]:
 
 def step_at(tiny: Tiny, z: Sequence[Fraction], x: Sequence[Fraction] = ()) -> list[Fraction]:
     """The step at a rational point, by the pattern that holds there."""
-    from tests.provers.patterns import patterns
-
     rows: list[Row] = [(v,) for v in z]
     for outputs, conditions in patterns(tiny.layers, rows, [(v,) for v in x]):
         if all(row[-1] >= 0 for row in conditions):
@@ -105,7 +105,7 @@ def certificate(tiny: Tiny, answer: int, found: Decision) -> None:
             continue
         concluded, step = problem.conclude(finding.derivation), builder.add(finding.derivation)
         fields: dict[str, Any] = {"domain": domain, "region": region}
-        own = {"answer": [answer]} if name == "fixed_point_answer" else {}
+        own: dict[str, Any] = {"answer": [answer]} if name == "fixed_point_answer" else {}
         if isinstance(concluded, Refuted):
             own = {"answer": [answer] if concluded.of == "fixed_point_answer" else None}
             fields |= {"of": concluded.of, "operator": None, "norm": None, "rate": None}
@@ -141,26 +141,22 @@ def test_relu_models_on_all_states(seed: int, integers: int) -> None:
             certificate(tiny, answer, found)
 
 
+GAPS = ("units bend", "no binary fractions", "outside the region")  # what the kernel's rules cannot say
 KINDS = ("two layers", "deep", "residual", "leaky", "clamp", "half", "abs", "max", "min", "amax")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_architectures(kind: str) -> None:
-    """Right wherever something is said, in bounded regions and in all of Rⁿ; most of it is said."""
+    """Right wherever something is said, in bounded regions and in all of Rⁿ; and UNKNOWN for known reasons only."""
     rng = np.random.default_rng(KINDS.index(kind))
-    unsaid = 0
     for trial in range(24):
-        sets: dict[str, Any] = {}
-        if trial % 3 == 0:
-            sets["region"] = ((F(-4), F(4)),) * 3
-        draw = single(trial % 2, rng)
-        tiny, answer = other_model(kind, rng, draw, **sets), int(rng.integers(3))
+        tiny, answer = other_model(kind, rng, single(trial % 2, rng), trial % 3 == 0), int(rng.integers(3))
         found = decided(tiny, answer)
         sound(tiny, answer, found)
-        unsaid += found.exactly_one.verdict is UNKNOWN
+        if found.exactly_one.verdict is UNKNOWN:
+            assert any(words in found.exactly_one.reason for words in GAPS)
         if trial < 6:
             certificate(tiny, answer, found)
-    assert unsaid <= 10
 
 
 @pytest.mark.parametrize("integers", [0, 1], ids=["float32", "integers"])
@@ -268,11 +264,7 @@ def test_the_deadline_ends_the_decision() -> None:
 def test_twelve_units_are_decided_soon() -> None:
     rng = np.random.default_rng(5)
     for _ in range(3):
-        tiny = relu_model(12, single(0, rng))
-        scale = F(1, 4)
-        first = tiny.layers[0]
-        layer = Layer("affine", tuple(tuple(scale * v for v in row) for row in first.matrix), first.bias)
-        tiny = Tiny(12, (layer, tiny.layers[1]), tiny.readout)
+        tiny = relu_model(12, lambda: single(0, rng)() / 4)
         found = decide(problem_of(tiny), *tiny.boxes(), [0], deadline=time.monotonic() + 60)
         assert found.exactly_one.verdict is not UNKNOWN
         assert found.answer is not None and found.answer.verdict is not UNKNOWN
@@ -318,8 +310,6 @@ def test_a_late_simplex_stops() -> None:
 
 def test_a_cover_cuts_where_it_is_told_to() -> None:
     """The units that are named go first; the tree is whole in any case."""
-    from trm_verify.provers.narrowing import Narrowing
-
     rng = np.random.default_rng(3)
     tiny = relu_model(3, single(0, rng))
     box: Json = {"space": "state", "all": True}

@@ -109,7 +109,7 @@ def test_a_script_that_cannot_be_imported_again_is_told_what_to_do() -> None:
 
 
 def test_a_budget_keeps_what_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trm_verify.verification import search as module
+    from trm_verify.verification import decide as module
 
     clock = {"now": 0.0}
     monkeypatch.setattr("trm_verify.verification.search.time.monotonic", lambda: clock["now"])
@@ -160,6 +160,7 @@ def test_mixed_outcomes_in_a_batch() -> None:
     assert np.array_equal(results[1].counterexample, BATCH[1]) and not results
     valid = kernel_check(results[1].certificate.to_bytes(), weights(model))
     assert any(f"answer={own[1]}" in s for s in map(str, tv.check(results[1].certificate, weights(model)).claims))
+    assert results[1].proves(tv.claims.Refutation(of="answer", answer=wanted[1]))
     assert valid.claims
 
 

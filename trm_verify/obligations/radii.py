@@ -10,9 +10,9 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from trm_verify.kernel.graph import ACTIVATIONS, ROW_NORMS, Node
+from trm_verify.kernel.graph import ACTIVATIONS, CONSTANT, ROW_NORMS, Node
 from trm_verify.kernel.layout import LAYOUTS
-from trm_verify.kernel.numbers import dyadic, floor_at, round_up, sqrt_up
+from trm_verify.kernel.numbers import sqrt_up
 from trm_verify.kernel.operations import centred, mean_square
 from trm_verify.kernel.radius import Propagation
 from trm_verify.obligations.forms import sector
@@ -103,7 +103,7 @@ class RadiusPass:
     def regroup(self, r: Radii, groups: list[int] | None) -> Radii:
         """The same bound over another partition: a piece is at most its group, pieces add up in ℓ2."""
         if groups is None or groups == r.groups:
-            return Radii(groups, r.of_entries() if groups is None else r.values)
+            return Radii(groups, r.of_entries() if groups is None else r.values[: max(groups) + 1])
         sources: list[dict[int, None]] = [{} for _ in range(max(groups) + 1)]
         for entry, target in enumerate(groups):
             sources[target][entry if r.groups is None else r.groups[entry]] = None
@@ -135,7 +135,7 @@ class RadiusPass:
 
     def magnitude(self, i: int, entry: int) -> Term:
         """A literal that bounds one entry's absolute value."""
-        term = self.values.of(i)[entry] if self.nodes[i].kind == 0 else None
+        term = self.values.of(i)[entry] if self.nodes[i].kind == CONSTANT else None
         if term is not None and term.value is not None:
             return self.script.define("size", absolute(term))
         low, high = self.values.interval(i, entry)
@@ -238,15 +238,15 @@ class RadiusPass:
         parts: list[list[int]] = [[] for _ in place]
         for g in best:
             parts[place[find(g)]].append(g)
-        return Radii(out, [self._gained(r, best, own, gain(tuple(range(width)))) for own in parts])
+        return Radii(out, [self._gained(r, best, own, lambda: gain(tuple(range(width)))) for own in parts])
 
-    def _gained(self, r: Radii, best: dict[int, Term], groups: list[int], whole: Term) -> Term:
+    def _gained(self, r: Radii, best: dict[int, Term], groups: list[int], whole: Callable[[], Term]) -> Term:
         """The groups of one component, each with its own gain, or all of them as one vector."""
         apart = add([self.script.mul(best[g], r.values[g]) for g in groups])
         square = sum((size_of(r.values[g]) ** 2 for g in groups), Fraction(0))
-        if size_of(apart) <= size_of(whole) * sqrt_up(square):
+        if size_of(apart) <= size_of(whole()) * sqrt_up(square):
             return apart
-        return self.script.mul(whole, self.length([r.values[g] for g in groups]))
+        return self.script.mul(whole(), self.length([r.values[g] for g in groups]))
 
     def _softmax(self, node: Node, r: Radii) -> Radii:
         self.script.facts["softmax has slopes of at most 1/4, and norm 1/2 in ℓ2"] += 1
@@ -275,12 +275,9 @@ class RadiusPass:
             self.script.facts["a least mean square over a box"] += 1
         factors = []
         for least in squares:
-            factor = number(round_up(sqrt_up(1 / (least + eps))))
-            low = min(floor_at(least, -256), floor_at(least, -128) << 128)
-            self.script.show(
-                at_most(ONE, self.script.mul(factor, factor, number(dyadic(low, -256) + eps))), ROUGH
-            )  # fmt: skip
-            factors.append(factor)
+            factors.append(number(sqrt_up(1 / (least + eps))))
+            square = self.script.mul(factors[-1], factors[-1], number(least + eps))
+            self.script.show(at_most(ONE, square), ROUGH)
         return Radii(r.groups, [self.script.mul(f, v) for f, v in zip(factors, r.values, strict=True)])
 
     def _concat(self, i: int, node: Node, args: list[Radii | None]) -> Radii:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from trm_verify.kernel.affine import Unit
 from trm_verify.kernel.enclosures import BITS, GLOBAL_RANGE
@@ -29,6 +30,7 @@ from trm_verify.obligations.terms import (
     at_most,
     between,
     choose,
+    equal,
     every,
     larger,
     number,
@@ -48,6 +50,7 @@ class UnitTerms:
     op: str | None
     argument: Term | None = None
     value: Term | None = None
+    place: tuple[int, int] | None = None  # of an activation: node and entry
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Values(Walker[Term]):
         self.refinement = refinement
         self.units: list[UnitTerms] = []
         self._within: set[tuple[int, int]] = set()
+        self._inverses: dict[tuple[int, int], tuple[Term, Interval]] = {}
 
     def name(self, i: int, entry: int) -> str:
         return f"{self.prefix}{i}.{entry}"
@@ -90,7 +94,10 @@ class Values(Walker[Term]):
     def defined(self) -> None:
         """No division by zero anywhere, whether or not its result matters."""
         for i, node in enumerate(self.nodes):
-            if node.op == "div" or (node.op == "embedding" and not is_constant(node)):
+            if node.op == "div":
+                for entry in range(node.size):
+                    self.inverse(i, entry)
+            elif node.op == "embedding":
                 self.of(i)
 
     def combine(self, name: str, pairs: Sequence[tuple[Term, Term]]) -> Term:
@@ -182,26 +189,11 @@ class Values(Walker[Term]):
             factor, z = self.refinement.scale[len(self.units)]
             moved = add([self.script.mul(number(1 - factor), z), self.script.mul(number(factor), a)])
             a = self.script.define(f"scaled{i}.{entry}", moved)
-        op, name = node.op, self.name(i, entry)
-        if op in GLOBAL_RANGE:
-            found = self._smooth(i, entry, node, a)
-        elif op == "relu":
-            found = larger(a, ZERO)
-        elif op == "abs":
-            found = absolute(a)
-        elif op == "leaky_relu":
-            slope = number(node.attrs["slope"])
-            less = self.script.mul(slope, a)
-            found = choose(at_most(ZERO, a), a, less, a.value if a.value is None or a.value >= 0 else less.value)
-        else:
-            found = a
-            if node.attrs["lo"] is not None:
-                found = self.script.define(f"{name}.lo", larger(found, number(node.attrs["lo"])))
-            if node.attrs["hi"] is not None:
-                found = smaller(found, number(node.attrs["hi"]))
-        own = self.script.define(name, found)
-        self._file(i, UnitTerms(op, a, own))
-        return own
+        name = self.name(i, entry)
+        smooth = node.op in GLOBAL_RANGE
+        found = self._smooth(i, entry, node, a) if smooth else piecewise(self.script, name, node.op, node.attrs, a)
+        self._file(i, UnitTerms(node.op, a, found, (i, entry)))
+        return found
 
     def _smooth(self, i: int, entry: int, node: Node, a: Term) -> Term:
         """A variable that lies where the enclosures of the function say."""
@@ -277,30 +269,41 @@ class Values(Walker[Term]):
                 script.assume(f"(= {add([value[e] for e in row]).text} 1.0)", "a softmax sums to one")
         return [self._plain(i, v) for v in value]
 
+    def inverse(self, i: int, entry: int) -> tuple[Term, Interval]:
+        """One over an entry of a divisor, which is shown not to be zero; with its range unless it is exact."""
+        if (i, entry) not in self._inverses:
+            self._inverses[i, entry] = self._inverse(i, entry, self.nodes[i].args[1])
+        return self._inverses[i, entry]
+
+    def _inverse(self, i: int, entry: int, divisor: int) -> tuple[Term, Interval]:
+        script, b = self.script, self.of(divisor)[entry]
+        script.show(f"(not {equal(b, ZERO)})", "no division by zero")
+        if b.value is not None:
+            if b.value == 0:
+                raise NotExported("a division by zero")
+            exact = 1 / b.value
+            return number(exact) if b.literal else Term(f"(/ 1.0 {b.text})", exact), (None, None)
+        low, high = self.interval(divisor, entry)
+        if low is None or high is None or low <= 0 <= high:
+            raise NotExported("a divisor whose range is not known to exclude 0")
+        found = script.variable(f"{self.name(i, entry)}.inverse")
+        inside = between(1 / high, found, 1 / low)
+        script.assume(f"(=> {between(low, b, high)} {inside})", "the range of 1/x")
+        return found, (1 / high, 1 / low)
+
     def _div(self, i: int, node: Node, args: list[list[Term]]) -> list[Term]:
-        script, divisors = self.script, self.coefficients(node.args[1])
         found = []
-        for entry, (a, b) in enumerate(zip(*args, strict=True)):
+        for entry, a in enumerate(args[0]):
+            inverse, ends = self.inverse(i, entry)
             name = self.name(i, entry)
-            if divisors is not None and b.value is not None:
-                script.show(f"(not (= {b.text} 0.0))", "no division by zero")
-                if b.value == 0:
-                    raise NotExported("a division by zero")
-                inverse = number(1 / b.value)
-                if not b.literal:
-                    inverse = Term(f"(/ 1.0 {b.text})", 1 / b.value)
-                own = script.combine(name, [(inverse, a)])
-                is_scale = is_constant(self.nodes[node.args[1]])
-                self._file(i, UnitTerms("scale", a, own) if is_scale else UnitTerms(None, None, own))
-                found.append(own)
+            if inverse.value is None:
+                product = self._mccormick(name, (a, inverse), (self.interval(node.args[0], entry), ends))
+                found.append(self._plain(i, product))
                 continue
-            low, high = self.interval(node.args[1], entry)
-            if low is None or high is None or low <= 0 <= high:
-                raise NotExported("a divisor whose range is not known to exclude 0")
-            inverse = script.variable(f"{name}.inverse")
-            ends = 1 / high, 1 / low
-            script.assume(f"(=> {between(low, b, high)} {between(ends[0], inverse, ends[1])})", "the range of 1/x")
-            found.append(self._plain(i, self._mccormick(name, (a, inverse), (self.interval(node.args[0], entry), ends))))
+            own = self.script.combine(name, [(inverse, a)])
+            is_scale = is_constant(self.nodes[node.args[1]])
+            self._file(i, UnitTerms("scale", a, own) if is_scale else UnitTerms(None, None, own))
+            found.append(own)
         return found
 
     def _matmul(self, i: int, node: Node, args: list[list[Term]]) -> list[Term]:
@@ -343,6 +346,24 @@ class Values(Walker[Term]):
         inside = every([between(p, a, q), between(r, b, s)])
         script.assume(f"(=> {inside} {every(facts)})", "McCormick's inequalities for a product")
         return value
+
+
+def piecewise(script: Script, name: str, op: str, attrs: Mapping[str, Any], a: Term) -> Term:
+    """A piecewise-linear activation, exactly."""
+    if op == "relu":
+        found = larger(a, ZERO)
+    elif op == "abs":
+        found = absolute(a)
+    elif op == "leaky_relu":
+        less = script.mul(number(attrs["slope"]), a)
+        found = choose(at_most(ZERO, a), a, less, a.value if a.value is None or a.value >= 0 else less.value)
+    else:
+        found = a
+        if attrs["lo"] is not None:
+            found = script.define(f"{name}.lo", larger(found, number(attrs["lo"])))
+        if attrs["hi"] is not None:
+            found = smaller(found, number(attrs["hi"]))
+    return script.define(name, found)
 
 
 def variables(script: Script, name: str, box: Tensor, integers: int | None = None) -> list[Term]:

@@ -142,7 +142,7 @@ class BoxDecision:
     def _narrow(self, narrowing: Narrowing) -> None:
         """Bound every argument, and every kept state, by its exact range over all fixed points, rounded outward."""
         for k in narrowing.system.active:
-            narrowing.pin(k, *self._range(narrowing, [narrowing.system.of_argument(k, s) for s in (1, -1)]))
+            narrowing.pin({k: self._range(narrowing, [narrowing.system.of_argument(k, s) for s in (1, -1)])})
         ends: dict[int, Interval] = {
             i: self._range(narrowing, [narrowing.system.of_state(i, s) for s in (1, -1)]) for i in narrowing.system.kept
         }

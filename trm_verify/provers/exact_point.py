@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from trm_verify.encode import Json
+from trm_verify.kernel.affine import Unit
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.numbers import ceil_at, dyadic, floor_at
 from trm_verify.kernel.units import Interval, kinks
@@ -37,6 +38,14 @@ SHARED = "every fixed point answers so, but there are several and no rule shows 
 def neighbourhood(value: Fraction, exp: int) -> tuple[Fraction, Fraction]:
     """The nearest multiples of 2^exp on both sides, neither of them the value itself."""
     return dyadic(ceil_at(value, exp) - 1, exp), dyadic(floor_at(value, exp) + 1, exp)
+
+
+def piece(unit: Unit, at: Fraction) -> Interval | None:
+    """Between which kinks an argument lies; None at a kink."""
+    ends = kinks(unit)
+    if at in ends:
+        return None
+    return max((c for c in ends if c < at), default=None), min((c for c in ends if c > at), default=None)
 
 
 class PointDecision:
@@ -95,10 +104,15 @@ class PointDecision:
         steepest = max([Fraction(1), *(abs(s) + b for s, b in zip(box.slopes, box.spreads, strict=True))])
         small = min(hi - lo for lo, hi in box.ends) / (16 * steepest * self.narrowing.amplification())
         exp = small.numerator.bit_length() - small.denominator.bit_length() - 1
-        for k in self.narrowing.system.active:
-            other = self.narrowing.pin(k, *neighbourhood(point.arguments[k], exp))
+        near = {k: neighbourhood(point.arguments[k], exp) for k in self.narrowing.system.active}
+        for k, interval in near.items():
+            # First no more than is needed to know which piece of the unit this is: later searches are shorter for it.
+            other = self.narrowing.pin({k: piece(self.narrowing.system.units[k], point.arguments[k]) or interval})
             if other is not None:
                 return other
+        other = self.narrowing.pin(near)
+        if other is not None:
+            return other
         pairs = zip(self.narrowing.system.kept, point.kept, strict=True)
         ends: dict[int, Interval] = {i: neighbourhood(z, exp) for i, z in pairs}
         return self.narrowing.pin_states(ends)

@@ -17,8 +17,8 @@ from torch import Tensor
 from trm_verify.encode import Json
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.provers.loops import Given, Loop, admissible, inputs_of
-from trm_verify.provers.orbits import draw
 from trm_verify.provers.problem import Floats, Problem, floats
+from trm_verify.provers.survey import draw
 
 INPUTS, CENTRES = 4, 16  # pairs that are followed at once: so many centres at each of so many inputs
 ROUNDS, STRIDE = 80, 0.05
@@ -84,12 +84,12 @@ class _Shape:
         """Shape: v (batch, n), result (batch, groups)."""
         if len(self.sizes) == v.shape[1]:
             return v.abs() / self.weights
-        parts = v.split(self.sizes, dim=1)
+        parts = torch.split(v, self.sizes, dim=1)
         return torch.stack([part.norm(dim=1) for part in parts], dim=1) / self.weights
 
     def steepest(self, gradient: Tensor, old: Tensor) -> Tensor:
         """Per row, the v with N(v) ≤ 1 that maximises ⟨gradient, v⟩; `old` where the gradient is zero."""
-        parts = gradient.split(self.sizes, dim=1)
+        parts = torch.split(gradient, self.sizes, dim=1)
         best = torch.cat([part / part.norm(dim=1, keepdim=True).clamp(min=1e-300) for part in parts], dim=1)
         return torch.where((gradient != 0).any(dim=1, keepdim=True), best * self.spread, old)
 

@@ -88,11 +88,11 @@ class Narrowing:
 
     def __init__(self, problem: Problem, domain: Json, region: Json, deadline: float = float("inf")) -> None:
         self.problem, self.domain, self.deadline = problem, domain, deadline
+        given, box = problem.box(domain), problem.box(region)
+        self.system = system_of(problem.graph, forms_over(problem.graph, given, box, None))
+        self.pieces = Pieces(self.system, given, box, deadline)
         self.derivation = derive("fixed_points_in", domain=domain, region=region, scale=None)
         self.known = problem.conclude_as(self.derivation, FixedPoints)
-        graph = problem.graph
-        self.system = system_of(graph, forms_over(graph, self.known.domain, self.known.box, None))
-        self.pieces = Pieces(self.system, self.known.domain, self.known.box, deadline)
         self.limits = _limits(self.system, self.known.region)
 
     def inside(self, point: Point) -> bool:
@@ -134,30 +134,39 @@ class Narrowing:
                 return other
         raise Unprovable("a fixed point just outside the region; no rule keeps it apart from those inside")
 
-    def pin(self, k: int, lo: Fraction, hi: Fraction) -> Point | None:
-        """Show that the argument of unit k lies in [lo, hi]; or a fixed point in the region where it does not.
+    def pin(self, ends: Mapping[int, Interval]) -> Point | None:
+        """Show that the arguments of some units lie between these ends, in one step of the derivation or two; or a
+        fixed point in the region where one of them does not.
 
         Raises:
             Unprovable: as in `cover`.
         """
-        n = self.problem.graph.size
         while True:
-            low, high = self.known.arguments[k]
-            crosses = (low is None or low < 0) and (high is None or high > 0)
             sides: list[tuple[int, int, Tree]] = []
-            for sign, end, old in ((1, lo, low), (-1, hi, high)):
-                if old is not None and sign * old >= sign * end:
-                    continue
-                # The rule looks only at the half on this end's side of zero of an argument that may have either sign.
-                whole = crosses and sign * end >= 0
-                outer = ZERO if whole else end
-                found = self.cover({k: (None, outer) if sign > 0 else (outer, None)})
-                if isinstance(found, Point):
-                    return found
-                sides.append((n + k, sign, found if whole else self._beside(k, end, sign, found)))
+            for k, interval in ends.items():
+                for sign, end in zip((1, -1), interval, strict=True):
+                    found = self._side(k, sign, end)
+                    if isinstance(found, Point):
+                        return found
+                    sides += [] if found is None else [(self.problem.graph.size + k, sign, found)]
             if not sides:
                 return None
             self.bound(sides)
+
+    def _side(self, k: int, sign: int, end: Fraction | None) -> Tree | Point | None:
+        """A tree that bounds an argument by an end (sign 1: from below); None where that is known already.
+
+        The rule looks at one half only of an argument that may have either sign: its own side of zero. An end on the
+        other side of zero takes a second step.
+        """
+        low, high = self.known.arguments[k]
+        old = low if sign > 0 else high
+        if end is None or old is not None and sign * old >= sign * end:
+            return None
+        whole = (low is None or low < 0) and (high is None or high > 0) and sign * end >= 0
+        outer = ZERO if whole else end
+        found = self.cover({k: (None, outer) if sign > 0 else (outer, None)})
+        return found if whole or isinstance(found, Point) else self._beside(k, end, sign, found)
 
     def _beside(self, k: int, end: Fraction, sign: int, empty: Tree) -> Tree:
         """An empty tree on the far side of an end; on the near side the argument is its own bound."""

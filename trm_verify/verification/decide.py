@@ -32,11 +32,13 @@ class Grounds:
     """What answers over one domain can rest on.
 
     Attributes:
-        convergence: of the stated iteration; None for an implicit model, or where none was proved.
+        loop: whether the model states an iteration; then an answer speaks of its iterates, not of its fixed points.
+        convergence: of that iteration; None where none was proved, or stated.
         anchor: shows that there is exactly one fixed point for each input, which moves continuously with it.
         region: where z may be.
     """
 
+    loop: bool
     convergence: Derivation | None
     anchor: Derivation | None
     region: Json
@@ -81,13 +83,14 @@ class Found:
 
 def decide(problem: Problem, grounds: Grounds, question: Question, deadline: float) -> Found:
     """The answer over the domain, proved, refuted with a counterexample, or left open with the best bound."""
-    if question.wanted is None:
-        return _enclose(problem, grounds, question, deadline)
+    if question.wanted is None or (grounds.loop and grounds.convergence is None):
+        reason = "the model has no readout" if question.wanted is None else NO_GROUND
+        return _enclose(problem, grounds, question, deadline, reason)
     if question.wanted != question.own:
         reason = f"the model answers {question.own} at the centre, not {question.wanted}"
         at = question.centre or question.domain
         return _against(problem, grounds, question, at, AnswerAttempt(None, reason=reason), None, deadline)
-    first = AnswerAttempt(None, reason=NO_GROUND)
+    first = AnswerAttempt(None)
     if grounds.convergence is not None:
         first = prove_answer(
             problem, grounds.convergence, question.domain, question.state, question.wanted, deadline
@@ -107,9 +110,9 @@ def decide(problem: Problem, grounds: Grounds, question: Question, deadline: flo
     return Found(AnswerAttempt(None, reason=reason), details=details)
 
 
-def _enclose(problem: Problem, grounds: Grounds, question: Question, deadline: float) -> Found:
-    """Where the fixed points lie, for a model without a readout."""
-    nothing = AnswerAttempt(None, reason="the model has no readout")
+def _enclose(problem: Problem, grounds: Grounds, question: Question, deadline: float, reason: str) -> Found:
+    """Where the fixed points lie, when there is no answer to speak of."""
+    nothing = AnswerAttempt(None, reason=reason)
     if grounds.anchor is None:
         return Found(nothing)
     search = FixedPointSearch(problem, grounds.anchor, question.domain, grounds.region, question.state)

@@ -164,7 +164,7 @@ def input_results(
         claims = dict(each.claims) if checked is None else _said(each, checked, first[each])
         state = None if states is None else states[i]
         if state is not None:
-            shared["enclosure"] = _enclosed(session, outcome) or _enclosure(each, domain, state)
+            shared["enclosure"] = _tighter(_enclosed(session, outcome), _enclosure(each, domain, state))
         words = "" if checked is None or not _filings(session, outcome) else describe(checked[1].claims[places[i]])
         results.append(_result(session, each, row, outcome, claims, words, shared))
     return VerificationResults(results, checked) if task.batch else results[0]
@@ -207,9 +207,7 @@ def _answers(
             )
             wanted = None if at is None else row.wanted or at
             asked[i] = Question(grounded.index(facts), domain, centre, states[i], wanted, at, effort.branch)
-    grounds = [
-        Grounds(None if f.operator == "implicit" else f.convergence, f.anchor, session.region) for f in grounded
-    ]  # fmt: skip
+    grounds = [Grounds(f.operator != "implicit", f.convergence, f.anchor, session.region) for f in grounded]
     outcomes = search(
         session.problem, grounds, list(asked.values()), limits.timeout, limits.deadline, limits.workers,
         effort.progress,
@@ -233,6 +231,7 @@ def _filings(session: Verification, found: Found | None) -> list[Filing]:
         filings.append(_answered(session, found.proof.derivation))
     elif found.refutation is not None and found.refutation.derivation is not None:
         filings.append(_refuted(session, found.refutation.derivation))
+        filings.append(_answered(session, Derivation(found.refutation.derivation.steps[:-1])))
     if found.details is not None and found.details.enclosure is not None:
         enclosure = found.details.enclosure
         known = session.problem.conclude_as(enclosure, FixedPoints)
@@ -330,6 +329,10 @@ def _undecided(session: Verification, facts: Facts, row: Row, name: str, attempt
     else:
         reason, remedy = attempt.reason, WIDER_GAP if row.box is None or row.box.is_point else SMALLER_BALL
     return ClaimResult(name, UNKNOWN, reason=reason, remedy=remedy)
+
+
+def _tighter(a: Enclosure | None, b: Enclosure | None) -> Enclosure | None:
+    return b if a is None else a if b is None or a.radius.sum() < b.radius.sum() else b
 
 
 def _enclosed(session: Verification, found: Found | None) -> Enclosure | None:

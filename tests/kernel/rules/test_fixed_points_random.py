@@ -283,7 +283,8 @@ class Model:
     def holds(self, box: Tensor, z: Sequence[Any]) -> bool:
         slack = SLACK if self.smooth else F(0)
         return not box.bounded or all(
-            lo <= v + slack and v <= hi + slack for v, (lo, hi) in zip(z, map(box.fraction, range(box.size)), strict=True)
+            lo <= v + slack and v <= hi + slack
+            for v, (lo, hi) in zip(z, map(box.fraction, range(box.size)), strict=True)
         )
 
 
@@ -427,13 +428,15 @@ def random_model(rng: Random, smooth: bool) -> Model:
             out = nodes.add("add", out, nodes.add("linear", x, nodes.constant(matrix(rng, outputs, m, 4))))
         return nodes.add("add", out, nodes.constant(np.array([small(rng) for _ in range(outputs)], dtype=object)))
 
-    kind = rng.choice(["implicit", "implicit", "layers", "max", "amax", "gate", "skip", "mixed", "shared", "deep", "loop",
-                       "bare"])  # fmt: skip
+    kinds = ["implicit", "implicit", "layers", "max", "amax", "gate", "skip", "mixed", "shared", "deep", "loop", "bare"]
+    kind = rng.choice(kinds)
     if kind == "loop":  # orbits of period 2, or three fixed points in each coordinate
         slope, back = F(rng.randint(5, 12), 4), rng.random() < 0.5
         out = nodes.add("linear", z, nodes.constant(np.diag([-slope if back else slope] * n)))
         out = nodes.add("add", out, nodes.constant([F(1) if back else (1 - slope) / 2] * n))
-        out = activation(rng, nodes, out, True) if smooth else nodes.add("relu", out) if back else nodes.clamp(out, 0, 1)
+        out = (
+            activation(rng, nodes, out, True) if smooth else nodes.add("relu", out) if back else nodes.clamp(out, 0, 1)
+        )
         out = nodes.add("add", out, nodes.add("linear", x, nodes.constant(matrix(rng, n, m, 1)))) if m else out
     elif kind == "implicit":
         out = activation(rng, nodes, dense(z, n, n), smooth)
@@ -527,8 +530,7 @@ class Bench:
         if ends is None:
             box = Tensor((size,))
         else:
-            lo, hi = ([int(F(round(v * 2**40))) if v.denominator > 2**40 else int(v * 2**40) for v in side]
-                      for side in (list(map(F, s)) for s in (zip(*ends, strict=True) if ends else ((), ()))))  # fmt: skip
+            lo, hi = ([round(F(end[side]) * 2**40) for end in ends] for side in (0, 1))
             box = Tensor((size,), -40, lo, lo if lo == hi else hi)
         self.boxes.append((space, box))
         return len(self.boxes) - 1
@@ -759,8 +761,8 @@ class Bench:
         done = []
         for z in (found or [])[:2]:
             point = self.step("fixed_point_at", input=rational(x), state=rational(z))
-            require(point is not None or self.model.wide and any(n["op"] == "mul" for n in self.model.raw["step"]["nodes"]),
-                    "a fixed point that the kernel does not accept")  # fmt: skip
+            products = any(node["op"] == "mul" for node in self.model.raw["step"]["nodes"])
+            require(point is not None or self.model.wide and products, "a fixed point that the kernel does not accept")
             done.append(point)
             if point is not None:
                 require(FixedPointAt(x, z, point.labels) == point, "another fixed point")
@@ -768,9 +770,8 @@ class Bench:
         if len(done) == 2:
             self.step("two_fixed_points", *done)
         near = tuple(v + F(1, 3**50) for v in found[0]) if found else None
-        if near:
-            require(self.step("fixed_point_at", input=rational(x), state=rational(near)) is None or near in (found or []),
-                    "no fixed point")  # fmt: skip
+        if near and near not in (found or []):
+            require(self.step("fixed_point_at", input=rational(x), state=rational(near)) is None, "no fixed point")
 
     def cycle(self) -> None:
         model, double = self.model, Model(twice(self.model.raw), self.model.ends)
@@ -787,8 +788,11 @@ class Bench:
         forms = fixed_points.forms_over(double.graph, self.boxes[self.domain][1], box, None)
         slopes = [round(s * 64) / 64 for s in self.slopes(forms.units, self.at_point(forms, point, x))]
         inverse = jacobian_inverse(forms, slopes, 2 * model.n)
-        self.step("cycle", operator="picard", domain=self.domain, period=2, lo=vector([v - reach for v in point]),
-                  hi=vector([v + reach for v in point]), slopes=vector(slopes), matrix=dyadics(inverse, 10))  # fmt: skip
+        lo, hi = (vector([v + s * reach for v in point]) for s in (-1, 1))
+        self.step(
+            "cycle", operator="picard", domain=self.domain, period=2, lo=lo, hi=hi, slopes=vector(slopes),
+            matrix=dyadics(inverse, 10),
+        )  # fmt: skip
 
     def pair(self) -> None:
         """Two states that the step does not bring together."""
@@ -872,7 +876,10 @@ def jacobian_inverse(forms: AffineForms, slopes: Sequence[float], n: int) -> np.
     """(I − J)⁻¹ for the step with each unit replaced by its slope."""
     outputs = np.array(forms.outputs.rows, dtype=float) * 2.0**forms.outputs.exp
     unit_rows: list[Any] = []
-    arguments = np.array(forms.arguments.rows, dtype=float).reshape(len(slopes), forms.first + len(slopes)) * 2.0**forms.arguments.exp
+    arguments = (
+        np.array(forms.arguments.rows, dtype=float).reshape(len(slopes), forms.first + len(slopes))
+        * 2.0**forms.arguments.exp
+    )
 
     def of_state(row: Any) -> Any:
         return row[1 : 1 + n] + sum((c * u for c, u in zip(row[forms.first :], unit_rows, strict=False)), np.zeros(n))
@@ -925,7 +932,10 @@ def _half_as_wide(self: Any, form: Any) -> Interval:
 
 def _blind_to_later_units(system: System, domain: Tensor, region: Tensor, known: Any = ()) -> list[Interval]:
     """The rows of a merged system, as if a state that is a later unit were 0."""
-    first = [replace_row(row, system.first + k) for k, row in zip(system.active, system.rows[len(system.kept) :], strict=True)]
+    first = [
+        replace_row(row, system.first + k)
+        for k, row in zip(system.active, system.rows[len(system.kept) :], strict=True)
+    ]
     return INTERVALS(replace(system, rows=[*system.rows[: len(system.kept)], *first]), domain, region, known)
 
 
@@ -982,6 +992,7 @@ TASKS: dict[str, Callable[[Bench], Any]] = {
     "uniqueness for nothing": Bench.enclosure,
     "located anywhere": lambda bench: bench.step("located", bench.everywhere(), bench.enclosure()),
     "curves without dips": Bench.curves,
+    "exact products": lambda bench: bench.duality(bench.everywhere()),
 }
 
 

@@ -82,8 +82,7 @@ class _Reduction:
         return _sum(base, Form(product, form.exp + units.exp))
 
     def range(self, form: Form) -> Interval:
-        unit = dyadic(1, form.exp)
-        return span(form.rows[0][0] * unit, [v * unit for v in form.rows[0][1:]], [*self.ends, *self.errors])
+        return span(form.rows[0], dyadic(1, form.exp), [*self.ends, *self.errors])
 
 
 def _sum(a: Form, b: Form) -> Form:

@@ -22,8 +22,8 @@ from trm_verify.kernel.relaxation import (
     Leaf,
     Sets,
     System,
-    leaves_of,
     least_over,
+    leaves_of,
     lower_bounds,
     meet,
     part,
@@ -68,7 +68,7 @@ def interval_arguments(
         if each.op is not None and k >= len(known):
             row, later = system.rows[place[k]], [(None, None)] * (len(system.units) - k)
             boxes = [(row[1 : 1 + system.inputs], domain), (row[1 + system.inputs : system.first], kept)]
-            interval = span(row[0] * unit, [v * unit for v in row[system.first :]], [*ranges, *later])
+            interval = span([row[0], *row[system.first :]], unit, [*ranges, *later])
             for columns, box in boxes:
                 interval = _plus(interval, columns, unit, box)
         found.append(interval)
@@ -86,14 +86,17 @@ def _plus(interval: Interval, row: list[int], unit: Fraction, box: Tensor) -> In
     )
 
 
-def span(constant: Fraction, row: list[Fraction], ends: Sequence[Interval]) -> Interval:
-    """The range of an affine form; the row may be longer than the known columns, which then have no weight."""
-    low: Fraction | None = constant
-    high: Fraction | None = constant
-    for c, (lo, hi) in zip(row, ends, strict=False):
-        if not c:
+def span(row: list[int], unit: Fraction, ends: Sequence[Interval]) -> Interval:
+    """The range of an affine form, a constant and then weights, over the intervals of its columns."""
+    if any(row[1 + len(ends) :]):
+        return None, None
+    low: Fraction | None = row[0] * unit
+    high: Fraction | None = row[0] * unit
+    for v, (lo, hi) in zip(row[1:], ends, strict=False):
+        if not v:
             continue
-        first, last = (lo, hi) if c > 0 else (hi, lo)
+        c = v * unit
+        first, last = (lo, hi) if v > 0 else (hi, lo)
         low = None if low is None or first is None else low + c * first
         high = None if high is None or last is None else high + c * last
     return low, high

@@ -55,6 +55,9 @@ def _exact(graph: Graph, function: Function, states: Sequence[Fraction], inputs:
         return sum((v * c for v, c in zip(row, known, strict=False) if v), Fraction(0)) * dyadic(1, exp)
 
     for unit, row in zip(forms.units, forms.arguments.rows, strict=True):
+        if unit.range is not None and unit.range[0] == unit.range[1]:  # a row of a table, for example
+            known.append(unit.range[0])
+            continue
         if unit.op not in PIECEWISE:
             raise CheckError("UNSUPPORTED", "piecewise-linear operations at a rational point", unit.op)
         known.append(value(unit, at(row, forms.arguments.exp))[0])

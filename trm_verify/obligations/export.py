@@ -1,0 +1,225 @@
+"""From a certificate and its weights file to one script per step and claim."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from trm_verify.kernel import document
+from trm_verify.kernel.check import _box, check, parse_claim
+from trm_verify.kernel.claims import Conclusion
+from trm_verify.kernel.context import Context
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.graph import parse
+from trm_verify.kernel.norms import parse_norm
+from trm_verify.kernel.rules import RULES
+from trm_verify.kernel.weights import Weights
+from trm_verify.obligations import contraction, fixed_points, loops, refutations
+from trm_verify.obligations.claims import claim
+from trm_verify.obligations.scene import Scene
+from trm_verify.obligations.stated import STATED
+from trm_verify.obligations.terms import NotExported, Script
+
+EXPORTED, NO_ARITHMETIC, NOT_EXPORTED = "exported", "no arithmetic", "not exported"
+
+CONDITIONS: dict[str, Callable[[Scene], None]] = {
+    rule.__name__: rule
+    for rule in (
+        contraction.spectral, contraction.spectral_abs, contraction.radius_contraction, contraction.damping,
+        contraction.metric_contraction, contraction.monotone, contraction.log_norm, contraction.monotone_convergence,
+        contraction.log_norm_convergence, loops.invariant_box, loops.invariant_radius, loops.invariant_ball,
+        loops.at_most_one, loops.exactly_one, loops.convergence, loops.initial_bound, loops.answer_by_convergence,
+        loops.answer_by_invariance, loops.answer_at, loops.run, loops.answer_by_fixed_point, fixed_points.enclosure,
+        fixed_points.located, fixed_points.fixed_points_in, fixed_points.duality, fixed_points.by_continuity,
+        fixed_points.fixed_point_answer, fixed_points.no_fixed_point, fixed_points.joined_domains,
+        refutations.fixed_point_at, refutations.two_fixed_points, refutations.other_answer, refutations.cycle,
+        refutations.expanding_pair,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Obligation:
+    """One side condition: the script, or why there is none.
+
+    Attributes:
+        name: of the file, `step_003_spectral.smt2` or `claim_000_contraction.smt2`.
+        rule: of the step, or the name of the claim.
+        status: `exported`, `no arithmetic` (nothing to compute), or `not exported` for the given reason.
+        goals: how many inequalities the script shows.
+        refused: what the kernel says against the step, if it does.
+    """
+
+    name: str
+    rule: str
+    status: str
+    text: str
+    reason: str = ""
+    logic: str = ""
+    goals: int = 0
+    refused: str = ""
+
+    @property
+    def index(self) -> int:
+        return int(self.name.split("_")[1])
+
+    @property
+    def of_claim(self) -> bool:
+        return self.name.startswith("claim")
+
+
+@dataclass(frozen=True)
+class Obligations:
+    """All side conditions of one certificate, and the kernel's own verdict on it (empty: valid)."""
+
+    certificate: str
+    weights: str
+    kernel: str
+    items: tuple[Obligation, ...]
+
+
+def export(certificate: bytes, weights: bytes) -> Obligations:
+    """Scripts for every step and claim.
+
+    Raises:
+        CheckError: the certificate, its graph or its tables cannot be read at all.
+    """
+    statement = document.load(certificate)
+    predicate = document.fields(
+        statement, "_type", "subject", "predicateType", "predicate", where="statement"
+    )[3]  # fmt: skip
+    tables = ("graph", "boxes", "norms", "steps", "claims")
+    if not isinstance(predicate, dict) or not set(tables) <= predicate.keys():
+        raise CheckError("FIELD", f"a predicate with {', '.join(tables)}", type(predicate).__name__)
+    stored = Weights(weights)
+    graph = parse(predicate["graph"], stored)
+    boxes = tuple(_box(raw, graph) for raw in document.items(predicate["boxes"], "boxes"))
+    norms = tuple(parse_norm(raw, graph.size) for raw in document.items(predicate["norms"], "norms"))
+    writer = _Writer(Context(graph, boxes, norms), hashlib.sha256(certificate).hexdigest(), stored.sha256)
+    for raw in document.items(predicate["steps"], "steps"):
+        writer.step(raw)
+    for raw in document.items(predicate["claims"], "claims"):
+        writer.claim(raw)
+    verdict = ""
+    try:
+        check(certificate, weights)
+    except CheckError as error:
+        verdict = str(error)
+    return Obligations(writer.digest, stored.sha256, verdict, tuple(writer.items))
+
+
+class _Writer:
+    """Goes through the steps and claims in order."""
+
+    def __init__(self, context: Context, digest: str, weights: str) -> None:
+        self.context, self.digest, self.weights = context, digest, weights
+        self.conclusions: list[Conclusion | None] = []
+        self.items: list[Obligation] = []
+
+    def step(self, raw: Any) -> None:
+        """The script of the next step; what the step concludes is kept for those that cite it."""
+        place = len(self.conclusions)
+        rule, cited, witness = _read(raw, place)
+        premises = [self.conclusions[j] for j in cited]
+        known = [p for p in premises if p is not None]
+        conclusion, refused = None, ""
+        if len(known) == len(premises):
+            conclusion, refused = self._conclude(rule, known, witness)
+        self.conclusions.append(conclusion)
+        scene = Scene(self.context, known, witness, conclusion)
+
+        def write() -> None:
+            if len(known) < len(premises):
+                raise NotExported("a premise concludes nothing")
+            CONDITIONS[rule](scene)
+
+        self._file(f"step_{place:03d}_{rule}", rule, scene.script, write, refused, f"proofs/{rule}.md")
+
+    def _conclude(self, rule: str, premises: list[Conclusion], witness: dict[str, Any]) -> tuple[Conclusion | None, str]:
+        try:
+            return RULES[rule](self.context, premises, dict(witness)), ""
+        except CheckError as error:
+            refused = str(error)
+        try:
+            return STATED[rule](self.context, premises, witness) if rule in STATED else None, refused
+        except (CheckError, LookupError, ValueError):
+            return None, refused
+
+    def claim(self, raw: Any) -> None:
+        """The script of the next claim."""
+        place = sum(item.of_claim for item in self.items)
+        name = str(raw.get("claim", "unknown")) if isinstance(raw, dict) else "unknown"
+        name = name if name.isidentifier() else "unknown"
+        scene = Scene(self.context, [], {}, None)
+
+        def write() -> None:
+            step, wanted = parse_claim(self.context, raw, len(self.conclusions))
+            done = self.conclusions[step]
+            if done is None:
+                raise NotExported(f"step {step} concludes nothing")
+            claim(scene, done, wanted)
+
+        self._file(f"claim_{place:03d}_{name}", name, scene.script, write, "", "proofs/claims.md")
+
+    def _file(self, name: str, rule: str, script: Script, write: Callable[[], None], refused: str, page: str) -> None:
+        reason, status = "", EXPORTED
+        try:
+            write()
+        except NotExported as error:
+            reason = str(error)
+        except CheckError as error:  # the kernel's own evaluation, used for intervals and hints, refuses
+            reason = f"the kernel cannot evaluate it: {error}"
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            if not refused:
+                raise
+            reason = f"a malformed step: {type(error).__name__}"
+        if reason:
+            script, status = Script(), NOT_EXPORTED
+            reason = f"{reason}; the kernel says {refused}" if refused else reason
+        elif not script.goals:
+            status = NO_ARITHMETIC
+        header = self._header(name, rule, script, page, status, reason, refused)
+        logic = "" if status != EXPORTED else "QF_NRA" if script.nonlinear else "QF_LRA"
+        text = script.text(header)
+        item = Obligation(f"{name}.smt2", rule, status, text, reason, logic, len(script.goals), refused)
+        self.items.append(item)
+
+    def _header(
+        self, name: str, rule: str, script: Script, page: str, status: str, reason: str, refused: str
+    ) -> list[str]:  # fmt: skip
+        kind, number = name.split("_")[:2]
+        lines = [
+            "trm_verify obligation; the answer to it must be unsat", f"certificate  sha256:{self.digest}",
+            f"weights      sha256:{self.weights}", f"{kind:<11}  {int(number)}, {rule}", f"proof page   {page}",
+        ]  # fmt: skip
+        if refused:
+            lines.append(f"kernel       refuses this step: {_plain(refused)}")
+        if status == NOT_EXPORTED:
+            return [*lines, f"NOT EXPORTED: {_plain(reason)}"]
+        if status == NO_ARITHMETIC:
+            return [*lines, "nothing to compute: the conclusion follows from the premises' kinds alone"]
+        for what in dict.fromkeys(what for what, _ in script.goals):
+            lines.append(f"shown        {what}")
+        for fact, count in sorted(script.facts.items()):
+            lines.append(f"assumed      {fact}" + (f" ({count} times)" if count > 1 else ""))
+        return lines if script.facts else [*lines, "assumed      nothing"]
+
+
+def _plain(text: str) -> str:
+    """One line without control characters: a comment must not end early."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _read(raw: Any, place: int) -> tuple[str, list[int], dict[str, Any]]:
+    """Rule, premises and witness of a step."""
+    if not isinstance(raw, dict) or "rule" not in raw or "premises" not in raw:
+        raise CheckError("FIELD", "a step with rule and premises", type(raw).__name__, place)
+    witness = dict(raw)
+    rule, cited = witness.pop("rule"), document.items(witness.pop("premises"), "premises")
+    if rule not in CONDITIONS:
+        raise CheckError("RULE", "a rule of the format", rule, place)
+    if any(type(j) is not int or not 0 <= j < place for j in cited):
+        raise CheckError("PREMISE", "indices of earlier steps", cited, place)
+    return rule, cited, witness

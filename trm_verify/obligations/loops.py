@@ -1,0 +1,261 @@
+"""Side conditions of the rules about invariant sets, convergence, answers and runs (R8, R9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from trm_verify.kernel import document
+from trm_verify.kernel.claims import Answer, Contraction, Convergence, FixedPointAnswer, Invariant, Run
+from trm_verify.kernel.operators import Operator, apply, difference
+from trm_verify.kernel.rules.invariance import midpoint
+from trm_verify.kernel.tensor import Tensor
+from trm_verify.obligations.contraction import bounds_of, state_parts
+from trm_verify.obligations.radii import RadiusPass
+from trm_verify.obligations.scene import Scene
+from trm_verify.obligations.terms import (
+    ZERO,
+    NotExported,
+    Term,
+    add,
+    at_most,
+    below,
+    between,
+    number,
+    sub,
+)
+from trm_verify.obligations.values import point
+
+MOST_STEPS = 256  # iterations that one script follows
+
+
+def _invariant(scene: Scene) -> Invariant:
+    if not isinstance(scene.conclusion, Invariant):
+        raise NotExported("no invariant set is stated")
+    return scene.conclusion
+
+
+def invariant_box(scene: Scene) -> None:
+    """No state of the box leaves it, for any input of the domain."""
+    done = _invariant(scene)
+    states, inputs = scene.states(done.region), scene.inputs(done.domain)
+    image = scene.image(done.operator, done.region, done.domain, states, inputs)
+    scene.keep(image, done.region, "the image stays in the box")
+
+
+def invariant_radius(scene: Scene) -> None:
+    """|f(c, x) − c| + (radius pass of the half-widths) ≤ r, damped where the operator is."""
+    done, graph, script = _invariant(scene), scene.graph, scene.script
+    centre = midpoint(done.region)
+    image = scene.image(done.operator, centre, done.domain, point(centre), scene.inputs(done.domain, "y"), "c")
+    moved = difference(apply(graph, done.operator, centre, done.domain), centre)
+    values = scene.values(
+        graph.step, done.region, done.domain, scene.states(done.region), scene.inputs(done.domain)
+    )  # fmt: skip
+    radii = [number((high - low) / 2) for low, high in map(done.region.fraction, range(graph.size))]
+    passed = RadiusPass(values, bounds_of(scene))
+    out = passed.outputs(passed.run(state_parts(scene, list(range(graph.size)), radii)), None)
+    alphas = done.operator.alpha or (Fraction(1),) * graph.size
+    for i, (value, radius, alpha) in enumerate(zip(out.values, radii, alphas, strict=True)):
+        low, high = moved.fraction(i)
+        away = number(max(-low, high))
+        script.show(between(-(away.value or 0), sub(image[i], point(centre)[i]), away.value), "|T(c, x) − c|")
+        rest = [script.mul(number(alpha), value), script.mul(number(1 - alpha), radius)]
+        script.show(at_most(add([away, *rest]), radius), "|T(c, x) − c| + α·(radius pass) + (1 − α)r ≤ r")
+
+
+def invariant_ball(scene: Scene) -> None:
+    """N(T(c, x) − c) ≤ (1 − ρ)R, and the ball lies inside the contraction's region."""
+    done, premise, script = _invariant(scene), scene.premises[0], scene.script
+    if not isinstance(premise, Contraction) or done.ball is None:
+        raise NotExported("a premise that is no contraction")
+    norm, centre, radius = done.ball
+    script.show(at_most(ZERO, number(radius)), "R ≥ 0")
+    scene.inside(done.domain, premise.domain, "the domain lies in the contraction's")
+    scene.ball_inside(norm, centre, number(radius), premise.region, "the ball lies in the contraction's region")
+    residual = scene.residual(premise, done.domain, centre, "c")
+    script.show(at_most(residual, number(radius)), "N(T(c) − c)/(1 − ρ) ≤ R")
+
+
+def at_most_one(scene: Scene) -> None:
+    """Nothing to compute: a contraction has at most one fixed point."""
+
+
+def _with_invariance(scene: Scene) -> Invariant | None:
+    contraction, *rest = scene.premises
+    if not isinstance(contraction, Contraction):
+        raise NotExported("a first premise that is no contraction")
+    if not rest:
+        if contraction.region.bounded:
+            scene.script.show("false", "a local contraction needs an invariant set")
+        return None
+    invariant = rest[0]
+    if not isinstance(invariant, Invariant):
+        raise NotExported("a second premise that is no invariant set")
+    scene.inside(invariant.domain, contraction.domain, "the invariant set's domain lies in the contraction's")
+    scene.inside(invariant.region, contraction.region, "the invariant set lies in the contraction's region")
+    return invariant
+
+
+def exactly_one(scene: Scene) -> None:
+    """The invariant set lies in the contraction's region."""
+    _with_invariance(scene)
+
+
+def convergence(scene: Scene) -> None:
+    """The start lies in the invariant set, which lies in the contraction's region."""
+    done = _convergence(scene)
+    invariant = _with_invariance(scene)
+    if invariant is None or done.start is None:
+        return
+    if invariant.ball is None:
+        scene.inside(done.start, invariant.region, "the start lies in the invariant box")
+        return
+    norm, centre, radius = invariant.ball
+    starts = scene.states(done.start, "s")
+    moved = [sub(s, c) for s, c in zip(starts, point(centre), strict=True)]
+    size = scene.norm_of(norm, moved, difference(done.start, centre), "N(start − c)")
+    scene.script.show(at_most(size, number(radius)), "the start lies in the invariant ball")
+
+
+def _convergence(scene: Scene) -> Convergence:
+    if not isinstance(scene.conclusion, Convergence):
+        raise NotExported("no convergence is stated")
+    return scene.conclusion
+
+
+def _premise(scene: Scene) -> Convergence:
+    premise = scene.premises[0]
+    if not isinstance(premise, Convergence):
+        raise NotExported("a premise that is no convergence")
+    return premise
+
+
+def _from_init(scene: Scene, premise: Convergence, domain: Tensor, centre: Tensor) -> tuple[Term, Term]:
+    """Literals R ≥ N(c − z*) and A ≥ N(init(x) − c)."""
+    initial, box = scene.initial(premise, domain)
+    residual = scene.residual(premise, domain, centre, "c")
+    moved = [sub(a, c) for a, c in zip(initial, point(centre), strict=True)]
+    return residual, scene.norm_of(premise.norm, moved, difference(box, centre), "N(init(x) − c) has this bound")
+
+
+def initial_bound(scene: Scene) -> None:
+    """N(init(x) − c) + N(T(c) − c)/(1 − ρ) is at most the stated bound."""
+    done, premise = _convergence(scene), _premise(scene)
+    if done.initial is None:
+        raise NotExported("no bound is stated")
+    residual, away = _from_init(scene, premise, done.domain, scene.context.state(scene.witness["center"]))
+    scene.script.show(at_most(add([away, residual]), number(done.initial)), "N(init(x) − z*) has the stated bound")
+
+
+def answer_by_convergence(scene: Scene) -> None:
+    """The margins hold on the ball of radius R + Cρᴷ(N(init(x) − c) + R) about c."""
+    done, premise, script = _answer(scene), _premise(scene), scene.script
+    centre = scene.context.state(scene.witness["center"])
+    residual, away = _from_init(scene, premise, done.domain, centre)
+    later = script.mul(number(premise.constant), scene.power(premise.rate, done.steps), add([away, residual]))
+    radius = script.ceiling(add([residual, later]), "the radius of the ball")
+    scene.ball_margins(premise.norm, centre, radius.value or Fraction(0), done.answer, "g")
+
+
+def _answer(scene: Scene) -> Answer:
+    if not isinstance(scene.conclusion, Answer):
+        raise NotExported("no answer is stated")
+    return scene.conclusion
+
+
+def _followed(scene: Scene, operator: Operator, domain: Tensor, steps: int) -> Tensor:
+    """Boxes that the first iterates lie in, each shown from the one before; the last one."""
+    if steps > MOST_STEPS:
+        raise NotExported(f"more than {MOST_STEPS} iterations")
+    initial, box = scene.start(domain)
+    scene.keep(initial, box, "init(x) lies in its box")
+    inputs = scene.inputs(domain)
+    for k in range(steps):
+        after = apply(scene.graph, operator, box, domain)
+        image = scene.image(operator, box, domain, scene.states(box, f"z{k}."), inputs, f"f{k}.")
+        scene.keep(image, after, "each iterate lies in its box")
+        box = after
+    return box
+
+
+def answer_by_invariance(scene: Scene) -> None:
+    """K iterations end inside the invariant box, and the margins hold on it."""
+    done, premise = _answer(scene), scene.premises[0]
+    if not isinstance(premise, Invariant):
+        raise NotExported("a premise that is no invariant box")
+    scene.inside(done.domain, premise.domain, "the domain lies in the premise's")
+    last = _followed(scene, done.operator, done.domain, done.steps)
+    scene.inside(last, premise.region, "the iterate lies in the invariant box")
+    scene.box_margins(premise.region, done.answer)
+
+
+def answer_at(scene: Scene) -> None:
+    """The K-th iterate, followed step by step, has these margins."""
+    done = _answer(scene)
+    scene.box_margins(_followed(scene, done.operator, done.domain, done.steps), done.answer)
+
+
+def run(scene: Scene) -> None:
+    """Drifts and distances have their bounds, and the margins hold at the states and on the last balls."""
+    done, premise, script = scene.conclusion, _premise(scene), scene.script
+    if not isinstance(done, Run):
+        raise NotExported("no run is stated")
+    n, domain = scene.graph.size, done.domain
+    ints, exp = document.vector(scene.witness["states"], None, "states")
+    states = [Tensor((n,), exp, part, part) for part in (ints[i : i + n] for i in range(0, len(ints), n))]
+    if len(states) > MOST_STEPS:
+        raise NotExported(f"more than {MOST_STEPS} states")
+    scene.inside(domain, premise.domain, "the input lies in the premise's domain")
+    expected, _ = scene.start(domain)
+    inputs = scene.inputs(domain)
+    for k, (state, drift, distance) in enumerate(zip(states, done.drifts, done.distances, strict=True)):
+        _near(scene, expected, state, drift)
+        residual = scene.residual(premise, domain, state, f"c{k}.")
+        script.show(at_most(residual, number(distance)), "N(T(z_k) − z_k)/(1 − ρ) is at most the stated distance")
+        expected = scene.image(premise.operator, state, domain, point(state), inputs, f"f{k}.")
+        answer = done.answers[k]
+        if answer is not None:
+            scene.box_margins(state, answer, f"a{k}.")
+    for k in {done.final, len(states) - 1}:
+        if premise.region is not None:
+            scene.ball_inside(
+                premise.norm, states[k], number(done.distances[k]), premise.region, "the ball lies in the region"
+            )
+        scene.ball_margins(premise.norm, states[k], done.distances[k], done.answer, f"b{k}.")
+
+
+def _near(scene: Scene, expected: Sequence[Term], state: Tensor, drift: Fraction) -> None:
+    for term, own in zip(expected, point(state), strict=True):
+        scene.script.show(between(-drift, sub(own, term), drift), "stored states drift by at most the stated bounds")
+
+
+def answer_by_fixed_point(scene: Scene) -> None:
+    """Each margin at the fixed point is above reach · C ρᴷ N(init(x) − z*)."""
+    done, loop, script = _answer(scene), _premise(scene), scene.script
+    answered = scene.premises[1]
+    if not isinstance(answered, FixedPointAnswer) or answered.box is None or loop.region is None:
+        raise NotExported("a premise that is no answer at located fixed points")
+    scene.inside(loop.region, answered.region, "the loop's region lies in that of the fixed points")
+    initial, box = scene.initial(loop, done.domain)
+    fixed = scene.states(answered.box, "fixed")
+    moved = [sub(a, z) for a, z in zip(initial, fixed, strict=True)]
+    away = scene.norm_of(loop.norm, moved, difference(box, answered.box), "N(init(x) − z*) has this bound")
+    later = script.mul(number(loop.constant), scene.power(loop.rate, done.steps), away)
+    radius = script.ceiling(later, "the distance that is left")
+    for margin, each in zip(answered.margins, scene.logit_reach(loop.norm, done.answer), strict=True):
+        script.show(below(script.mul(radius, each), number(margin)), "the margin is above what the loop is still away")
+
+
+def stated_epsilon(scene: Scene, done: Convergence, claim: Convergence) -> None:
+    """C ρᴷ N0 bounds every coordinate by ε."""
+    script = scene.script
+    if claim.epsilon is None or claim.steps is None:
+        return
+    if done.initial is None:
+        script.show("false", "a bound on the start")
+        return
+    reached = script.mul(number(done.constant), scene.power(done.rate, claim.steps), number(done.initial))
+    literal = script.ceiling(reached, "what is left after K steps")
+    for each in dict.fromkeys(scene.spread(done.norm)):
+        script.show(at_most(script.mul(literal, each), number(claim.epsilon)), "every coordinate is within ε")

@@ -1,0 +1,105 @@
+"""What a step states, read off its fields when the kernel refuses it.
+
+A second opinion has to be possible about refused steps too. Rules that conclude what they compute state nothing then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from trm_verify.kernel import document
+from trm_verify.kernel.claims import (
+    Answer,
+    Conclusion,
+    Contraction,
+    Convergence,
+    Invariant,
+    Spectral,
+    WellPosed,
+)  # fmt: skip
+from trm_verify.kernel.context import Context, Witness, number
+from trm_verify.kernel.operators import PICARD, Operator, parse_operator
+from trm_verify.kernel.rules.wellposed import PROJECTIONS, _implicit_form
+from trm_verify.kernel.tensor import Tensor
+
+Stated = Callable[[Context, list[Conclusion], Witness], Conclusion | None]
+
+
+def _spectral(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    return Spectral(document.integer(witness["matrix"], 0, 1 << 40, "matrix"), number(witness["sigma"], "sigma"))
+
+
+def _contraction(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    domain, region = context.box(witness["domain"], "input"), context.box(witness["region"], "state")
+    return Contraction(PICARD, domain, region, context.norm(witness["norm"]), number(witness["rate"], "rate"))
+
+
+def _monotone(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    domain = context.box(witness["domain"], "input")
+    rows, exp, ops = _implicit_form(context, domain)
+    slack, everywhere = number(witness["m"], "m"), Tensor((context.graph.size,))
+    return WellPosed(domain, everywhere, slack=slack, matrix=(rows, exp), projection=ops <= PROJECTIONS)
+
+
+def _monotone_convergence(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion | None:
+    return _well_posed(context, premises, Operator("inner_damped", (number(witness["alpha"], "alpha"),)), witness)
+
+
+def _log_norm_convergence(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion | None:
+    return _well_posed(
+        context, premises, parse_operator({"outer_damped": witness["alpha"]}, context.graph.size), witness
+    )
+
+
+def _well_posed(
+    context: Context, premises: list[Conclusion], operator: Operator, witness: Witness
+) -> Conclusion | None:
+    from trm_verify.kernel.norms import BlockNorm
+
+    (premise,) = premises
+    if not isinstance(premise, WellPosed):
+        return None
+    everywhere, n = Tensor((context.graph.size,)), context.graph.size
+    norm = premise.norm or BlockNorm((n,), (1,), 0)
+    rate = number(witness["rate"], "rate")
+    return Convergence(operator, premise.domain, everywhere, norm, Fraction(1), rate, region=everywhere)
+
+
+def _invariant(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    domain, region = context.box(witness["domain"], "input"), context.box(witness["region"], "state")
+    return Invariant(context.operator(witness["operator"]), domain, region)
+
+
+def _ball(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion | None:
+    (premise,) = premises
+    if not isinstance(premise, Contraction):
+        return None
+    ball = premise.norm, context.state(witness["center"]), number(witness["radius"], "radius")
+    return Invariant(premise.operator, context.box(witness["domain"], "input"), premise.region, ball)
+
+
+def _convergence(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion | None:
+    first = premises[0]
+    if not isinstance(first, Contraction):
+        return None
+    start, domain = context.box(witness["start"], "state"), getattr(premises[-1], "domain", first.domain)
+    return Convergence(first.operator, domain, start, first.norm, Fraction(1), first.rate, region=first.region)
+
+
+def _answer(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion | None:
+    operator = getattr(premises[0], "operator", None) if premises else context.operator(witness["operator"])
+    if not isinstance(operator, Operator):
+        return None
+    steps = document.integer(witness["steps"], 0, 10**12, "steps")
+    answer = context.answer(witness["answer"])
+    return Answer(operator, context.box(witness["domain"], "input"), answer, steps, at=not premises)
+
+
+STATED: dict[str, Stated] = {
+    "spectral": _spectral, "spectral_abs": _spectral, "radius_contraction": _contraction,
+    "metric_contraction": _contraction, "monotone": _monotone, "monotone_convergence": _monotone_convergence,
+    "log_norm_convergence": _log_norm_convergence, "invariant_box": _invariant, "invariant_radius": _invariant,
+    "invariant_ball": _ball, "convergence": _convergence, "answer_by_convergence": _answer,
+    "answer_by_invariance": _answer, "answer_at": _answer,
+}  # fmt: skip
