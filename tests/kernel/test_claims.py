@@ -15,8 +15,13 @@ from trm_verify.kernel.claims import (
     Conclusion,
     Contraction,
     Convergence,
+    Encloses,
     ExactlyOne,
+    FixedPointAnswer,
+    FixedPointAt,
+    FixedPoints,
     Invariant,
+    Refuted,
     Run,
     Spectral,
     WellPosed,
@@ -46,6 +51,9 @@ ANSWER = Answer(PICARD, MID, (1, 0), 10)
 AT = Answer(PICARD, POINT, (1, 0), 10, at=True)
 RUN = Run(PICARD, POINT, LINF, POINT, F(1), (1,), 2, (F(0), F(1)), (F(3), F(1)), (None, (1,)))
 INVARIANT = Invariant(PICARD, MID, MID)
+ENCLOSES = {kind: Encloses(kind, MID, MID, MID) for kind in ("all", "one", "the")}
+FIXED_ANSWER = FixedPointAnswer(MID, MID, (1, 0))
+REFUTED = Refuted("contraction", MID, MID, PICARD, LINF, F(1, 2))
 RECORDS: list[Conclusion] = [
     CONTRACTION,
     AtMostOne(MID, MID),
@@ -55,6 +63,8 @@ RECORDS: list[Conclusion] = [
     ANSWER,
     AT,
     RUN,
+    *ENCLOSES.values(),
+    FIXED_ANSWER,
 ]
 
 
@@ -259,3 +269,112 @@ def test_spectral_bounds_imply_nothing() -> None:
 )
 def test_run(change: dict[str, Any], holds: bool) -> None:
     assert implies(RUN, replace(RUN, **change)) == holds
+
+
+# fixed points
+
+
+def known(**change: Any) -> FixedPoints:
+    return replace(FixedPoints(MID, MID, SMALL), **change)
+
+
+@pytest.mark.parametrize("kind", ["all", "one", "the"])
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("unique", [False, True])
+def test_what_is_known_of_fixed_points(kind: str, exists: bool, unique: bool) -> None:
+    done = known(exists=exists, unique=unique)
+    holds = {"all": True, "one": exists, "the": exists and unique}[kind]
+    assert implies(done, Encloses(kind, MID, MID, SMALL)) == holds
+    assert implies(done, Encloses(kind, POINT, MID, WIDE)) == holds
+    assert implies(done, ExactlyOne(MID, MID)) == (exists and unique)
+    assert implies(done, AtMostOne(MID, MID)) == unique
+    assert implies(done, AtMostOne(MID, SMALL)) == unique
+    for claim in (FIXED_ANSWER, ANSWER, CONTRACTION, CONVERGENCE, INVARIANT, REFUTED):
+        assert not implies(done, claim)
+
+
+@pytest.mark.parametrize("done", SETS)
+@pytest.mark.parametrize("claimed", SETS)
+def test_sets_of_an_enclosure(done: str, claimed: str) -> None:
+    """The domain shrinks and the box grows; the region shrinks for `all` alone."""
+    smaller, larger = (inside(a, b) or a == b for a, b in ((claimed, done), (done, claimed)))
+    for kind, record in ENCLOSES.items():
+        pairs = {key: (replace(record, **{key: SETS[done]}), replace(record, **{key: SETS[claimed]})) for key in
+                 ("domain", "region", "box")}  # fmt: skip
+        assert implies(*pairs["domain"]) == smaller
+        assert implies(*pairs["box"]) == larger
+        assert implies(*pairs["region"]) == (smaller if kind == "all" else done == claimed)
+    assert implies(replace(FIXED_ANSWER, region=SETS[done]), replace(FIXED_ANSWER, region=SETS[claimed])) == (
+        done == claimed
+    )
+
+
+@pytest.mark.parametrize("kind", ["all", "one", "the"])
+@pytest.mark.parametrize("other", ["all", "one", "the"])
+def test_kinds_of_enclosure_are_told_apart(kind: str, other: str) -> None:
+    """As claims: only what a step knows says which others follow."""
+    assert implies(ENCLOSES[kind], ENCLOSES[other]) == (kind == other)
+
+
+@pytest.mark.parametrize(
+    ("change", "holds"),
+    [
+        ({"answer": (1, 1)}, False),
+        ({"answer": (1,)}, False),
+        ({"margins": (F(9),)}, True),  # margins and boxes are the kernel's own, not part of the statement
+        ({"box": POINT}, True),
+        ({"domain": POINT}, True),
+        ({"domain": WIDE}, False),
+    ],
+)
+def test_fixed_point_answers(change: dict[str, Any], holds: bool) -> None:
+    assert implies(FIXED_ANSWER, replace(FIXED_ANSWER, **change)) == holds
+
+
+def test_an_exact_fixed_point_implies_nothing() -> None:
+    done = FixedPointAt((F(1, 3),), (F(0), F(0)), ((0,),))
+    for record in [*RECORDS, REFUTED, Encloses("one", POINT, ALL, ALL)]:
+        assert not implies(done, record)
+
+
+# refutations: what fails for some input of a set fails for some input of a larger set
+
+REFUTATIONS = {
+    "contraction": REFUTED,
+    "at_most_one": Refuted("at_most_one", MID, MID),
+    "exactly_one": Refuted("exactly_one", MID, MID),
+    "convergence": Refuted("convergence", MID, MID, PICARD),
+    "fixed_point_answer": Refuted("fixed_point_answer", MID, MID, answer=(1, 0)),
+    "answer": Refuted("answer", MID, operator=PICARD, answer=(1, 0)),
+}
+
+
+@pytest.mark.parametrize("done", SETS)
+@pytest.mark.parametrize("claimed", SETS)
+def test_sets_of_a_refutation_grow(done: str, claimed: str) -> None:
+    larger = inside(done, claimed) or done == claimed
+    for name, record in REFUTATIONS.items():
+        assert implies(replace(record, domain=SETS[done]), replace(record, domain=SETS[claimed])) == larger
+        if name != "answer":
+            pair = replace(record, region=SETS[done]), replace(record, region=SETS[claimed])
+            assert implies(*pair) == (done == claimed if name == "exactly_one" else larger), name
+
+
+@pytest.mark.parametrize("name", REFUTATIONS)
+def test_everything_else_of_a_refutation_is_the_same(name: str) -> None:
+    record = REFUTATIONS[name]
+    changes: list[dict[str, Any]] = [
+        {"of": "robustness"}, {"domain": None}, {"operator": DAMPED}, {"norm": L2}, {"rate": F(3, 4)}, {"rate": F(1, 4)},
+        {"answer": (0, 0)}, {"region": None if record.region is not None else ALL},
+    ]  # fmt: skip
+    changes += [{"of": other} for other in REFUTATIONS if other != name]
+    changes += [{key: None} for key in ("operator", "norm", "rate", "answer") if getattr(record, key) is not None]
+    assert implies(record, record)
+    for change in changes:
+        assert not implies(record, replace(record, **change)), change
+
+
+def test_refutations_and_claims_are_not_confused() -> None:
+    for record in RECORDS:
+        for refuted in REFUTATIONS.values():
+            assert not implies(record, refuted) and not implies(refuted, record)

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from tests.kernel.certificates import kernel_graph, linear_model
 from tests.kernel.test_evaluate import box, flat
 from trm_verify.kernel.check import Valid
-from trm_verify.kernel.claims import Answer, AtMostOne, Conclusion, Contraction, Convergence, ExactlyOne, Invariant, Run
+from trm_verify.kernel.claims import (
+    Answer,
+    AtMostOne,
+    Conclusion,
+    Contraction,
+    Convergence,
+    Encloses,
+    ExactlyOne,
+    FixedPointAnswer,
+    Invariant,
+    Refuted,
+    Run,
+)
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import (
     Expectation,
@@ -40,6 +52,10 @@ CONVERGENCE = Convergence(PICARD, MID, None, LINF, F(2), F(1, 2), epsilon=F(1, 1
 ANSWER = Answer(PICARD, MID, (3, 1), 40)
 AT = Answer(PICARD, POINT, (3,), 40, at=True)
 RUN = Run(PICARD, POINT, LINF, POINT, F(1, 8), (3,), 2, (F(0), F(1, 2)), (F(3), F(1, 8)), (None, (3,)))
+THE, EVERY, SOME = (Encloses(kind, MID, ALL, MID) for kind in ("the", "all", "one"))
+FIXED = FixedPointAnswer(MID, ALL, (3, 1))
+EXPANDS = Refuted("contraction", MID, MID, PICARD, LINF, F(9, 10))
+TURNS = Refuted("convergence", ALL, MID, PICARD)
 GRAPH = kernel_graph(linear_model([[F(1, 2)]]))
 
 
@@ -84,6 +100,18 @@ YES = [
     (ANSWER, "answer(steps<=41)"),
     (AT, "answer_at(answer=3,steps=40)"),
     (RUN, "run(answer=3,radius<=0.125)"),
+    (THE, "encloses_the"),
+    (THE, "encloses_the(radius<=1,domain=box(0,1),region=all)"),
+    (EVERY, "encloses_all(radius<=1,region=all)"),
+    (replace(EVERY, region=MID), "encloses_all(region=box(0,1))"),
+    (replace(SOME, region=MID), "encloses_one(region=box(-1,1))"),
+    (FIXED, "fixed_point_answer(answer=3-1,domain=box(0,1),region=all)"),
+    (EXPANDS, "refutation"),
+    (EXPANDS, "refutation(of=contraction,rate<=0.9,norm=linf,operator=picard)"),
+    (EXPANDS, "refutation(rate<=0.1)"),
+    (EXPANDS, "refutation(domain=box(-1,1),region=box(-1,1))"),
+    (EXPANDS, f"refutation(domain=sha256:{box_digest(MID)})"),
+    (TURNS, "refutation(of=convergence,domain=all)"),
 ]
 
 
@@ -137,6 +165,32 @@ NO = [
     (RUN, "run(radius<=0.124)"),
     (RUN, "run(answer=2)"),
     (RUN, "answer(answer=3)"),
+    (THE, "encloses_one"),
+    (THE, "encloses_all"),
+    (SOME, "encloses_the"),
+    (THE, "encloses_the(radius<=0.999)"),
+    (THE, "encloses_the(domain=all)"),
+    (THE, "encloses_the(region=box(-1,1))"),
+    (replace(SOME, region=MID), "encloses_one(region=box(0,1))"),
+    (replace(EVERY, region=MID), "encloses_all(region=all)"),
+    (replace(EVERY, box=ALL), "encloses_all(radius<=1000)"),
+    (FIXED, "answer"),
+    (FIXED, "fixed_point_answer(answer=3)"),
+    (FIXED, "fixed_point_answer(region=box(-1,1))"),
+    (FIXED, "fixed_point_answer(domain=box(-2,1))"),
+    (EXPANDS, "contraction"),
+    (EXPANDS, "refutation(of=convergence)"),
+    (EXPANDS, "refutation(rate<=0.91)"),
+    (EXPANDS, "refutation(norm=l2)"),
+    (EXPANDS, "refutation(domain=box(0,1))"),
+    (EXPANDS, "refutation(domain=box(-2,2))"),
+    (EXPANDS, "refutation(domain=all)"),
+    (EXPANDS, "refutation(region=all)"),
+    (EXPANDS, "refutation(answer=3)"),
+    (TURNS, "refutation(rate<=0)"),
+    (TURNS, "refutation(norm=linf)"),
+    (TURNS, "refutation(domain=box(-1,1))"),
+    (replace(TURNS, operator=IMPLICIT), "refutation(operator=picard)"),
 ]
 
 
@@ -282,6 +336,11 @@ def test_box_digests_name_the_set_and_not_its_spelling() -> None:
         ANSWER,
         AT,
         RUN,
+        THE,
+        EVERY,
+        SOME,
+        FIXED,
+        replace(EXPANDS, answer=(1,)),
     ],
 )
 def test_descriptions_hold_every_field(claim: Conclusion) -> None:
@@ -289,6 +348,30 @@ def test_descriptions_hold_every_field(claim: Conclusion) -> None:
     assert text.startswith(name_of(claim) + "(")
     for name in parse_expectation(name_of(claim)).not_compared:
         assert f"{name}=" in text or f"{name}<=" in text
+
+
+@pytest.mark.parametrize(
+    ("claim", "without"),
+    [
+        (EXPANDS, {"answer"}),
+        (TURNS, {"answer", "rate", "norm"}),
+        (Refuted("answer", MID, operator=PICARD, answer=(3,)), {"region", "rate", "norm"}),
+        (replace(EVERY, box=ALL), {"radius"}),
+    ],
+)
+def test_descriptions_leave_out_what_a_claim_does_not_have(claim: Conclusion, without: set[str]) -> None:
+    text = describe(claim)
+    for name in parse_expectation(name_of(claim)).not_compared:
+        assert (f"{name}=" in text or f"{name}<=" in text) == (name not in without), (name, text)
+
+
+@pytest.mark.parametrize("rate", [F(2, 3), 1 - F(1, 2**60), F(1, 2**80), F(0), F(12345678901, 7)])
+def test_the_rate_of_a_refutation_is_not_rounded_up(rate: F) -> None:
+    """What was refuted at a rate was refuted at the printed one: for a claim of contraction it is the other way."""
+    refuted, proved = describe(replace(EXPANDS, rate=rate)), describe(replace(CONTRACTION, rate=rate))
+    printed = [F(text.split("rate<=")[1].split(",")[0]) for text in (refuted, proved)]
+    assert rate - F(1, 10**8) <= printed[0] <= rate <= printed[1]
+    assert meets(replace(EXPANDS, rate=rate), f"refutation(rate<={printed[0].numerator}/{printed[0].denominator})")
 
 
 @settings(max_examples=80, derandomize=True)

@@ -107,9 +107,7 @@ def test_no_input_asks_about_the_model(session: Verification) -> None:
         (torch.zeros(2, 2, 3), None, None, "expected x of shape"),
         (torch.zeros(()), None, None, "expected x of shape"),
         (torch.zeros(0, 3), None, None, "at least one input"),
-        (torch.tensor([[0, 0, 0], [0, np.nan, 0]]), None, None, "finite numbers in row 1"),
         (torch.tensor([0, np.inf, 0]), None, None, "finite numbers in x"),
-        (np.array([[0, 0, 0], [0, 0, 0], [0, 1.5, 0]]), None, None, "row 2 outside"),
         (torch.tensor([0, 1.5, 0]), 1, None, "found x outside"),
         (tv.Box(2, 3), None, None, "expected inputs inside the domain"),
         (tv.Box(0, 1), 0.1, None, "either a Box or a point"),
@@ -139,7 +137,6 @@ def test_what_does_not_fit_is_refused(session: Verification, x: Any, eps: Any, a
         ([1, 2], 1, "no eps for integer inputs"),
         ([1.5, 2], None, "integers from 0 to 4 in x"),
         ([1, 5], None, "integers from 0 to 4 in x"),
-        ([[1, 1], [-1, 1]], None, "integers from 0 to 4 in row 1"),
         ([1, 4], None, "x outside"),
         (tv.Box("1/4", "3/4"), None, "which holds none"),
     ],
@@ -147,6 +144,24 @@ def test_what_does_not_fit_is_refused(session: Verification, x: Any, eps: Any, a
 def test_what_is_no_admissible_integer_is_refused(counted: Verification, x: Any, eps: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Inputs.of(counted, x, eps, None)
+
+
+@pytest.mark.parametrize(
+    ("x", "place", "message"),
+    [
+        (torch.tensor([[0, 0, 0], [0, np.nan, 0]]), 1, "finite numbers in row 1"),
+        (np.array([[0, 0, 0], [0, 0, 0], [0, 1.5, 0]]), 2, "row 2 outside"),
+    ],
+)
+def test_a_bad_row_leaves_the_others_alone(session: Verification, x: Any, place: int, message: str) -> None:
+    rows = of(session, x, "1/8").rows
+    assert [message in row.error for row in rows] == [i == place for i in range(len(rows))]
+    assert all((row.box is None) == bool(row.error) for row in rows)
+
+
+def test_a_bad_row_of_integers(counted: Verification) -> None:
+    rows = of(counted, [[1, 1], [-1, 1]], None).rows
+    assert rows[0].error == "" and "integers from 0 to 4 in row 1" in rows[1].error
 
 
 def test_a_radius_of_zero_is_no_ball(counted: Verification) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import isqrt
 from typing import Any
 
 from trm_verify.kernel.errors import CheckError
@@ -137,6 +138,12 @@ class _AffineBuilder(Builder):
         both, half = stack([a, b]), len(a.rows)
         pairs = zip(both.rows[:half], both.rows[half:], strict=True)
         return Form([[p + sign * q for p, q in zip(x, y, strict=True)] for x, y in pairs], both.exp)
+
+
+def require_small(size: int) -> None:
+    """Forms are quadratic in what they read: a larger space is refused before its numbers are laid out one by one."""
+    if size * size > MAX_FORM:
+        raise CheckError("LIMIT", f"states and inputs of affine forms with at most {isqrt(MAX_FORM)} entries", size)
 
 
 def affine_forms(graph: Graph, function: Function, ranges: list[Tensor]) -> AffineForms:

@@ -27,11 +27,13 @@ class Row:
         box: the inputs in question; None for a model without input.
         centre: one of them, in doubles, at which the model is run; None for a model without input.
         wanted: the labels asked for; None for the model's own at the centre.
+        error: why this row of a batch is no input of the model; then nothing else of it is looked at.
     """
 
     box: Box | None
     centre: np.ndarray | None
     wanted: Labels | None
+    error: str = ""
 
     @property
     def centre_box(self) -> Box | None:
@@ -73,14 +75,31 @@ class Inputs:
         if boxes:
             if eps is not None:
                 raise ValueError("expected either a Box or a point with eps, found both")
-            rows = [_box_row(session, box.expand(shape)) for box in boxes]
+            rows: list[tuple[Box, np.ndarray] | str] = [_box_row(session, box.expand(shape)) for box in boxes]
             batch = not isinstance(x, Box)
         else:
             radius = _radius(session, eps)
             points, batch = _points(x, shape)
-            rows = [_ball_row(session, point, radius, f"row {i}" if batch else "x") for i, point in enumerate(points)]
+            if batch:
+                rows = [_or_error(session, point, radius, f"row {i}") for i, point in enumerate(points)]
+            else:
+                rows = [_ball_row(session, points[0], radius, "x")]
         wanted = labels(session, answer, len(rows), batch)
-        return cls(tuple(Row(box, centre, w) for (box, centre), w in zip(rows, wanted, strict=True)), batch)
+        return cls(tuple(_row(row, w, shape) for row, w in zip(rows, wanted, strict=True)), batch)
+
+
+def _or_error(session: Verification, point: Any, radius: Fraction, name: str) -> tuple[Box, np.ndarray] | str:
+    """The row of a batch, or what is wrong with it: the other rows go on."""
+    try:
+        return _ball_row(session, point, radius, name)
+    except ValueError as error:
+        return str(error)
+
+
+def _row(found: tuple[Box, np.ndarray] | str, wanted: Labels | None, shape: tuple[int, ...]) -> Row:
+    if isinstance(found, str):
+        return Row(None, np.zeros(shape), wanted, found)
+    return Row(*found, wanted)
 
 
 def _all_boxes(x: Any) -> bool:

@@ -41,6 +41,7 @@ from trm_verify.verification.search import INTERRUPTED, search
 from trm_verify.verification.session import Effort, Verification
 
 NOT_ONE = "exactly one fixed point was not proved"
+ANOTHER_ROW = "an input of the model's shape and domain, without NaN, in that row"
 NO_COMPETITOR = "the readout has one class only, and an answer needs a competitor"
 MORE_TIME = "a larger timeout= or budget="
 SMALLER_BALL = "a smaller eps, or a model whose logits are further apart"
@@ -162,6 +163,10 @@ def input_results(
         domain = NO_INPUT if row.box is None else box_json("input", row.box)
         shared = {**shared_fields(session, each, domain), "certified": certified}
         claims = dict(each.claims) if checked is None else _said(each, checked, first[each])
+        if row.error:
+            bad = {"input": ClaimResult("input", UNKNOWN, reason=row.error, remedy=ANOTHER_ROW)}
+            results.append(VerificationResult(UNKNOWN, bad, **shared_fields(session, each, domain)))
+            continue
         state = None if states is None else states[i]
         if state is not None:
             shared["enclosure"] = _tighter(_enclosed(session, outcome), _enclosure(each, domain, state))
@@ -199,7 +204,7 @@ def _answers(
     grounded = list(dict.fromkeys(f for f in known if f.convergence is not None or f.anchor is not None))
     asked: dict[int, Question] = {}
     for i, (row, facts) in enumerate(zip(task.rows, known, strict=True)):
-        if facts in grounded:
+        if facts in grounded and not row.error:
             at = None if own is None else tuple(int(v) for v in own[i])
             domain = NO_INPUT if row.box is None else box_json("input", row.box)
             centre = (

@@ -928,3 +928,17 @@ def test_copies_of_a_large_step_are_counted() -> None:
         "cycle", operator="picard", domain=sheet.point(), period=64, lo=empty, hi=empty, slopes=empty, matrix=empty
     )
     quick(sheet, "LIMIT")
+
+
+def test_large_states_are_refused_before_their_numbers_are_laid_out() -> None:
+    n = 20_000
+    ones = {"exp": 20000, "int": " ".join(["1"] * n)}
+    sheet = Sheet(bare(lambda nodes: nodes.scale(nodes.state(), 1), state=[[n]]))
+    sheet.boxes.append({"space": "state", "all": True})
+    for rule, witness in (
+        ("fixed_points_in", {"domain": sheet.point(), "region": 0, "scale": ones}),
+        ("fixed_point_at", {"input": ratio(), "state": {"numerators": ones, "denominator": dyadic(1)}}),
+    ):
+        step = sheet.step(rule, **witness)
+        quick(sheet, "LIMIT")
+        sheet.steps.pop(step)

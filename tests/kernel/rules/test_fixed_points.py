@@ -290,7 +290,8 @@ def continuity(
     fields: Json = {
         "domain": sheet.box(-reach, reach, "input") if domain is None else domain,
         "region": sheet.box(*box), "scale": None, "input": vector(given), "center": vector(center),
-        "lo": vector([]), "hi": vector([]), "targets": [0, 0], "signs": [1, -1], "splits": [-1, -1], "at": vector([]), "weights": [1, 1], "multipliers": vector([2, -2]),
+        "lo": vector([]), "hi": vector([]), "targets": [0, 0], "signs": [1, -1], "splits": [-1, -1], "at": vector([]),
+        "weights": [1, 1], "multipliers": vector([2, -2]),
     } | change  # fmt: skip
     return sheet.step("by_continuity", premise, **fields)
 

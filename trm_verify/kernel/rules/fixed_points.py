@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from trm_verify.kernel import document
-from trm_verify.kernel.affine import AffineForms, affine_forms
+from trm_verify.kernel.affine import AffineForms, affine_forms, require_small
 from trm_verify.kernel.claims import Conclusion, Convergence, FixedPoints, WellPosed
 from trm_verify.kernel.context import Context, Witness, none, numbers, only
 from trm_verify.kernel.errors import CheckError
@@ -44,6 +44,7 @@ def forms_over(graph: Graph, domain: Tensor, region: Tensor, scale: Sequence[Fra
 
 
 def scale_of(raw: object, size: int) -> tuple[Fraction, ...] | None:
+    require_small(size)
     return None if raw is None else tuple(numbers(raw, size, "scale"))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from trm_verify.kernel import document
-from trm_verify.kernel.affine import AffineForms, affine_forms
+from trm_verify.kernel.affine import AffineForms, affine_forms, require_small
 from trm_verify.kernel.claims import (
     Answer,
     Conclusion,
@@ -32,6 +32,7 @@ MAX_PERIOD = 64
 
 def _rationals(raw: object, size: int, where: str) -> list[Fraction]:
     """`size` numerators over one positive denominator."""
+    require_small(size)
     above, below = document.fields(raw, "numerators", "denominator", where=where)
     denominator = number(below, where)
     if denominator <= 0:
@@ -158,6 +159,7 @@ def cycle(context: Context, premises: list[Conclusion], witness: Witness) -> Con
     operator, domain = context.operator(raw[0]), context.box(raw[1], "input")
     period, n = document.integer(raw[2], 2, MAX_PERIOD, "period"), context.graph.size
     graph = cycle_graph(context.graph, operator, period)
+    require_small(graph.size)
     lo, hi = numbers(raw[3], graph.size, "lo"), numbers(raw[4], graph.size, "hi")
     if any(p > q for p, q in zip(lo, hi, strict=True)):
         raise CheckError("BOX", "lo ≤ hi in every coordinate", "an inverted box")
