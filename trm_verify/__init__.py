@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trm_verify import claims, models, nn, tasks, train
     from trm_verify.api import audit, check, verify_fixed_point
+    from trm_verify.auditing import attractors
     from trm_verify.kernel.errors import CheckError
     from trm_verify.model import Box, Damped, recursive
     from trm_verify.pretrained import from_pretrained, save_pretrained
@@ -35,6 +36,7 @@ __all__ = [
     "Verdict",
     "VerificationResult",
     "VerificationResults",
+    "attractors",
     "audit",
     "check",
     "claims",
@@ -50,6 +52,7 @@ __all__ = [
 
 _NAMES = {
     "api": ("audit", "check", "verify_fixed_point"),
+    "auditing": ("attractors",),
     "kernel.errors": ("CheckError",),
     "model": ("Box", "Damped", "recursive"),
     "pretrained": ("from_pretrained", "save_pretrained"),

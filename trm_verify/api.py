@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -88,8 +88,10 @@ def verify_fixed_point(
         session = Verification(model, domain, region, seed)
         task = Inputs.of(session, x, eps, answer)
         deadline = limits.now() if task is None or not task.batch else limits.deadline
-        effort = Effort(norm, provers, deadline, report)
-        facts = session.facts(effort)
+        effort = Effort(norm, provers, deadline, report, seed=seed)
+        # what refutes the model for some input need not lie in the box that is asked about
+        whole = task is None or session.spec.input_shape is None
+        facts = session.facts(replace(effort, thorough=whole))
         if task is None:
             return global_result(session, facts)
         return input_results(session, facts, task, effort, limits)

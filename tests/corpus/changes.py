@@ -13,10 +13,16 @@ from tests.corpus.sheet import Json
 UNARY = ["relu", "abs", "tanh", "sigmoid", "softplus", "silu", "gelu", "sin", "cos", "softmax"]
 BINARY = ["add", "sub", "mul", "max", "min", "div"]
 NAMES = {
-    "claim": ["contraction", "at_most_one", "exactly_one", "invariant", "convergence", "answer", "answer_at", "run"],
+    "claim": [
+        "contraction", "at_most_one", "exactly_one", "invariant", "convergence", "answer", "answer_at", "run",
+        "encloses_all", "encloses_one", "encloses_the", "fixed_point_answer", "refutation",
+    ],
+    "of": ["contraction", "at_most_one", "exactly_one", "convergence", "answer", "fixed_point_answer"],
     "rule": [
         "spectral", "spectral_abs", "radius_contraction", "metric_contraction", "damping", "monotone", "log_norm",
         "invariant_box", "invariant_radius", "at_most_one", "exactly_one", "convergence", "answer_at", "run",
+        "enclosure", "located", "fixed_points_in", "duality", "by_continuity", "fixed_point_answer", "no_fixed_point",
+        "answer_by_fixed_point", "joined_domains", "fixed_point_at", "two_fixed_points", "other_answer", "cycle",
     ],
 }  # fmt: skip
 

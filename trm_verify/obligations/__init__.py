@@ -1,4 +1,4 @@
-"""A second opinion: the side conditions of a certificate as SMT-LIB 2 scripts, for any solver to refute (docs/obligations.md)."""
+"""A second opinion: the side conditions of a certificate as SMT-LIB 2 scripts, for any solver (docs/obligations.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""That a claim follows from the step it names: its numbers and sets. Kinds, norms and operators the kernel compares."""
+"""That a claim follows from the step it names: its sets and numbers by the solver, the rest by a plain comparison."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from trm_verify.kernel.claims import (
     Convergence,
     Encloses,
     ExactlyOne,
+    FixedPointAnswer,
     FixedPoints,
     Invariant,
     Refuted,
@@ -23,11 +24,16 @@ from trm_verify.obligations.terms import NotExported, at_most, below, equal, num
 
 
 def claim(scene: Scene, done: Conclusion, wanted: Conclusion) -> None:
-    """Larger sets and smaller numbers in the conclusion than in the claim."""
+    """Larger sets and smaller numbers in the conclusion than in the claim, and everything else equal."""
+    if isinstance(done, WellPosed):
+        done = ExactlyOne(done.domain, done.region)
+    for name in ("of", "kind", "operator", "norm", "answer"):
+        if hasattr(done, name) and hasattr(wanted, name) and getattr(done, name) != getattr(wanted, name):
+            scene.script.show("false", f"the same {name}")
     if isinstance(wanted, Refuted):
         _refutation(scene, done, wanted)
         return
-    if isinstance(done, (WellPosed, FixedPoints)):
+    if isinstance(done, FixedPoints):
         _fixed_points(scene, done, wanted)
         return
     if type(done) is not type(wanted):
@@ -35,7 +41,7 @@ def claim(scene: Scene, done: Conclusion, wanted: Conclusion) -> None:
     scene.inside(_box(wanted, "domain"), _box(done, "domain"), "the claim's domain lies in the conclusion's")
     if isinstance(wanted, (Contraction, AtMostOne)):
         scene.inside(wanted.region, _box(done, "region"), "the claim's region lies in the conclusion's")
-    elif isinstance(wanted, (ExactlyOne, Invariant)):
+    elif isinstance(wanted, (ExactlyOne, Invariant, FixedPointAnswer)):
         scene.same(wanted.region, _box(done, "region"), "the claim's region is the conclusion's")
     _numbers(scene, done, wanted)
 
@@ -47,7 +53,9 @@ def _box(conclusion: Conclusion, name: str) -> Tensor:
 
 def _no_larger(scene: Scene, done: Conclusion, wanted: Conclusion, *names: str) -> None:
     for name in names:
-        scene.script.show(at_most(number(getattr(done, name)), number(getattr(wanted, name))), f"the {name} is no larger")
+        scene.script.show(
+            at_most(number(getattr(done, name)), number(getattr(wanted, name))), f"the {name} is no larger"
+        )
 
 
 def _numbers(scene: Scene, done: Conclusion, wanted: Conclusion) -> None:
@@ -72,26 +80,29 @@ def _numbers(scene: Scene, done: Conclusion, wanted: Conclusion) -> None:
                 scene.script.show(at_most(number(own), number(said)), f"the {name} are no larger")
 
 
-def _fixed_points(scene: Scene, done: WellPosed | FixedPoints, wanted: Conclusion) -> None:
-    if not isinstance(wanted, (ExactlyOne, AtMostOne, Encloses)):
+def _fixed_points(scene: Scene, done: FixedPoints, wanted: Conclusion) -> None:
+    if isinstance(wanted, Encloses):
+        said = done.says(wanted.kind)
+        scene.inside(done.box, wanted.box, "the conclusion's box lies in the claim's")
+    elif isinstance(wanted, (ExactlyOne, AtMostOne)):
+        said = done.unique and (done.exists or isinstance(wanted, AtMostOne))
+    else:
         raise NotExported(f"the step speaks of fixed points, the claim says {type(wanted).__name__}")
+    if not said:
+        scene.script.show("false", "as many fixed points as the step has shown")
     scene.inside(wanted.domain, done.domain, "the claim's domain lies in the conclusion's")
     if isinstance(wanted, AtMostOne) or (isinstance(wanted, Encloses) and wanted.kind == "all"):
         scene.inside(wanted.region, done.region, "the claim's region lies in the conclusion's")
     else:
         scene.same(wanted.region, done.region, "the claim's region is the conclusion's")
-    if isinstance(wanted, Encloses) and isinstance(done, FixedPoints):
-        scene.inside(done.box, wanted.box, "the conclusion's box lies in the claim's")
 
 
 def _refutation(scene: Scene, done: Conclusion, wanted: Refuted) -> None:
-    if not isinstance(done, Refuted) or done.of != wanted.of:
-        raise NotExported("the step refutes another claim")
+    if not isinstance(done, Refuted):
+        raise NotExported(f"the step concludes {type(done).__name__}, the claim is a refutation")
+    if (done.region is None) != (wanted.region is None) or done.rate != wanted.rate:
+        scene.script.show("false", "the same region and rate")
     scene.inside(done.domain, wanted.domain, "the conclusion's domain lies in the claim's")
     if done.region is not None and wanted.region is not None:
         what = "the conclusion's region lies in the claim's"
         (scene.same if wanted.of == "exactly_one" else scene.inside)(done.region, wanted.region, what)
-    if done.rate is not None and wanted.rate is not None:
-        scene.script.show(equal(number(done.rate), number(wanted.rate)), "the rate is the same")
-
-

@@ -10,11 +10,13 @@ from trm_verify.kernel import document
 from trm_verify.kernel.claims import Contraction, Spectral, WellPosed
 from trm_verify.kernel.context import number as number_of
 from trm_verify.kernel.context import numbers, upper_triangle_size
+from trm_verify.kernel.graph import ACTIVATIONS
 from trm_verify.kernel.norms import BlockNorm, Norm
 from trm_verify.kernel.numbers import dyadic
+from trm_verify.kernel.rules.wellposed import PROJECTIONS
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.obligations.forms import Forms, Row, entry_of
-from trm_verify.obligations.radii import Radii, RadiusPass, rows_of
+from trm_verify.obligations.radii import Radii, RadiusPass
 from trm_verify.obligations.scene import Scene
 from trm_verify.obligations.terms import (
     ONE,
@@ -32,6 +34,7 @@ from trm_verify.obligations.terms import (
     sub,
 )
 from trm_verify.obligations.values import Values
+from trm_verify.obligations.walker import rows_of, varies
 
 
 def _matrix(scene: Scene) -> list[list[Term]]:
@@ -140,7 +143,8 @@ def damping(scene: Scene) -> None:
     done, premise = _contraction(scene), scene.premises[0]
     if not isinstance(premise, Contraction) or not isinstance(premise.norm, BlockNorm):
         raise NotExported("a premise that is no contraction in a block norm")
-    script, first = scene.script, {}
+    script = scene.script
+    first: dict[int, Fraction] = {}
     for g, alpha in zip(premise.norm.groups, done.operator.alpha, strict=True):
         own = first.setdefault(g, alpha)
         script.show(equal(number(own), number(alpha)), "α is constant on each group")
@@ -265,6 +269,9 @@ def monotone_convergence(scene: Scene) -> None:
     premise, script = scene.premises[0], scene.script
     if not isinstance(premise, WellPosed) or premise.slack is None:
         raise NotExported("a premise that is no monotone model")
+    ops = {node.op for node in scene.graph.step.nodes if node.op in ACTIVATIONS and varies(node)}
+    if not ops <= PROJECTIONS:
+        raise NotExported("an activation that is no projection")
     w = implicit_matrix(scene, premise.domain)
     apart = [[sub(ONE if i == j else ZERO, v) for j, v in enumerate(row)] for i, row in enumerate(w)]
     sigma, alpha, rate = (number_of(scene.witness[key], key) for key in ("sigma", "alpha", "rate"))

@@ -137,7 +137,9 @@ class _Writer:
 
         self._file(f"step_{place:03d}_{rule}", rule, scene.script, write, refused, f"proofs/{rule}.md")
 
-    def _conclude(self, rule: str, premises: list[Conclusion], witness: dict[str, Any]) -> tuple[Conclusion | None, str]:
+    def _conclude(
+        self, rule: str, premises: list[Conclusion], witness: dict[str, Any]
+    ) -> tuple[Conclusion | None, str]:
         try:
             return RULES[rule](self.context, premises, dict(witness)), ""
         except CheckError as error:

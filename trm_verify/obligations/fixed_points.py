@@ -50,7 +50,7 @@ from trm_verify.obligations.terms import (
     some,
     sub,
 )
-from trm_verify.obligations.values import Refinement, Values, piecewise, point
+from trm_verify.obligations.values import Refinement, piecewise, point
 from trm_verify.obligations.walker import Walker, part_of_state
 
 PREMISE = "what the premise says of all fixed points in its region, which has a script of its own"
@@ -179,17 +179,17 @@ def _stays_inside(model: Model, box: Tensor, intervals: Sequence[Interval]) -> N
         if unit.argument is not None:
             show_strictly(unit.argument, *interval)
     for i, k in model.slaved.items():
-        (low, high), unit = box.fraction(i), model.forms.units[k]
-        if unit.op is None:
-            first, last = table(unit, (None, None)).ends()
-            strictly = below if unit.varies else at_most
+        (low, high), own = box.fraction(i), model.forms.units[k]
+        if own.op is None:
+            first, last = table(own, (None, None)).ends()
+            strictly = below if own.varies else at_most
             if first is None or last is None:
                 raise NotExported("an unbounded unit")
             script.show(every([strictly(number(low), number(first)), strictly(number(last), number(high))]), what)
             continue
         free = script.variable(f"free{k}")
         script.assume(between(intervals[k][0], free, intervals[k][1]))
-        value = _unit_value(script, unit, free, intervals[k])
+        value = _unit_value(script, own, free, intervals[k])
         script.show(between(low, value, high), "a state's own unit has its values in the state's interval")
 
 
@@ -218,17 +218,18 @@ def _starts_near(scene: Scene, premise: Convergence | WellPosed, at: Tensor, cen
     sizes = []
     for i, (term, own) in enumerate(zip(image, point(centre), strict=True)):
         low, high = moved.fraction(i)
-        sizes.append(number(max(-low, high)))
-        script.show(between(-(sizes[-1].value or 0), sub(term, own), sizes[-1].value), "the residual at the centre")
+        most = max(-low, high)
+        sizes.append(number(most))
+        script.show(between(-most, sub(term, own), most), "the residual at the centre")
     w = implicit_matrix(scene, premise.domain)
     images = [add([script.mul(absolute(v), m) for v, m in zip(row, sizes, strict=True)]) for row in w]
-    own, other = script.length(sizes, LARGE), script.length([script.define("we", t) for t in images], LARGE)
+    error, other = script.length(sizes, LARGE), script.length([script.define("we", t) for t in images], LARGE)
     m = number(premise.slack)
     for i in range(graph.size):
         low, high = near.fraction(i)
         reach = number(min(high - centre.fraction(i)[1], centre.fraction(i)[0] - low))
-        most = add([script.mul(m, own), other])
-        script.show(at_most(most, script.mul(m, reach)), "‖e‖ + ‖We‖/m is at most the box's half-width")
+        reached = add([script.mul(m, error), other])
+        script.show(at_most(reached, script.mul(m, reach)), "‖e‖ + ‖We‖/m is at most the box's half-width")
     return near
 
 
@@ -240,7 +241,7 @@ def enclosure(scene: Scene) -> None:
     witness, graph = scene.witness, scene.graph
     domain, region = scene.context.box(witness["domain"], "input"), scene.context.box(witness["region"], "state")
     scale = scale_of(witness["scale"], graph.size)
-    done = scene.conclusion if isinstance(scene.conclusion, FixedPoints) else None
+    done = scene.conclusion if isinstance(scene.conclusion, FixedPoints) and scene.conclusion.arguments else None
     model = Model(scene, region, domain, scale, () if done is None else done.arguments)
     image = preconditioned(scene, witness["matrix"], model.states, model.outputs)
     strictly_inside(scene, image, region)
@@ -248,9 +249,7 @@ def enclosure(scene: Scene) -> None:
         scene.keep(image, done.box, "the image lies in the concluded box")
         model.show_arguments(done.arguments)
     if witness["unique"]:
-        if done is None:
-            raise NotExported("slopes over intervals that the kernel did not accept")
-        _unique(scene, model, region, done.arguments)
+        _unique(scene, model, region, [(None, None)] * len(model.units) if done is None else done.arguments)
     scene.script.facts["Brouwer's theorem"] += 1
 
 
@@ -365,6 +364,8 @@ def located(scene: Scene) -> None:
     region, domain = outer.region, outer.domain  # type: ignore[union-attr]
     scene.inside(inner.domain, domain, "the domain lies in the first premise's")
     scene.inside(inner.box, region, "the box lies in the first premise's region")  # type: ignore[arg-type]
+    if not inner.exists or (isinstance(outer, FixedPoints) and not (outer.unique or inner.unique)):
+        scene.script.show("false", "a fixed point that exists, and at most one")
     if isinstance(outer, FixedPoints) and not outer.unique:
         scene.inside(outer.box, inner.region, "all fixed points lie where there is only one")
 
@@ -376,16 +377,20 @@ def fixed_point_answer(scene: Scene) -> None:
     """At every fixed point each logit difference is at least its stated margin, which is positive."""
     known = _fixed_points(scene.premises[0])
     model, script = _assumed(scene, known), scene.script
+    if not known.exists:
+        script.show("false", "a fixed point that exists")
     values = scene.values(scene.readout(), known.box, known.domain, model.states, [], "g", Refinement())
     logits = values.walk()
     answer = scene.context.answer(scene.witness["answer"])
     done = scene.conclusion
     margins: list[Term] = []
-    if isinstance(done, FixedPointAnswer):
+    if isinstance(done, FixedPointAnswer) and done.margins:
         margins = [number(m) for m in done.margins]
     for k, (own, other) in enumerate(scene.competitors(answer)):
         apart, what = sub(logits[own], logits[other]), "the answer's logit is the largest at every fixed point"
-        script.show(every([at_most(margins[k], apart), below(ZERO, margins[k])]) if margins else below(ZERO, apart), what)
+        script.show(
+            every([at_most(margins[k], apart), below(ZERO, margins[k])]) if margins else below(ZERO, apart), what
+        )
 
 
 def no_fixed_point(scene: Scene) -> None:

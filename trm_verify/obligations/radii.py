@@ -1,4 +1,6 @@
-"""R1, radius propagation, as terms: a bound per group on the difference of two evaluations (proofs/radius_propagation.md).
+"""R1, radius propagation, as terms: a bound per group on how far two evaluations differ.
+
+Proof: proofs/radius_propagation.md.
 
 Where the kernel takes the smaller of two bounds, the exporter takes the one that is smaller by its own arithmetic;
 either is sound, and the solver sees that one alone.
@@ -18,6 +20,7 @@ from trm_verify.kernel.radius import Propagation
 from trm_verify.obligations.forms import sector
 from trm_verify.obligations.terms import ONE, ZERO, NotExported, Term, absolute, add, at_most, larger, number
 from trm_verify.obligations.values import Values
+from trm_verify.obligations.walker import rows_of
 
 ROUGH = "roots and rounded bounds are large enough"
 Columns = tuple[int, ...]
@@ -39,10 +42,6 @@ def compact(keys: Sequence[Hashable]) -> list[int]:
     return [seen.setdefault(k, len(seen)) for k in keys]
 
 
-def rows_of(entries: list[Term], width: int) -> list[list[Term]]:
-    return [entries[i : i + width] for i in range(0, len(entries), width)]
-
-
 def size_of(term: Term) -> Fraction:
     """The exporter's own value, where it has to choose."""
     if term.value is None:
@@ -54,10 +53,7 @@ def greatest(terms: Sequence[Term]) -> Term:
     """The largest: by value among literals, else a term."""
     found = terms[0]
     for term in terms[1:]:
-        if found.literal and term.literal:
-            found = max(found, term, key=size_of)
-        else:
-            found = larger(found, term)
+        found = max(found, term, key=size_of) if found.literal and term.literal else larger(found, term)
     return found
 
 
@@ -202,7 +198,7 @@ class RadiusPass:
             return Radii(
                 None, [add([script.mul(w, v) for w, v in zip(ws, row, strict=True)]) for row in rows for ws in sizes]
             )
-        rows = [list(row) for row in _split(r.groups, width)]
+        parts_of = rows_of(r.groups, width)
         component = list(range(len(r.values)))
 
         def find(g: int) -> int:
@@ -210,7 +206,7 @@ class RadiusPass:
                 g = component[g]
             return g
 
-        for row in rows:
+        for row in parts_of:
             for g in set(row):
                 component[find(g)] = find(row[0])
         gains: dict[Columns, Term] = {}
@@ -226,15 +222,15 @@ class RadiusPass:
             return gains[columns]
 
         best: dict[int, Term] = {}
-        for row in rows:
+        for row in parts_of:
             members: dict[int, list[int]] = {}
             for column, g in enumerate(row):
                 members.setdefault(g, []).append(column)
             for g, columns in members.items():
                 own = gain(tuple(columns))
                 best[g] = own if g not in best else max(best[g], own, key=size_of)
-        out = compact([find(row[0]) for row in rows for _ in matrix])
-        place = {find(row[0]): out[t * len(matrix)] for t, row in enumerate(rows)}
+        out = compact([find(row[0]) for row in parts_of for _ in matrix])
+        place = {find(row[0]): out[t * len(matrix)] for t, row in enumerate(parts_of)}
         parts: list[list[int]] = [[] for _ in place]
         for g in best:
             parts[place[find(g)]].append(g)
@@ -362,10 +358,6 @@ class RadiusPass:
                     weights = [self.magnitude(node.args[0], row * inner + k) for k in range(inner)]
                     values.append(add([self.script.mul(w, v) for w, v in zip(weights, column, strict=True)]))
         return Radii(None if r.groups is None else _row_groups(node.size, columns), values)
-
-
-def _split(entries: list[int], width: int) -> list[list[int]]:
-    return [entries[i : i + width] for i in range(0, len(entries), width)]
 
 
 def _row_groups(size: int, width: int) -> list[int]:

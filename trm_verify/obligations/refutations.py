@@ -60,9 +60,9 @@ def fixed_point_at(scene: Scene) -> None:
 def _place(premise: Conclusion) -> tuple[Tensor, Tensor]:
     if isinstance(premise, FixedPointAt):
         return around(premise.x), around(premise.z)
-    if isinstance(premise, FixedPoints):
+    if isinstance(premise, FixedPoints) and premise.exists:
         return premise.domain, premise.box
-    raise NotExported("premises that are no fixed points")
+    raise NotExported("premises that show no fixed point")
 
 
 def two_fixed_points(scene: Scene) -> None:
@@ -144,7 +144,9 @@ def expanding_pair(scene: Scene) -> None:
         low, high = hint.fraction(i)
         least.append(number(max(low, -high, Fraction(0))))
         moved = script.define("moved", sub(p, q))
-        script.show(some([at_most(least[-1], moved), at_most(moved, negative(least[-1]))]), "the images are so far apart")
+        script.show(
+            some([at_most(least[-1], moved), at_most(moved, negative(least[-1]))]), "the images are so far apart"
+        )
     start, larger = 0, []
     for g, count in enumerate(norm.sizes):
         weight = number(norm.weight(g))

@@ -6,6 +6,7 @@ A second opinion has to be possible about refused steps too. Rules that conclude
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 from trm_verify.kernel import document
@@ -14,12 +15,19 @@ from trm_verify.kernel.claims import (
     Conclusion,
     Contraction,
     Convergence,
+    FixedPointAnswer,
+    FixedPointAt,
+    FixedPoints,
     Invariant,
+    Refuted,
     Spectral,
     WellPosed,
 )  # fmt: skip
 from trm_verify.kernel.context import Context, Witness, number
+from trm_verify.kernel.norms import BlockNorm
+from trm_verify.kernel.numbers import dot, dyadic
 from trm_verify.kernel.operators import PICARD, Operator, parse_operator
+from trm_verify.kernel.rules.refutation import _rationals
 from trm_verify.kernel.rules.wellposed import PROJECTIONS, _implicit_form
 from trm_verify.kernel.tensor import Tensor
 
@@ -42,6 +50,19 @@ def _monotone(context: Context, premises: list[Conclusion], witness: Witness) ->
     return WellPosed(domain, everywhere, slack=slack, matrix=(rows, exp), projection=ops <= PROJECTIONS)
 
 
+def _log_norm(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    domain, n = context.box(witness["domain"], "input"), context.graph.size
+    rows, exp, _ = _implicit_form(context, domain)
+    d, d_exp = document.vector(witness["vector"], n, "vector")
+    measures = tuple(
+        dyadic(row[i], exp) + dot(map(abs, row), d) * dyadic(1, exp) / d[i]
+        - abs(dyadic(row[i], exp)) for i, row in enumerate(rows)
+    )  # fmt: skip
+    norm = BlockNorm((1,) * n, tuple(d), d_exp)
+    diagonal = tuple(dyadic(row[i], exp) for i, row in enumerate(rows))
+    return WellPosed(domain, Tensor((n,)), diagonal=diagonal, measures=measures, norm=norm)
+
+
 def _monotone_convergence(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion | None:
     return _well_posed(context, premises, Operator("inner_damped", (number(witness["alpha"], "alpha"),)), witness)
 
@@ -55,8 +76,6 @@ def _log_norm_convergence(context: Context, premises: list[Conclusion], witness:
 def _well_posed(
     context: Context, premises: list[Conclusion], operator: Operator, witness: Witness
 ) -> Conclusion | None:
-    from trm_verify.kernel.norms import BlockNorm
-
     (premise,) = premises
     if not isinstance(premise, WellPosed):
         return None
@@ -87,6 +106,43 @@ def _convergence(context: Context, premises: list[Conclusion], witness: Witness)
     return Convergence(first.operator, domain, start, first.norm, Fraction(1), first.rate, region=first.region)
 
 
+def _initial_bound(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion | None:
+    (premise,) = premises
+    if not isinstance(premise, Convergence):
+        return None
+    return replace(premise, domain=context.box(witness["domain"], "input"), start=None, initial=None)
+
+
+def _enclosure(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    domain, region = context.box(witness["domain"], "input"), context.box(witness["region"], "state")
+    return FixedPoints(domain, region, region, exists=True, unique=witness["unique"] is True)
+
+
+def _fixed_point_answer(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion | None:
+    (premise,) = premises
+    if not isinstance(premise, FixedPoints):
+        return None
+    return FixedPointAnswer(premise.domain, premise.region, context.answer(witness["answer"]), (), premise.box)
+
+
+def _answer_by_fixed_point(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion | None:
+    loop, answered = premises
+    if not isinstance(loop, Convergence) or not isinstance(answered, FixedPointAnswer):
+        return None
+    steps = document.integer(witness["steps"], 0, 10**12, "steps")
+    return Answer(loop.operator, answered.domain, answered.answer, steps)
+
+
+def _no_fixed_point(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion | None:
+    (premise,) = premises
+    return Refuted("exactly_one", premise.domain, premise.region) if isinstance(premise, FixedPoints) else None
+
+
+def _fixed_point_at(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    x = _rationals(witness["input"], context.graph.input_size, "input")
+    return FixedPointAt(tuple(x), tuple(_rationals(witness["state"], context.graph.size, "state")))
+
+
 def _answer(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion | None:
     operator = getattr(premises[0], "operator", None) if premises else context.operator(witness["operator"])
     if not isinstance(operator, Operator):
@@ -101,5 +157,7 @@ STATED: dict[str, Stated] = {
     "metric_contraction": _contraction, "monotone": _monotone, "monotone_convergence": _monotone_convergence,
     "log_norm_convergence": _log_norm_convergence, "invariant_box": _invariant, "invariant_radius": _invariant,
     "invariant_ball": _ball, "convergence": _convergence, "answer_by_convergence": _answer,
-    "answer_by_invariance": _answer, "answer_at": _answer,
+    "answer_by_invariance": _answer, "answer_at": _answer, "log_norm": _log_norm, "initial_bound": _initial_bound,
+    "enclosure": _enclosure, "fixed_point_answer": _fixed_point_answer, "no_fixed_point": _no_fixed_point,
+    "answer_by_fixed_point": _answer_by_fixed_point, "fixed_point_at": _fixed_point_at,
 }  # fmt: skip

@@ -19,7 +19,7 @@ from trm_verify.kernel.numbers import ceil_at, dyadic, floor_at
 from trm_verify.kernel.operations import apply_operation
 from trm_verify.kernel.relaxation import meet
 from trm_verify.kernel.tensor import Tensor
-from trm_verify.kernel.units import PIECEWISE, Interval, Smooth, table
+from trm_verify.kernel.units import Interval, Smooth, table
 from trm_verify.obligations.terms import (
     ZERO,
     NotExported,
@@ -45,7 +45,7 @@ MOST_INTEGERS = 256  # values of an integer input that are listed
 
 @dataclass(frozen=True)
 class UnitTerms:
-    """One unit, in the order of proofs/affine_forms.md: its argument, and its value where an entry of a node is that."""
+    """One unit, in the order of proofs/affine_forms.md: its argument, and its value if an entry of a node is that."""
 
     op: str | None
     argument: Term | None = None
@@ -262,8 +262,8 @@ class Values(Walker[Term]):
         value = [script.variable(self.name(i, entry)) for entry in range(node.size)]
         for start in range(0, node.size, width):
             row = range(start, start + width)
-            inside = every([between(*ends[e], a[e]) for e in row])
-            facts = [between(*box.fraction(e), value[e]) for e in row] if box.bounded else []
+            inside = every([between(ends[e][0], a[e], ends[e][1]) for e in row])
+            facts = [between(box.fraction(e)[0], value[e], box.fraction(e)[1]) for e in row] if box.bounded else []
             script.assume(f"(=> {inside} {every(facts)})", f"enclosures of {node.op} on a box")
             if node.op == "softmax":
                 script.assume(f"(= {add([value[e] for e in row]).text} 1.0)", "a softmax sums to one")

@@ -81,13 +81,13 @@ class Walker(ABC, Generic[E]):
             return [[(number(node.attrs["factor"]), a)] for a in args[0]]
         if node.op == "sum":
             width = self.nodes[node.args[0]].shape[-1]
-            return [[(ONE, a) for a in row] for row in _rows(args[0], width)]
+            return [[(ONE, a) for a in row] for row in rows_of(args[0], width)]
         if node.op == "linear":
             weights = self.coefficients(node.args[1])
             if weights is None:
                 return None
-            matrix = _rows(weights, self.nodes[node.args[1]].shape[1])
-            return [list(zip(w, row, strict=True)) for row in _rows(args[0], len(matrix[0])) for w in matrix]
+            matrix = rows_of(weights, self.nodes[node.args[1]].shape[1])
+            return [list(zip(w, row, strict=True)) for row in rows_of(args[0], len(matrix[0])) for w in matrix]
         if node.op == "mul":
             for own, other in ((0, 1), (1, 0)):
                 factors = self.coefficients(node.args[own])
@@ -105,7 +105,7 @@ class Walker(ABC, Generic[E]):
         return None
 
 
-def _rows(entries: list[E], width: int) -> list[list[E]]:
+def rows_of(entries: list[E], width: int) -> list[list[E]]:
     return [entries[i : i + width] for i in range(0, len(entries), width)]
 
 

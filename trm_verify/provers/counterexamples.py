@@ -14,6 +14,7 @@ from trm_verify.encode import Json, dyadic, round_down, vector
 from trm_verify.kernel.claims import FixedPoints, Refuted
 from trm_verify.kernel.cycles import cycle_graph
 from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.expect import rounded_down
 from trm_verify.kernel.operators import parse_operator
 from trm_verify.kernel.tensor import contains
 from trm_verify.provers.expansion import Pair
@@ -189,8 +190,8 @@ class Witnesses:
     def _expanding(self, pair: Pair, norm: Json, rate: Fraction, done: Derivation) -> Refutation:
         family, apart = self.problem.norm(norm).family, float(np.abs(pair.first - pair.second).max())
         said = (
-            f"{self._where}one application takes two states to {float(rate):.6g} times their distance in {family}: no "
-            "smaller rate holds in that norm"
+            f"{self._where}one application takes two states to {rounded_down(rate)} times their distance in {family}: "
+            "no smaller rate holds in that norm"
         )
         numbers = {"rate": float(rate), "ratio": pair.ratio, "distance": apart}
         states, known = np.stack([pair.first, pair.second]), {"norm": norm, "rate": dyadic(rate)}

@@ -243,8 +243,8 @@ class Narrowing:
         return done
 
     def read_states(self) -> None:
-        """Where all units are bounded, but no step was needed for that: let the rule read the states off them."""
-        if not self.known.box.bounded:
+        """Where no step was needed to bound the units: let the rule read the states off them."""
+        if len(self.derivation.steps) == 1:
             self.bound([])
 
     def bound(self, sides: Sequence[tuple[int, int, Tree]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trm_verify.provers.problem import Floats
 from trm_verify.provers.relaxed import Relaxed, apply
 
 STEPS = 60
@@ -103,3 +104,20 @@ def functionals_at(relaxed: Relaxed, x: Tensor, states: Tensor, a: Tensor, rows:
     """The functionals' values. Shape: rows (B, 1 + m + kept + U) to (B,)."""
     columns = torch.cat([torch.ones(len(x), 1, dtype=x.dtype, device=x.device), x, states, relaxed.values(a)], dim=1)
     return (rows * columns).sum(1)
+
+
+def step_derivative(relaxed: Relaxed, state: Floats) -> Floats:
+    """f′ at a state and the middle of the inputs, of a system that keeps every state. Shape: state (n,) to (n, n)."""
+    given, states, units = _split(relaxed)
+    n, active = states.shape[1], relaxed.active
+    z = torch.tensor(state, dtype=torch.float64)
+    fixed = given[n:, 0] + given[n:, 1:] @ relaxed.middle + states[n:] @ z
+    a = torch.zeros(units.shape[1], dtype=torch.float64)
+    for place, k in enumerate(active.tolist()):  # arguments read earlier units only
+        a[k] = fixed[place] + units[n + place, :k] @ relaxed.values(a)[:k]
+    slopes = slopes_at(relaxed, a)
+    by_unit = units * slopes
+    inner = torch.eye(len(active), dtype=torch.float64) - by_unit[n:, active]
+    moved = torch.linalg.solve(inner, states[n:]) if len(active) else states[n:]
+    found: Floats = (states[:n] + torch.eye(n) + by_unit[:n, active] @ moved).numpy()
+    return found

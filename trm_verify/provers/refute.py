@@ -14,16 +14,31 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from trm_verify.encode import Json, round_up
+from trm_verify.encode import Json, round_up, vector
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.provers import expansion
+from trm_verify.provers.block import Blocks
 from trm_verify.provers.counterexamples import Refutation, Witnesses
 from trm_verify.provers.loops import Loop, inputs_of
 from trm_verify.provers.orbits import Orbit, periodic
 from trm_verify.provers.problem import ALL_STATES, Problem
+from trm_verify.provers.spectral import part_sizes, token_sizes
 from trm_verify.provers.survey import LEAVES, WANDERS, Survey, draw, survey
 
-__all__ = ["Expansion", "Refutation", "Search", "expanding", "observed", "prove", "refute", "search"]
+__all__ = [
+    "LONGEST",
+    "SHORTEST",
+    "Expansion",
+    "Refutation",
+    "Search",
+    "Witnesses",
+    "by_newton",
+    "expanding",
+    "observed",
+    "plain_norm",
+    "refute",
+    "search",
+]
 
 INPUTS = 4  # of the domain that are tried, until one of them has a refutation
 STARTS, STEPS, SPREADS = 48, 512, (1.0, 0.1, 10.0)
@@ -81,38 +96,32 @@ def search(
             break
         loop, at = Loop(problem, operator, given), Witnesses(problem, domain, region, operator, given, deadline)
         seen = survey(loop, draw(loop, region, STARTS, SPREADS, seed), STEPS, deadline=deadline)
-        found = prove(at, loop, seen, deadline)
+        two = at.two_fixed_points(_fixed(loop, seen, deadline))
+        cycle = at.cycle(_cycles(loop, seen, LONGEST if two is None else SHORTEST, deadline))
+        found = [each for each in (two, cycle) if each is not None]
         observations += observed(seen)
         reasons += at.reasons
     return Search(tuple(found), tuple(dict.fromkeys(observations)), tuple(dict.fromkeys(reasons)))
 
 
-def prove(at: Witnesses, loop: Loop, seen: Survey, deadline: float = float("inf")) -> list[Refutation]:
-    """Two fixed points and a cycle at one input, as far as they are found and can be proved."""
-    two = at.two_fixed_points(_of_period(loop, seen, 1, deadline))
-    cycle = at.cycle(_cycles(loop, seen, LONGEST if two is None else SHORTEST, deadline))
-    return [found for found in (two, cycle) if found is not None]
+def _fixed(loop: Loop, seen: Survey, deadline: float) -> Iterator[Orbit]:
+    yield from (orbit for orbit in seen.orbits if orbit.period == 1)
+    yield from by_newton(loop, seen, 1, deadline)
 
 
 def _cycles(loop: Loop, seen: Survey, longest: int, deadline: float) -> Iterator[Orbit]:
     yield from (orbit for orbit in seen.orbits if orbit.period > 1)
     for period in range(2, longest + 1):
-        yield from _by_newton(loop, seen, period, deadline)
+        yield from by_newton(loop, seen, period, deadline)
 
 
-def _of_period(loop: Loop, seen: Survey, period: int, deadline: float) -> Iterator[Orbit]:
-    yield from (orbit for orbit in seen.orbits if orbit.period == period)
-    yield from _by_newton(loop, seen, period, deadline)
-
-
-def _by_newton(loop: Loop, seen: Survey, period: int, deadline: float) -> Iterator[Orbit]:
-    """Orbits in which no start has ended, from first and last states."""
+def by_newton(loop: Loop, seen: Survey, period: int, deadline: float = float("inf")) -> list[Orbit]:
+    """Orbits of a period in which no start has ended, found by Newton's method from first and last states."""
     most = max(4, DERIVATIVES // loop.size**2)
     last = seen.last[np.isfinite(seen.last).all(axis=1)][: most // 2]
     starts = np.concatenate([last, seen.starts[: most - len(last)]])
-    for orbit in periodic(loop, torch.from_numpy(starts), period, deadline):
-        if not any(orbit.meets(other) for other in seen.orbits):
-            yield orbit
+    found = periodic(loop, torch.from_numpy(starts), period, deadline)
+    return [orbit for orbit in found if not any(orbit.meets(other) for other in seen.orbits)]
 
 
 def observed(seen: Survey) -> list[str]:
@@ -123,6 +132,20 @@ def observed(seen: Survey) -> list[str]:
         if count:
             words.append(f"{count} of {total} starts {said} (observed in floating point, not proved)")
     return words
+
+
+def plain_norm(problem: Problem, name: str) -> Json:
+    """A block norm with equal weights, as certificates write it: linf, l2, parts or tokens.
+
+    Raises:
+        ValueError: another name.
+    """
+    n = problem.graph.size
+    sizes = {"linf": [1] * n, "l2": [n], "parts": part_sizes(problem), "tokens": token_sizes(problem)}
+    if name not in sizes:
+        raise ValueError(f"expected a norm among {', '.join(sizes)}, found {name!r}")
+    runs = Blocks(tuple(sizes[name]), {}).runs
+    return {"kind": "block", "runs": runs, "weights": vector(np.ones(len(sizes[name])))}
 
 
 def expanding(

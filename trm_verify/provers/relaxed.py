@@ -6,6 +6,7 @@ for any multipliers (see `kernel/relaxation.py`). Everything found here is a pro
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,11 +17,13 @@ import torch
 from torch import Tensor
 
 from trm_verify.encode import Json, quantized
-from trm_verify.kernel.affine import Unit
+from trm_verify.kernel.affine import Unit, affine_forms
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.relaxation import System
 from trm_verify.kernel.units import PIECEWISE, Interval, kinks
 from trm_verify.provers.factors import as_floats
-from trm_verify.provers.problem import Floats
+from trm_verify.provers.problem import ALL_STATES, Floats, Problem
 
 GRID = 16  # intervals of the grid that stands for a smooth unit
 BITS = 28  # of a multiplier in a certificate, relative to the largest
@@ -271,3 +274,14 @@ def float_ends(intervals: Sequence[Interval]) -> tuple[Floats, Floats]:
     lo = np.array([-np.inf if a is None else float(a) for a, _ in intervals])
     hi = np.array([np.inf if b is None else float(b) for _, b in intervals])
     return lo, hi
+
+
+def units_of(problem: Problem, domain: Json) -> int:
+    """Activation units of the step; a large number where it is not made of linear maps and activations."""
+    graph = problem.graph
+    try:
+        ranges = evaluate(graph, graph.step, problem.box(ALL_STATES), problem.box(domain))
+        units = affine_forms(graph, graph.step, ranges).units
+    except CheckError:
+        return sys.maxsize
+    return len(units) if all(unit.op in PIECEWISE for unit in units) else sys.maxsize

@@ -21,9 +21,9 @@ from trm_verify.provers.problem import Floats, floats
 SETTLED = 1e-9  # relative distance from the state a period ago, of a start that has arrived
 FAR = 1e12  # a start that gets so far from the origin has left
 BLOCK = 32  # steps between two looks
-MOST_ORBITS = 64  # where every start has an end of its own, not all of them are told apart
+MOST_ORBITS = 32  # where every start has an end of its own, not all of them are told apart
 
-WANDERS, LEAVES = -1, -2  # fates of a start that ends in none of the orbits
+WANDERS, LEAVES, ELSEWHERE = -1, -2, -3  # fates of a start that ends in none of the orbits
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,8 @@ class Survey:
     Attributes:
         starts, last: first and last states. Shape: (starts, n).
         orbits: where at least one of them ends.
-        fates: per start, the index of its orbit, WANDERS (neither settled nor gone), or LEAVES (ever further away).
+        fates: per start, the index of its orbit, WANDERS (neither settled nor gone), LEAVES (ever further away), or
+            ELSEWHERE (settled in an orbit beyond the first few).
         paths: their first states. Shape: (steps + 1, starts, n), with a few steps.
     """
 
@@ -133,6 +134,7 @@ class _Fates:
             here[row] = True
             self._enter(orbit, here)
             waiting &= ~here
+        self.of[waiting] = ELSEWHERE
 
     def _slow(self) -> None:
         """Starts that have not arrived, but come ever nearer to an attracting fixed point."""

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from trm_verify.report.figures import Curve, convergence_figure, run_figure, save_figure
-from trm_verify.report.tables import fields, print_certificate, print_check, print_results, print_run, statements
+from trm_verify.report.maps import attractor_figure, print_attractors
+from trm_verify.report.tables import (
+    fields,
+    print_certificate,
+    print_check,
+    print_refutations,
+    print_results,
+    print_run,
+    statements,
+)
 from trm_verify.report.text import abbreviated, size, upper
 
 __all__ = [
     "Curve",
     "abbreviated",
+    "attractor_figure",
     "convergence_figure",
     "fields",
+    "print_attractors",
     "print_certificate",
     "print_check",
+    "print_refutations",
     "print_results",
     "print_run",
     "run_figure",

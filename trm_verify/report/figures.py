@@ -45,7 +45,7 @@ def convergence_figure(
         rate: the proved rate: after k steps every input is within initial · rateᵏ of its fixed point.
         settled: a pair (step of the last change seen, step from which the answer is proved final) an input.
     """
-    figure = _figure(9.2, 4.0)
+    figure = blank(9.2, 4.0)
     left, right = figure.subplots(1, 2, width_ratios=(1.62, 1))
     _convergence(left, curves, initial, rate)
     _settling(right, settled)
@@ -73,7 +73,7 @@ def _convergence(axes: Axes, curves: Sequence[Curve], initial: float, rate: floa
     axes.text(
         0.03, 0.06, f"measured, {len(measured)} test images", color=MEASURED, fontsize=8.5, transform=axes.transAxes
     )
-    _style(axes, grid=True)
+    styled(axes, grid=True)
 
 
 def _settling(axes: Axes, settled: Sequence[tuple[int, int]]) -> None:
@@ -89,13 +89,13 @@ def _settling(axes: Axes, settled: Sequence[tuple[int, int]]) -> None:
     top = len(order) * 1.06
     axes.text(0, top, "last change seen", color=MEASURED, fontsize=8.5, va="center")
     axes.text(proved.max(), top, "proved final", color=FINAL, fontsize=8.5, ha="right", va="center")
-    _style(axes)
+    styled(axes)
     axes.spines["left"].set_visible(False)
 
 
 def run_figure(run: Any) -> Figure:
     """The audit of one inference: how far each state still is, what it answers, and from where on that is final."""
-    figure = _figure(6.4, 3.8)
+    figure = blank(6.4, 3.8)
     axes = figure.subplots()
     steps = np.arange(len(run.distances))
     axes.axvspan(run.final, steps[-1], color=FINAL, alpha=0.10, lw=0)
@@ -110,7 +110,7 @@ def run_figure(run: Any) -> Figure:
         textcoords="offset points", color=FINAL,
     )  # fmt: skip
     axes.legend(frameon=False, fontsize=8.5, loc="lower left")
-    _style(axes, grid=True)
+    styled(axes, grid=True)
     return figure
 
 
@@ -137,7 +137,12 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
@@ -160,7 +165,8 @@ def _note(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, fl
     axes.annotate(text, at, shift, textcoords="offset points", color=color, fontsize=8.5)
 
 
-def _style(axes: Axes, grid: bool = False) -> None:
+def styled(axes: Axes, grid: bool = False) -> None:
+    """The house's look: no frame above and on the right, muted ticks, the title on the left."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

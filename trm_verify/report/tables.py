@@ -115,6 +115,23 @@ def print_run(console: Console, run: Any) -> None:
     )
 
 
+def print_refutations(console: Console, result: Any) -> None:
+    """A `RefutationResult`: what is false and why, what was only observed, and what was tried."""
+    console.print(Text.assemble(verdict(str(result.verdict)), f"  ({CAVEAT})"), soft_wrap=True)
+    found = table("", "claim")
+    for each, statement in zip(result.refutations, result.statements, strict=True):
+        found.add_row(verdict("REFUTED"), short(f"{each.of}: {each.sentence}"))
+        found.add_row("", Text(short(statement), style="dim"))
+    if result.refutations:
+        console.print(Padding(found, (1, 0, 1, 0)))
+    else:
+        console.print("no two fixed points and no cycle were proved", soft_wrap=True)
+    for text in (*result.observations, *result.reasons):
+        console.print(short(text), soft_wrap=True)
+    if result.expansion is not None:
+        console.print(f"largest ratio of distances that was met: {result.expansion:.6g}", soft_wrap=True)
+
+
 def print_check(console: Console, item: Mapping[str, Any]) -> None:
     """The kernel's report on one certificate."""
     missing = [m for m in item.get("not_compared", ()) if m in ("claim", "graph")]

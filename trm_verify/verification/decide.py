@@ -22,6 +22,7 @@ from trm_verify.kernel.rules.invariance import from_init
 from trm_verify.provers.answers import MOST_STEPS, AnswerAttempt, prove_answer
 from trm_verify.provers.fixed_points import FixedPointAttempt, FixedPointSearch
 from trm_verify.provers.problem import Problem
+from trm_verify.verification.facts import Facts
 
 Labels = tuple[int, ...]
 NO_GROUND = "convergence of the iteration was not proved"
@@ -72,6 +73,7 @@ class Found:
     Attributes:
         details: of the search over the fixed points, where there was one.
         counterexample: an input whose proved answer is another one. Shape: (m,). labels: that answer.
+        local: what holds in a region that was found, where nothing holds for all states.
     """
 
     proof: AnswerAttempt
@@ -79,6 +81,7 @@ class Found:
     details: FixedPointAttempt | None = None
     counterexample: np.ndarray | None = None
     labels: Labels | None = None
+    local: Facts | None = None
 
 
 def decide(problem: Problem, grounds: Grounds, question: Question, deadline: float) -> Found:

@@ -14,21 +14,23 @@ from typing import Any
 import numpy as np
 
 from trm_verify.certificate import Derivation
-from trm_verify.encode import Json, block_json, dyadic, round_up, state_json, vector
-from trm_verify.kernel.claims import Contraction, Convergence, Invariant
+from trm_verify.encode import Json, block_json, dyadic, input_json, round_up, state_json, vector
+from trm_verify.kernel.claims import Contraction, Convergence, Invariant, Refuted
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import initial_state
 from trm_verify.kernel.norms import coordinate_scale
 from trm_verify.kernel.numbers import power_up
 from trm_verify.kernel.operators import difference, parse_operator
-from trm_verify.provers import wellposed
+from trm_verify.provers import exact, refute, wellposed
 from trm_verify.provers.local import prove_invariant
 from trm_verify.provers.problem import ALL_STATES, Attempt, Problem
+from trm_verify.provers.relaxed import units_of
 from trm_verify.provers.spectral import spectral_bounds
-from trm_verify.result import PROVED, UNKNOWN, ClaimResult
+from trm_verify.result import PROVED, REFUTED, UNKNOWN, ClaimResult
 
 DEFAULT_EPSILON = Fraction(1, 1 << 20)  # the ε of the K(ε) that every certificate over a bounded domain states
 MOST_STEPS = 10**12
+MOST_UNITS = 12  # of a step that is decided exactly, by cases
 ONE: Json = {"exp": 0, "int": "1"}
 
 
@@ -65,6 +67,7 @@ class Facts:
         self.contraction: Derivation | None = None
         self.convergence: Derivation | None = None
         self.anchor: Derivation | None = None
+        self.observations: tuple[str, ...] = ()
         self._banach = False  # the fixed point is known to lie where the contraction holds
 
     @property
@@ -241,6 +244,37 @@ class Facts:
             )  # fmt: skip
             return
 
+    def from_cases(self, deadline: float) -> None:
+        """The exact decision of small piecewise-linear steps: how many fixed points there are."""
+        if self.claims.get("exactly_one") or units_of(self.problem, self.domain) > MOST_UNITS:
+            return
+        found = exact.decide(self.problem, self.domain, self.region, None, deadline=deadline).exactly_one
+        if found.verdict is PROVED and found.derivation is not None:
+            self._prove("exactly_one", found.derivation, domain=self.domain, region=self.region)
+        elif found.verdict is REFUTED and found.derivation is not None:
+            record = self.problem.conclude_as(found.derivation, Refuted)
+            self._refute("exactly_one", found.derivation, refutation_json(record), found.reason)
+
+    def from_counterexamples(self, deadline: float, seed: int) -> None:
+        """Two fixed points of one input, or a cycle of the loop."""
+        if any(claim.verdict is REFUTED for claim in self.claims.values()):
+            return
+        found = refute.search(self.problem, self.domain, self.region, self.operator, deadline, seed)
+        self.observations = found.observations
+        for each in found.refutations:
+            name = "exactly_one" if each.of == "at_most_one" else each.of
+            if name in self.required and not self.claims.get(name):
+                self._refute(name, each.derivation, each.fields, each.sentence)
+
+    def _refute(self, name: str, derivation: Derivation, fields: Json, reason: str) -> None:
+        self.filings.append((name, Filing(derivation, "refutation", fields)))
+        self.claims[name] = ClaimResult(name, REFUTED, reason=reason)
+
+    @property
+    def refuted(self) -> bool:
+        """Whether a claim that was asked for is false."""
+        return any(name in self.claims and self.claims[name].verdict is REFUTED for name in self.required)
+
     def fill(self) -> None:
         """A reason and a remedy for each claim that was asked for and not proved."""
         contracts, posed = self.contraction is not None, bool(self.claims.get("exactly_one"))
@@ -248,10 +282,21 @@ class Facts:
             if name in self.claims:
                 continue
             if name == "convergence" and posed:
-                self._unknown(name, "the step contracts in no norm that was tried (see what was tried)", OTHER_LOOP)
+                seen = "".join(f"; observed, not proved: {text}" for text in self.observations)
+                reason = f"the step contracts in no norm that was tried (see what was tried){seen}"
+                self._unknown(name, reason, OTHER_LOOP)
             elif not contracts:
                 remedy = CONTRACT if self.region == ALL_STATES else SMALLER_REGION
                 self._unknown(name, "no norm was found in which the step contracts (see what was tried)", remedy)
+
+
+def refutation_json(record: Refuted, answer: Json | None = None, operator: object = None) -> Json:
+    """The fields of the claim that a refutation supports: the same sets, over all states where none are named."""
+    region = record.region
+    return {
+        "of": record.of, "operator": operator, "norm": None, "rate": None, "domain": input_json(record.domain),
+        "region": None if region is None else state_json(region) if region.bounded else ALL_STATES, "answer": answer,
+    }  # fmt: skip
 
 
 ONE_FACTOR = 'one damping factor for all coordinates and norm="l2", or norm="linf"'

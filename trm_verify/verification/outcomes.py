@@ -14,7 +14,7 @@ import numpy as np
 
 from trm_verify.box import exact_number
 from trm_verify.certificate import Derivation
-from trm_verify.encode import Json, box_json, input_json, state_json
+from trm_verify.encode import Json, box_json, state_json
 from trm_verify.kernel.claims import Contraction, Convergence, FixedPointAnswer, FixedPoints, Refuted
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import describe
@@ -31,12 +31,14 @@ from trm_verify.result import (
     Details,
     Enclosure,
     Trial,
+    Verdict,
     VerificationResult,
     VerificationResults,
 )
 from trm_verify.verification.decide import NO_GROUND, Found, Grounds, Question
-from trm_verify.verification.facts import Facts, Filing, steps_to
+from trm_verify.verification.facts import Facts, Filing, refutation_json, steps_to
 from trm_verify.verification.inputs import Inputs, Row
+from trm_verify.verification.locally import LOCAL, answer_from_init, local_facts
 from trm_verify.verification.search import INTERRUPTED, search
 from trm_verify.verification.session import Effort, Verification
 
@@ -122,7 +124,9 @@ def _said(facts: Facts, checked: Checked, first: int) -> dict[str, ClaimResult]:
     claims = dict(facts.claims)
     for place, (name, _) in enumerate(facts.filings, first):
         if name:
-            claims[name] = replace(claims[name], statement=describe(checked[1].claims[place]))
+            said = describe(checked[1].claims[place])
+            refuted = claims[name].verdict is REFUTED
+            claims[name] = replace(claims[name], statement=f"refuted by {said}" if refuted else said)
     return claims
 
 
@@ -132,8 +136,13 @@ def global_result(session: Verification, facts: Facts) -> VerificationResult:
     if not facts.filings:
         return VerificationResult(UNKNOWN, dict(facts.claims), **shared)
     checked = session.certify(filing for _, filing in facts.filings)
-    verdict = PROVED if facts.complete else UNKNOWN
+    verdict = _verdict(facts)
     return VerificationResult(verdict, _said(facts, checked, 0), certified=lambda: checked, **shared)
+
+
+def _verdict(facts: Facts) -> Verdict:
+    """Of the facts alone."""
+    return PROVED if facts.complete else REFUTED if facts.refuted else UNKNOWN
 
 
 def input_results(
@@ -141,8 +150,7 @@ def input_results(
 ) -> VerificationResult | VerificationResults:
     """The answers, one input after the other (or in several processes), then one kernel check of all of them."""
     known = [facts_of(session, facts, row, effort, limits) for row in task.rows]
-    useful = any(f.enclosing or f.anchor for f in known)
-    states = session.deployed.fixed_points(task.centres) if useful else None
+    states = session.deployed.fixed_points(task.centres)
     found = _answers(session, known, task, states, effort, limits)
     first: dict[Facts, int] = {}
     filings: list[Filing] = []
@@ -152,11 +160,12 @@ def input_results(
     places = []
     for outcome in found:
         places.append(len(filings))
-        filings += _filings(session, outcome)
+        filings += [filing for _, filing in _filings(session, outcome)]
     checked = session.certify(filings) if filings else None
     results = []
     for i, (row, each, outcome) in enumerate(zip(task.rows, known, found, strict=True)):
-        own = [*(filing for _, filing in each.filings), *_filings(session, outcome)]
+        extra = _filings(session, outcome)
+        own = [filing for _, filing in (*each.filings, *extra)]
         certified: Callable[[], Checked] | None = None
         if own and checked is not None:
             certified = cache(_later(session, own)) if task.batch else _now(checked)
@@ -167,10 +176,11 @@ def input_results(
             bad = {"input": ClaimResult("input", UNKNOWN, reason=row.error, remedy=ANOTHER_ROW)}
             results.append(VerificationResult(UNKNOWN, bad, **shared_fields(session, each, domain)))
             continue
-        state = None if states is None else states[i]
-        if state is not None:
-            shared["enclosure"] = _tighter(_enclosed(session, outcome), _enclosure(each, domain, state))
-        words = "" if checked is None or not _filings(session, outcome) else describe(checked[1].claims[places[i]])
+        if each.enclosing is not None or each.anchor is not None:
+            shared["enclosure"] = _tighter(_enclosed(session, outcome), _enclosure(each, domain, states[i]))
+        said = [] if checked is None else [describe(c) for c in checked[1].claims[places[i] :][: len(extra)]]
+        claims |= {name: ClaimResult(name, PROVED, text) for (name, _), text in zip(extra, said, strict=True) if name}
+        words = said[0] if said else ""
         results.append(_result(session, each, row, outcome, claims, words, shared))
     return VerificationResults(results, checked) if task.batch else results[0]
 
@@ -186,20 +196,18 @@ def _now(checked: Checked) -> Callable[[], Checked]:
 
 def facts_of(session: Verification, facts: Facts, row: Row, effort: Effort, limits: Limits) -> Facts:
     """The facts over the whole domain; where they do not suffice, those over the input's own box if they say more."""
-    if facts.complete or row.box is None or time.monotonic() > limits.deadline or not session.depends_on(row.box):
+    if facts.complete or row.box is None or time.monotonic() > limits.deadline:
         return facts
-    own = session.facts(replace(effort, deadline=limits.now()), row.box)
-    return own if len(own.filings) > len(facts.filings) or own.complete else facts
+    norms = session.depends_on(row.box)
+    own = session.facts(replace(effort, deadline=limits.now(), norms=norms), row.box)
+    return own if len(own.filings) > len(facts.filings) or own.complete or own.refuted else facts
 
 
 def _answers(
-    session: Verification, known: Sequence[Facts], task: Inputs, states: np.ndarray | None, effort: Effort,
-    limits: Limits,
-) -> list[Found | None]:  # fmt: skip
+    session: Verification, known: Sequence[Facts], task: Inputs, states: np.ndarray, effort: Effort, limits: Limits
+) -> list[Found | None]:
     """What came of each row's answer; None where there was no ground to look for one."""
     found: list[Found | None] = [None] * len(task.rows)
-    if states is None:
-        return found
     own = session.deployed.labels(states) if _has_answer(session) else None
     grounded = list(dict.fromkeys(f for f in known if f.convergence is not None or f.anchor is not None))
     asked: dict[int, Question] = {}
@@ -219,7 +227,27 @@ def _answers(
     )  # fmt: skip
     for i, outcome in zip(asked, outcomes, strict=True):
         found[i] = outcome
+    for i, (row, facts) in enumerate(zip(task.rows, known, strict=True)):
+        if found[i] is None and not row.error:
+            found[i] = _locally(session, facts, row, states[i], None if own is None else own[i], effort, limits)
     return found
+
+
+def _locally(
+    session: Verification, facts: Facts, row: Row, state: np.ndarray, own: np.ndarray | None, effort: Effort,
+    limits: Limits,
+) -> Found | None:  # fmt: skip
+    """What holds near the state that the loop ends in, where nothing is known of all states."""
+    if facts.operator == "implicit" or session.region != ALL_STATES:
+        return None
+    domain = NO_INPUT if row.box is None else box_json("input", row.box)
+    local = local_facts(session, facts, domain, state, replace(effort, deadline=limits.now()))
+    if local is None:
+        return None
+    proof = AnswerAttempt(None, reason=NO_GROUND)
+    if own is not None:
+        proof = answer_from_init(session, local, domain, row.wanted or tuple(int(v) for v in own))
+    return Found(proof, local=local)
 
 
 def _has_answer(session: Verification) -> bool:
@@ -227,21 +255,26 @@ def _has_answer(session: Verification) -> bool:
     return logits is not None and logits[-1] >= 2
 
 
-def _filings(session: Verification, found: Found | None) -> list[Filing]:
-    """The claim of an answer, or of what refutes it, and where the fixed points lie."""
+def _filings(session: Verification, found: Found | None) -> list[tuple[str, Filing]]:
+    """The claim of an answer, or of what refutes it, first; then where the fixed points lie, and what holds locally.
+
+    Each with the name under which it is reported beside the claims that were asked for, "" for none.
+    """
     if found is None:
         return []
-    filings = []
+    filings: list[tuple[str, Filing]] = []
     if found.proof.derivation is not None:
-        filings.append(_answered(session, found.proof.derivation))
+        filings.append(("", _answered(session, found.proof.derivation)))
     elif found.refutation is not None and found.refutation.derivation is not None:
-        filings.append(_refuted(session, found.refutation.derivation))
-        filings.append(_answered(session, Derivation(found.refutation.derivation.steps[:-1])))
+        filings.append(("", _refuted(session, found.refutation.derivation)))
+        filings.append(("", _answered(session, Derivation(found.refutation.derivation.steps[:-1]))))
     if found.details is not None and found.details.enclosure is not None:
         enclosure = found.details.enclosure
         known = session.problem.conclude_as(enclosure, FixedPoints)
         fields = {"domain": enclosure.steps[-1]["domain"], "region": _states(known.region), "box": _states(known.box)}
-        filings.append(Filing(enclosure, "encloses_the", fields))
+        filings.append(("encloses_the", Filing(enclosure, "encloses_the", fields)))
+    if found.local is not None:
+        filings += [(name + LOCAL, filing) for name, filing in found.local.filings if name]
     return filings
 
 
@@ -251,7 +284,7 @@ def _states(box: Tensor) -> Json:
 
 def _answered(session: Verification, derivation: Derivation) -> Filing:
     last = derivation.steps[-1]
-    if last["rule"] == "answer_by_convergence":
+    if last["rule"] in ("answer_by_convergence", "answer_by_invariance"):
         fields = {name: last[name] for name in ("domain", "answer", "steps")}
         return Filing(derivation, "answer", {"operator": session.deployed.operator, **fields})
     answered = next(s for s in reversed(derivation.steps) if s["rule"] == "fixed_point_answer")
@@ -266,12 +299,10 @@ def _answered(session: Verification, derivation: Derivation) -> Filing:
 def _refuted(session: Verification, derivation: Derivation) -> Filing:
     """The refutation of an answer, at one input."""
     record = session.problem.conclude_as(derivation, Refuted)
-    loop = record.of == "answer"
-    fields: Json = {
-        "of": record.of, "operator": session.deployed.operator if loop else None, "norm": None, "rate": None,
-        "domain": input_json(record.domain), "region": None if loop else ALL_STATES,
-        "answer": derivation.steps[-1]["answer"],
-    }  # fmt: skip
+    fields = refutation_json(
+        replace(record, region=None if record.of == "answer" else session.problem.box(ALL_STATES)),
+        derivation.steps[-1]["answer"], session.deployed.operator if record.of == "answer" else None,
+    )  # fmt: skip
     return Filing(derivation, "refutation", fields)
 
 
@@ -295,11 +326,11 @@ def _result(
 ) -> VerificationResult:  # fmt: skip
     shared["details"] = _details(session, found)
     if session.deployed.logits_shape is None:
-        return VerificationResult(PROVED if facts.complete else UNKNOWN, claims, **shared)
+        return VerificationResult(_verdict(facts), claims, **shared)
     name = "fixed_point_answer" if facts.operator == "implicit" else "answer"
     if found is not None and found.proof.derivation is not None:
         claims[name] = ClaimResult(name, PROVED, statement=words)
-        verdict = PROVED if facts.complete else UNKNOWN
+        verdict = _verdict(facts)
         answer = row.wanted or _answer_of(found.proof.derivation)
         return VerificationResult(verdict, claims, answer=answer, answer_steps=found.proof.steps, **shared)
     if found is not None and found.refutation is not None and found.refutation.derivation is not None:
@@ -311,7 +342,7 @@ def _result(
         point = None if found.counterexample is None else found.counterexample.reshape(session.spec.input_shape or ())
         return VerificationResult(REFUTED, claims, counterexample=point, answer_steps=steps, **shared)
     claims[name] = _undecided(session, facts, row, name, None if found is None else found.proof)
-    return VerificationResult(UNKNOWN, claims, **shared)
+    return VerificationResult(REFUTED if facts.refuted else UNKNOWN, claims, **shared)
 
 
 def _answer_of(derivation: Derivation) -> tuple[int, ...]:

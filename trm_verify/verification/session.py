@@ -32,19 +32,29 @@ from trm_verify.verification.facts import Facts, Filing
 
 __all__ = ["Deployed", "Effort", "Progress", "Verification", "admissible", "prove_facts"]
 
+REFUTING = 10.0  # seconds to look for a counterexample
 GUESS_ITERATIONS = 2000  # for a likely fixed point, about which regions and initial errors are tried
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How to search: norms and provers by name, until when (on the monotonic clock), and whom to tell."""
+    """How to search: norms and provers by name, until when (on the monotonic clock), and whom to tell.
+
+    Attributes:
+        norms: whether to look for a norm in which the step contracts.
+        branch: whether answers may be decided by branch and bound.
+        thorough: whether to look for case splits and counterexamples where no norm shows the facts.
+    """
 
     norm: str = "auto"
     provers: Sequence[str] | None = None
     deadline: float = float("inf")
     progress: Progress | None = None
+    norms: bool = True
     branch: bool = True
+    thorough: bool = True
+    seed: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -175,7 +185,9 @@ def prove_facts(
     """
     names, attempts = effort.names, []
     problem.graph.spent.clear()  # the kernel's cap is on one certificate, not on a search
-    found = norms.contraction_attempts(problem, domain, region, effort.norm, effort.provers)
+    found = (
+        norms.contraction_attempts(problem, domain, region, effort.norm, effort.provers) if effort.norms else iter(())
+    )
     for done, attempt in enumerate(found, 1):
         attempts.append(attempt)
         if effort.progress is not None:
@@ -195,5 +207,9 @@ def prove_facts(
     best.attempts = attempts
     if not best.complete:
         best.from_well_posedness()
+    if not best.complete and effort.thorough:
+        best.from_cases(effort.deadline)
+    if not best.complete and effort.thorough:
+        best.from_counterexamples(min(effort.deadline, time.monotonic() + REFUTING), effort.seed)
     best.fill()
     return best
