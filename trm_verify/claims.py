@@ -252,6 +252,18 @@ class FixedPointAnswer(Claim):
 
 
 @dataclass(frozen=True)
+class Lipschitz(Claim):
+    """The logits at the fixed point move at most `constant` times as far as the input, both in ℓ2."""
+
+    name: ClassVar[str] = "lipschitz"
+    constant: Number | None = None
+    domain: Set | None = None
+    region: Set | None = None
+
+    __str__ = Claim.__str__
+
+
+@dataclass(frozen=True)
 class Refutation(Claim):
     """A claim of the name `of` fails for some input of the domain.
 

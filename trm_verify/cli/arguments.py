@@ -124,6 +124,16 @@ def _certify(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", metavar="CERT", help="where the certificate goes (default: beside the weights)")
 
 
+def _curve(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
+    command.add_argument("--test-images", metavar="N", type=_count, default=20, help="the first N (default: 20)")
+    command.add_argument("--eps", nargs="+", required=True, metavar="EPS", help="radii of the l_inf balls, exact")
+    command.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each input (default: 60)")
+    command.add_argument("--workers", type=int, default=1, help="processes that share the inputs (default: 1)")
+    command.add_argument("--figure", metavar="FILE", help="receives the figure (.png, .pdf or .svg)")
+
+
 def _check(command: argparse.ArgumentParser) -> None:
     command.add_argument("certificate", metavar="CERT", help="a .trmcert.json file, or a directory: every one in it")
     command.add_argument("weights", metavar="WEIGHTS", nargs="?",
@@ -145,12 +155,34 @@ def _audit(command: argparse.ArgumentParser) -> None:
     which.add_argument("--test-image", metavar="I", type=_count, help="test input number I of --task")
     command.add_argument("--index", metavar="I", type=_count, help="row of the batch in --input")
     command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
-    command.add_argument("--steps", type=int, default=30, help="steps to run (default: 30)")
+    command.add_argument("--attractors", action="store_true",
+                         help="map where many starts end; also done where convergence is not proved")  # fmt: skip
+    command.add_argument("--steps", type=int, help="steps to run (default: 30; with --attractors 2000)")
+    command.add_argument("--starts", type=int, default=256, help="of a map (default: 256)")
+    command.add_argument("--seed", type=int, default=0, help="of the starts of a map (default: 0)")
     command.add_argument("--norm", default="auto", choices=("auto", "linf", "l2", "parts", "tokens", "metric"),
                          help="where to look for a contraction (default: auto)")  # fmt: skip
-    _box(command, "region", "for models that contract in this box of states only")
+    _box(command, "region", "for models that contract in this box of states only; the starts of a map lie in it")
     command.add_argument("--out", metavar="CERT", help="where the run certificate goes (default: beside the weights)")
-    command.add_argument("--figure", metavar="FILE", help="save a figure of the run (.png, .pdf or .svg)")
+    command.add_argument("--figure", metavar="FILE", help="save a figure of the run or the map (.png, .pdf or .svg)")
+
+
+def _refute(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--input", metavar="FILE.npy", help="one input, or a batch and --index; default: any input")
+    which.add_argument("--test-image", metavar="I", type=_count, help="test input number I of --task")
+    command.add_argument("--index", metavar="I", type=_count, help="row of the batch in --input")
+    command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
+    command.add_argument("--eps", help="radius of the l_inf ball about the input, exact: 0.001 or 1/1024")
+    command.add_argument("--norm", choices=("linf", "l2", "parts", "tokens"),
+                         help="refute a contraction in this norm, with equal weights, as well")  # fmt: skip
+    command.add_argument("--rate", help="at this rate, exact (default: at any rate below 1)")
+    _box(command, "region", "states in this box only")
+    _box(command, "domain", "further bounds on the input")
+    command.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="of the search (default: 60)")
+    command.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
+    command.add_argument("--out", metavar="CERT", help="where the certificate goes (default: beside the weights)")
 
 
 def _kernel_path(command: argparse.ArgumentParser) -> None:
@@ -167,6 +199,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
         ("out/digits", "out/digits --test-images 20 --eps 1/1024", "out/digits --input x.npy --norm l2 --json",
          "mypackage.mymodel:make --region -1 1 --out out/mine.trmcert.json"), _certify,
     ),
+    "curve": (
+        "certified accuracy against the radius of the ball",
+        ("out/digits --eps 0.002 0.005 0.01 --test-images 50 --figure accuracy.png",), _curve,
+    ),
     "check": (
         "re-check certificates with the isolated kernel",
         ("out/digits", "model.trmcert.json model.safetensors --expect 'contraction(rate<=0.9,norm=l2)'",
@@ -178,7 +214,13 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
     ),
     "audit": (
         "run one inference and say, step by step, how far it still is and what is final",
-        ("out/digits --test-image 3", "out/digits --input x.npy --steps 60 --figure run.png"), _audit,
+        ("out/digits --test-image 3", "out/digits --input x.npy --steps 60 --figure run.png",
+         "mypackage.mymodel:make --attractors --region -1 1 --figure map.png"), _audit,
+    ),
+    "refute": (
+        "look for exact reasons why a loop does not settle, and certify them (exit 1 if there are any, else 3)",
+        ("out/digits", "out/digits --test-image 3 --norm linf --rate 0.9",
+         "mypackage.mymodel:make --region 0 1 --out out/mine.refutation.trmcert.json"), _refute,
     ),
     "kernel-path": (
         "print where the kernel is, as one file that needs only Python",

@@ -1,4 +1,4 @@
-"""`trm-verify audit`: one inference, step by step."""
+"""`trm-verify audit`: one inference, step by step; or a map of where the loop ends."""
 
 from __future__ import annotations
 
@@ -10,23 +10,30 @@ from trm_verify.cli.loading import Loaded, box, load_array, load_model, load_tas
 from trm_verify.cli.outcome import Exit, Outcome, cannot, usage
 
 SUFFIX = ".run.trmcert.json"
+STEPS = 30
 FIGURES = (".png", ".pdf", ".svg")
 
 
 def run(options: Any) -> Outcome:
-    """Run, certify the run, and say from which step on the answer is final."""
+    """Run, certify the run, and say from which step on the answer is final; where that cannot be, map the loop."""
+    from trm_verify.cli.attractors import mapped
+
     region = box(options.region, "region")
     loaded = load_model(options.model)
-    x = _input(options, loaded)
+    x = _required(options, loaded)
     target, weights = targets(options.out, loaded, SUFFIX)
     figure = None if options.figure is None else Path(options.figure)
     if figure is not None:
         if figure.suffix not in FIGURES:
             raise usage(f"--figure: expected a name that ends in {', '.join(FIGURES)}, found {options.figure!r}")
         writable(figure.parent, "--figure")
+    if options.attractors:
+        return mapped(options, loaded, x, region, figure)
     found = _audited(options, loaded, x, region)
     if isinstance(found, Outcome):
         return found
+    if isinstance(found, str):
+        return mapped(options, loaded, x, region, figure, found)
     write(target, weights, found.certificate, loaded)
     if figure is not None:
         from trm_verify.report import run_figure, save_figure
@@ -61,37 +68,48 @@ def run(options: Any) -> Outcome:
 
 
 def _audited(options: Any, loaded: Loaded, x: Any, region: Any) -> Any:
-    """A `RunResult`, or the outcome UNKNOWN."""
+    """A `RunResult`, the outcome UNKNOWN, or why convergence is not proved."""
     from trm_verify.api import audit, verify_fixed_point
     from trm_verify.kernel.errors import CheckError
 
-    reason = None
+    steps = STEPS if options.steps is None else options.steps
     with model_errors(options.model):
         try:
-            return audit(loaded.module, x, steps=options.steps, norm=options.norm, region=region)
+            return audit(loaded.module, x, steps=steps, norm=options.norm, region=region)
         except CheckError as error:
             if error.code != "MARGIN":
                 raise
-            reason = f"no answer is final after {options.steps} steps ({error}); run more with --steps"
+            reason = f"no answer is final after {steps} steps ({error}); run more with --steps"
         except ValueError:
             # Either the arguments do not fit, or convergence cannot be proved: only the second is a verdict.
             result: Any = verify_fixed_point(loaded.module, norm=options.norm, region=region)
             if result.convergence_steps is not None:
                 raise
-            reason = result.explain()
+            return str(result.explain())
     data = {"model": options.model, "verdict": "UNKNOWN", "reason": reason, "certificate": None}
     return Outcome(Exit.UNKNOWN, data, lambda console: console.out(f"UNKNOWN: {reason}", highlight=False))
 
 
-def _input(options: Any, loaded: Loaded) -> Any:
+def _required(options: Any, loaded: Loaded) -> Any:
+    """The input that was asked for; a model that has one needs it."""
+    x = one_input(options)
+    if x is None and getattr(loaded.module, "input_shape", None) is not None:
+        raise usage("expected --input FILE.npy or --test-image I, found neither")
+    return x
+
+
+def one_input(options: Any) -> Any:
+    """The input that was asked for; None where none was.
+
+    Raises:
+        Failure: there is no such input, or it cannot be read.
+    """
     if options.test_image is not None:
         test = load_task_named(options.task).test
         if options.test_image >= len(test):
             raise usage(f"--test-image: expected at most {len(test) - 1}, found {options.test_image}")
         return test.x[options.test_image].numpy()
     if options.input is None:
-        if getattr(loaded.module, "input_shape", None) is not None:
-            raise usage("expected --input FILE.npy or --test-image I, found neither")
         return None
     x = load_array(options.input)
     if options.index is not None:

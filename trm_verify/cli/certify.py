@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +158,8 @@ def row(number: int, result: VerificationResult) -> dict[str, Any]:
         "input": number, "verdict": str(result.verdict),
         "answer": None if result.answer is None else list(result.answer), "final_after_steps": result.answer_steps,
         "steps_to_1e-6": steps(result), "rate": result.rate, "norm": result.norm, "enclosure_radius": radius,
+        "search": None if result.details is None else asdict(result.details),
+        "counterexample": None if result.counterexample is None else result.counterexample.tolist(),
         "claims": claims(result),
     }  # fmt: skip
 

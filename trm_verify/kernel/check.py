@@ -25,6 +25,7 @@ from trm_verify.kernel.claims import (
     ExactlyOne,
     FixedPointAnswer,
     Invariant,
+    Lipschitz,
     Refuted,
     Run,
     implies,
@@ -160,6 +161,7 @@ CLAIMS: dict[str, tuple[type, tuple[str, ...]]] = {
     ),
     **{f"encloses_{kind}": (Encloses, ("domain", "region", "box")) for kind in ("all", "one", "the")},
     "fixed_point_answer": (FixedPointAnswer, ("domain", "region", "answer")),
+    "lipschitz": (Lipschitz, ("domain", "region", "constant")),
     "refutation": (Refuted, ("of", "operator", "domain", "region", "norm", "rate", "answer")),
 }  # fmt: skip
 

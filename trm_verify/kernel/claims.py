@@ -167,6 +167,18 @@ class FixedPointAnswer:
 
 
 @dataclass(frozen=True)
+class Lipschitz:
+    """‖logits(z) − logits(z')‖₂ ≤ constant · ‖x − x'‖₂ for all x, x' of the domain, z and z' their fixed points.
+
+    For each x the region holds exactly one.
+    """
+
+    domain: Tensor
+    region: Tensor
+    constant: Fraction
+
+
+@dataclass(frozen=True)
 class FixedPointAt:
     """z = f(z, x) exactly, at rational x and z (numerators over one denominator each); `labels` attain the maximum."""
 
@@ -190,7 +202,7 @@ class Refuted:
 
 Conclusion = (
     Contraction | AtMostOne | ExactlyOne | Invariant | Convergence | Answer | Run | Spectral | WellPosed
-    | FixedPoints | Encloses | FixedPointAnswer | FixedPointAt | Refuted
+    | FixedPoints | Encloses | FixedPointAnswer | Lipschitz | FixedPointAt | Refuted
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from trm_verify.kernel.claims import (
     ExactlyOne,
     FixedPointAnswer,
     Invariant,
+    Lipschitz,
     Refuted,
     Run,
     equal,
@@ -40,6 +41,7 @@ FIELDS = {
     "answer_at": ("answer", "steps", "operator", "domain"),
     **{f"encloses_{kind}": ("radius", "domain", "region") for kind in ("all", "one", "the")},
     "fixed_point_answer": ("answer", "domain", "region"),
+    "lipschitz": ("constant", "domain", "region"),
     "refutation": ("of", "answer", "rate", "norm", "operator", "domain", "region"),
     "run": ("answer", "radius", "drift", "final", "norm", "operator", "domain"),
 }
@@ -179,7 +181,7 @@ def _meets(claim: Conclusion, expectation: Expectation, vocabulary: int | None) 
 def _shrinks(claim: Conclusion) -> bool:
     """Whether the claim holds on every smaller region too."""
     whole = isinstance(claim, Encloses) and claim.kind != "all"
-    return not isinstance(claim, (ExactlyOne, Invariant, FixedPointAnswer)) and not whole
+    return not isinstance(claim, (ExactlyOne, Invariant, FixedPointAnswer, Lipschitz)) and not whole
 
 
 def name_of(claim: Conclusion) -> str:
@@ -189,7 +191,7 @@ def name_of(claim: Conclusion) -> str:
     if isinstance(claim, Encloses):
         return f"encloses_{claim.kind}"
     names = {"FixedPointAnswer": "fixed_point_answer", "Refuted": "refutation", "Contraction": "contraction", "AtMostOne": "at_most_one", "ExactlyOne": "exactly_one", "Run": "run",
-             "Invariant": "invariant", "Convergence": "convergence"}  # fmt: skip
+             "Invariant": "invariant", "Convergence": "convergence", "Lipschitz": "lipschitz"}  # fmt: skip
     return names[type(claim).__name__]
 
 

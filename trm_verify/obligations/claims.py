@@ -100,8 +100,9 @@ def _fixed_points(scene: Scene, done: FixedPoints, wanted: Conclusion) -> None:
 def _refutation(scene: Scene, done: Conclusion, wanted: Refuted) -> None:
     if not isinstance(done, Refuted):
         raise NotExported(f"the step concludes {type(done).__name__}, the claim is a refutation")
-    if (done.region is None) != (wanted.region is None) or done.rate != wanted.rate:
-        scene.script.show("false", "the same region and rate")
+    if (done.region is None) != (wanted.region is None) or done.rate != wanted.rate or wanted.domain is None:
+        scene.script.show("false", "the same region and rate, and a domain")
+        return
     scene.inside(done.domain, wanted.domain, "the conclusion's domain lies in the claim's")
     if done.region is not None and wanted.region is not None:
         what = "the conclusion's region lies in the claim's"

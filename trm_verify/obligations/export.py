@@ -24,6 +24,8 @@ from trm_verify.obligations.terms import NotExported, Script
 
 EXPORTED, NO_ARITHMETIC, NOT_EXPORTED = "exported", "no arithmetic", "not exported"
 
+MALFORMED = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)  # what a refused step can bring about
+
 CONDITIONS: dict[str, Callable[[Scene], None]] = {
     rule.__name__: rule
     for rule in (
@@ -144,9 +146,11 @@ class _Writer:
             return RULES[rule](self.context, premises, dict(witness)), ""
         except CheckError as error:
             refused = str(error)
+        except MALFORMED as error:  # a premise that was read off a refused step lacks what the kernel would have put in
+            return None, f"nothing, as a premise is refused ({type(error).__name__})"
         try:
             return STATED[rule](self.context, premises, witness) if rule in STATED else None, refused
-        except (CheckError, LookupError, ValueError):
+        except (CheckError, *MALFORMED):
             return None, refused
 
     def claim(self, raw: Any) -> None:
@@ -173,7 +177,7 @@ class _Writer:
             reason = str(error)
         except CheckError as error:  # the kernel's own evaluation, used for intervals and hints, refuses
             reason = f"the kernel cannot evaluate it: {error}"
-        except (LookupError, ValueError, TypeError, AttributeError) as error:
+        except MALFORMED as error:
             if not refused:
                 raise
             reason = f"a malformed step: {type(error).__name__}"
@@ -220,7 +224,7 @@ def _read(raw: Any, place: int) -> tuple[str, list[int], dict[str, Any]]:
         raise CheckError("FIELD", "a step with rule and premises", type(raw).__name__, place)
     witness = dict(raw)
     rule, cited = witness.pop("rule"), document.items(witness.pop("premises"), "premises")
-    if rule not in CONDITIONS:
+    if not isinstance(rule, str) or rule not in CONDITIONS:
         raise CheckError("RULE", "a rule of the format", rule, place)
     if any(type(j) is not int or not 0 <= j < place for j in cited):
         raise CheckError("PREMISE", "indices of earlier steps", cited, place)

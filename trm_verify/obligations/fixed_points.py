@@ -365,7 +365,7 @@ def located(scene: Scene) -> None:
     scene.inside(inner.domain, domain, "the domain lies in the first premise's")
     scene.inside(inner.box, region, "the box lies in the first premise's region")  # type: ignore[arg-type]
     if not inner.exists or (isinstance(outer, FixedPoints) and not (outer.unique or inner.unique)):
-        scene.script.show("false", "a fixed point that exists, and at most one")
+        raise NotExported("premises that do not show a fixed point, and one alone")
     if isinstance(outer, FixedPoints) and not outer.unique:
         scene.inside(outer.box, inner.region, "all fixed points lie where there is only one")
 
@@ -378,7 +378,7 @@ def fixed_point_answer(scene: Scene) -> None:
     known = _fixed_points(scene.premises[0])
     model, script = _assumed(scene, known), scene.script
     if not known.exists:
-        script.show("false", "a fixed point that exists")
+        raise NotExported("a premise that may be about no fixed point")
     values = scene.values(scene.readout(), known.box, known.domain, model.states, [], "g", Refinement())
     logits = values.walk()
     answer = scene.context.answer(scene.witness["answer"])

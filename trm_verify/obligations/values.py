@@ -40,6 +40,7 @@ from trm_verify.obligations.terms import (
 )
 from trm_verify.obligations.walker import Walker, is_constant, part_of_state, varies
 
+MOST_ENTRIES = 200_000  # of one tensor
 MOST_INTEGERS = 256  # values of an integer input that are listed
 
 
@@ -110,6 +111,8 @@ class Values(Walker[Term]):
         return terms if all(t.value is not None for t in terms) else None
 
     def leaf(self, i: int, node: Node) -> list[Term]:
+        if node.size > MOST_ENTRIES:
+            raise NotExported(f"a tensor with more than {MOST_ENTRIES} entries")
         if node.op == "state":
             return list(self.states[part_of_state(self.graph, node)])
         if node.op == "input":

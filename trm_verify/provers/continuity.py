@@ -79,7 +79,7 @@ class Consistent:
         self.functionals = Functionals.of(relaxed, rows, shift)
         self.count, self.strict = count, False
         self.state: Floats = np.zeros(0)  # the fixed point in the middle
-        self.multipliers = linear_multipliers(relaxed, self.functionals, secants(relaxed, self.lo, self.hi))
+        self.multipliers = self.linear()
         self.bounds: tuple[Tensor, Tensor] = (self.ends[0], self.ends[1])
 
     @property
@@ -105,6 +105,15 @@ class Consistent:
         lo[self.count + rows, columns] = 0.0
         relaxed = replace(self.relaxed, states=self.box)
         return Dual(relaxed, self.functionals, *relaxed.places(lo, hi))
+
+    def linear(self) -> Tensor:
+        """The multipliers that are exact for units with the slopes of their chords."""
+        return linear_multipliers(self.relaxed, self.functionals, secants(self.relaxed, self.lo, self.hi))
+
+    @staticmethod
+    def better(dual: Dual, first: Tensor, second: Tensor) -> Tensor:
+        """Side by side, the multipliers with the larger bound."""
+        return torch.where((dual.bound(second)[0] > dual.bound(first)[0])[:, None], second, first)
 
     def read(self, dual: Dual, multipliers: Tensor) -> None:
         """The ends that the bounds give, and whether they lie strictly inside."""
@@ -133,13 +142,8 @@ class Consistent:
         ascent, before, asked = Ascent(self.multipliers, 0.05, 0.99), torch.inf, 0
         for count in range(3 * rounds):
             dual = self.dual()
-            if count in (1, 3, 8, 20):  # the chords have moved: start again where that is better
-                fresh = linear_multipliers(self.relaxed, self.functionals, secants(self.relaxed, self.lo, self.hi))
-                better = dual.bound(fresh)[0] > dual.bound(ascent.multipliers)[0]
-                ascent.multipliers = torch.where(better[:, None], fresh, ascent.multipliers)
-            for _ in range(INNER):
-                ascent.step(dual)
-            self.multipliers = ascent.multipliers
+            ascent.multipliers = self.better(dual, ascent.multipliers, self.linear())  # the chords have moved
+            self.multipliers = ascent.multipliers = ascent.run(dual, INNER)
             self.read(dual, self.multipliers)
             size = float((self.bounds[1] - self.bounds[0]).mean())
             if not size < 1e6 or time.monotonic() > deadline:

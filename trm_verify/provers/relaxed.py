@@ -209,23 +209,29 @@ class Ascent:
         self.rate *= self.decay
         return found
 
+    def run(self, dual: Dual, steps: int, enough: float = torch.inf) -> Tensor:
+        """The multipliers of the best bounds met in some steps, functional by functional."""
+        best, kept = (
+            torch.full((len(self.multipliers),), -torch.inf, dtype=self.mean.dtype, device=self.mean.device),
+            self.multipliers,
+        )
+        for _ in range(steps):
+            before = self.multipliers
+            found = self.step(dual)
+            better = found > best
+            best, kept = torch.where(better, found, best), torch.where(better[:, None], before, kept)
+            if bool((best > enough).all()):
+                return kept
+        better = dual.bound(self.multipliers)[0] > best
+        return torch.where(better[:, None], self.multipliers, kept)
+
 
 def ascend(
     dual: Dual, start: Tensor, steps: int, rate: float = 0.05, decay: float = 0.97, enough: float = torch.inf
 ) -> tuple[Tensor, Tensor]:
     """The best bound met on the way, per functional, with its multipliers; ends early once all are above `enough`."""
-    ascent = Ascent(start, rate, decay)
-    best, kept = torch.full((len(start),), -torch.inf, dtype=start.dtype, device=start.device), start
-    for _ in range(steps):
-        before = ascent.multipliers
-        found = ascent.step(dual)
-        better = found > best
-        best, kept = torch.where(better, found, best), torch.where(better[:, None], before, kept)
-        if bool((best > enough).all()):
-            return best, kept
-    found, _ = dual.bound(ascent.multipliers)
-    better = found > best
-    return torch.where(better, found, best), torch.where(better[:, None], ascent.multipliers, kept)
+    found = Ascent(start, rate, decay).run(dual, steps, enough)
+    return dual.bound(found)[0], found
 
 
 def secants(relaxed: Relaxed, lo: Tensor, hi: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from trm_verify.report.figures import Curve, convergence_figure, run_figure, save_figure
+from trm_verify.report.accuracy import AccuracyCurve, AccuracyPoint, certified_accuracy
+from trm_verify.report.figures import Curve, accuracy_figure, convergence_figure, run_figure, save_figure
 from trm_verify.report.maps import attractor_figure, print_attractors
 from trm_verify.report.tables import (
     fields,
@@ -16,8 +17,12 @@ from trm_verify.report.tables import (
 from trm_verify.report.text import abbreviated, size, upper
 
 __all__ = [
+    "AccuracyCurve",
+    "AccuracyPoint",
     "Curve",
     "abbreviated",
+    "accuracy_figure",
+    "certified_accuracy",
     "attractor_figure",
     "convergence_figure",
     "fields",

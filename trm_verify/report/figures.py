@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from trm_verify.report.accuracy import AccuracyCurve
+
 INK, MUTED, GRID = "#1b1f24", "#6b7280", "#e5e7eb"
 MEASURED, PROVED, FINAL = "#2a6fb0", "#c4472b", "#2f8f5b"
 FLOOR = 1e-8  # distances below this are drawn no further
@@ -109,6 +111,25 @@ def run_figure(run: Any) -> Figure:
         f"answer {_answer(run.answer)} final from step {run.final}", (run.final, top), (5, -5), va="top", fontsize=8.5,
         textcoords="offset points", color=FINAL,
     )  # fmt: skip
+    axes.legend(frameon=False, fontsize=8.5, loc="lower left")
+    styled(axes, grid=True)
+    return figure
+
+
+def accuracy_figure(curve: AccuracyCurve) -> Figure:
+    """Certified accuracy against ε: what is proved from below, what counterexamples leave from above."""
+    figure = blank(6.4, 3.8)
+    axes = figure.subplots()
+    radii = [float(point.eps) for point in curve.points]
+    lower = [100 * point.certified / point.total for point in curve.points]
+    upper_ends = [100 * (point.total - point.wrong) / point.total for point in curve.points]
+    axes.fill_between(radii, lower, upper_ends, color=GRID, lw=0)
+    axes.plot(
+        radii, upper_ends, color=MEASURED, lw=1.6, marker="o", ms=3.5, label="no counterexample (exact ones found)"
+    )
+    axes.plot(radii, lower, color=PROVED, lw=2.0, marker="o", ms=3.5, label="proved for every input of the ball")
+    axes.set(xlabel="radius ε of the ball", ylim=(-2, 102), title="Certified accuracy")
+    axes.set_ylabel(f"per cent of {curve.points[0].total} inputs")
     axes.legend(frameon=False, fontsize=8.5, loc="lower left")
     styled(axes, grid=True)
     return figure

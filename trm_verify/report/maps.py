@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +49,12 @@ def print_attractors(console: Console, found: AttractorMap) -> None:
 
 
 def _orbit(each: Attractor, note: str = "") -> tuple[str, str, str, str]:
-    """What an orbit is, how it grows, and where it is."""
-    kind = f"cycle of period {each.period}" if each.kind == "cycle" else each.kind
-    growth, exponent = ("–" if v is None else f"{v:.4g}" for v in (each.growth, each.exponent))
-    state = "" if each.period is None else ", ".join(f"{v:.4g}" for v in each.states[0][:4])
-    more = ", …" if each.period is not None and each.states.shape[1] > 4 else ""
-    return f"{'repelling ' * each.repels}{kind}{note}", growth, exponent, state + more
+    """What an orbit is, how it grows, and where it is: some coordinates, or in one dimension the states of a cycle."""
+    growth, exponent = ("–" if v is None else f"{v:.6g}" for v in (each.growth, each.exponent))
+    single = each.states.shape[1] == 1
+    values = [] if each.period is None else each.states[:, 0] if single else each.states[0]
+    state = (" → " if single else ", ").join([*(f"{v:.4g}" for v in values[:4]), *["…"] * (len(values) > 4)])
+    return f"{'repelling ' * each.repels}{_name(each)}{note}", growth, exponent, state
 
 
 def attractor_figure(found: AttractorMap) -> Figure:
@@ -69,8 +68,9 @@ def attractor_figure(found: AttractorMap) -> Figure:
     colors = [_fate_color(each, k) for k, each in enumerate(found.attractors)]
     orbits = [(each, colors[k]) for k, each in enumerate(found.attractors) if each.period is not None]
     orbits += [(each, INK) for each in found.unreached]
-    view = _View.of(found, [each.states for each, _ in orbits])
-    picked = np.linspace(0, len(found.starts) - 1, min(len(found.starts), DRAWN)).astype(int)
+    view = _View.of(found)
+    most = DRAWN if found.starts.shape[1] > 1 else DRAWN // 4
+    picked = np.linspace(0, len(found.starts) - 1, min(len(found.starts), most)).astype(int)
     for k, color in enumerate(colors):
         view.starts(left, found.starts[found.fates == k], k, color)
     for row in picked:
@@ -84,6 +84,8 @@ def attractor_figure(found: AttractorMap) -> Figure:
     styled(left, grid=True)
     styled(right, grid=True)
     handles = [_handle(each, colors[k]) for k, each in enumerate(found.attractors[:NAMED])]
+    if any(each.repels for each, _ in orbits):
+        handles.append(_handle(None, MUTED))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
     return figure
 
@@ -92,12 +94,19 @@ def _fate_color(each: Attractor, place: int) -> str:
     return {"leaving": MUTED, "wandering": INK}.get(each.kind, FATES[place % len(FATES)])
 
 
-def _handle(each: Attractor, color: str) -> Any:
+def _handle(each: Attractor | None, color: str) -> Any:
+    """An entry of the legend: a fate, or what hollow marks (in one coordinate: dashed lines) mean."""
     from matplotlib.lines import Line2D
 
-    name = f"cycle of period {each.period}" if each.kind == "cycle" else each.kind
-    label = f"{100 * each.share:.0f} % {name}"
-    return Line2D([], [], color=color, marker="o", lw=0, markersize=5, label=label)
+    dot: dict[str, Any] = {"color": color, "marker": "o", "markersize": 5}
+    if each is None:
+        return Line2D([], [], ls="--", lw=0.8, markerfacecolor="white", label="repels", **dot)
+    share = f"{100 * each.share:.0f} %" if each.share >= 0.005 else "< 1 %"
+    return Line2D([], [], lw=0, label=f"{share} {_name(each)}", **dot)
+
+
+def _name(each: Attractor) -> str:
+    return f"cycle of period {each.period}" if each.kind == "cycle" else each.kind
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +123,13 @@ class _View:
     high: np.ndarray
 
     @classmethod
-    def of(cls, found: AttractorMap, orbits: Sequence[np.ndarray]) -> _View:
-        """The plane in which starts and orbits spread most; for one or two coordinates, these themselves."""
+    def of(cls, found: AttractorMap) -> _View:
+        """The plane in which late states and orbits spread most; for one or two coordinates, these themselves.
+
+        Orbits that no start reached may be far away, and have no say in what is shown.
+        """
         size = found.starts.shape[1]
+        orbits = [each.states for each in found.attractors if each.period is not None]
         shown = np.concatenate([found.starts, *orbits])
         middle, plane, explained = np.zeros(size), np.eye(size), np.ones(2)
         if size > 2:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -77,14 +78,32 @@ def statements(result: VerificationResult) -> list[tuple[str, str]]:
 
 
 def inputs_table(results: Sequence[VerificationResult]) -> Table:
-    """A line for each input: verdict, answer, the step from which it is final, and why not."""
-    found = table("input", "verdict", "answer", "final after", "why not", numbers=("input", "answer", "final after"))
+    """A line for each input: verdict, answer, the step from which it is final, how it was closed, and why not.
+
+    Margin, width of the enclosure and time are those of the search over the fixed points, where there was one.
+    """
+    searched = any(result.details is not None for result in results)
+    extra = ("margin", "width", "seconds", "closed by") if searched else ()
+    numbers = ("input", "answer", "final after", *extra[:3])
+    found = table("input", "verdict", "answer", "final after", *extra, "why not", numbers=numbers)
     for number, result in enumerate(results):
-        claim = next((c for c in result.claims.values() if "answer" in c.name), None)
+        claim = next((c for c in result.claims.values() if "answer" in c.name or c.name == "input"), None)
         steps = "–" if result.answer_steps is None else f"{result.answer_steps} steps"
         reason = "" if claim is None or claim else short(claim.reason)
-        found.add_row(str(number), verdict(str(result.verdict)), labels(result.answer), steps, reason)
+        cells = _search_cells(result) if searched else []
+        found.add_row(str(number), verdict(str(result.verdict)), labels(result.answer), steps, *cells, reason)
     return found
+
+
+def _search_cells(result: VerificationResult) -> list[str]:
+    """Margin (rounded down), width (up), seconds, and the rule that closed the question."""
+    details = result.details
+    if details is None:
+        return ["–", "–", "–", "convergence" if result.answer is not None else ""]
+    margin = "–" if details.margin is None else f"{np.floor(details.margin * 1e4) / 1e4:.4f}"
+    width = "–" if details.width is None else upper(details.width)
+    closed = details.rule or ("counterexample" if result.counterexample is not None else "")
+    return [margin, width, f"{details.seconds:.2f}", closed]
 
 
 def print_run(console: Console, run: Any) -> None:

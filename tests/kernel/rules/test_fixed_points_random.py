@@ -902,7 +902,7 @@ def explore(seeds: range, smooth: bool = False, task: Callable[[Bench], Any] = B
 
 @pytest.mark.parametrize("smooth", [False, True])
 def test_no_conclusion_is_contradicted_by_a_fixed_point(smooth: bool) -> None:
-    accepted = explore(range(60 if smooth else 150), smooth)
+    accepted = explore(range(40 if smooth else 150), smooth)
     wanted = {"fixed_points_in", "duality", "enclosure", "located", "by_continuity", "fixed_point_answer"}
     wanted |= {"answer_by_fixed_point", "joined_domains", "no_fixed_point", "expanding_pair", "other_answer"}
     wanted |= set() if smooth else {"two_fixed_points", "cycle", "fixed_point_at"}
