@@ -17,14 +17,17 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_readme_example_prints_what_readme_says() -> None:
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-    shown = re.search(r"```text\n(.*?)```", README, re.DOTALL)
-    assert code is not None and shown is not None
+EXAMPLES = list(
+    zip(*(re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL) for kind in ("python", "text")), strict=True)
+)
+
+
+@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["answer", "ball"])
+def test_the_readme_examples_print_what_readme_says(code: str, shown: str) -> None:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(code[1], "README.md", "exec"), {})
-    assert printed.getvalue() == shown[1]
+        exec(compile(code, "README.md", "exec"), {})
+    assert printed.getvalue() == shown
 
 
 def test_the_readme_command_lines_parse() -> None:

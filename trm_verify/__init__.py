@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trm_verify import claims, models, nn, tasks, train
-    from trm_verify.api import audit, check, verify_fixed_point
+    from trm_verify.api import LipschitzResult, audit, check, verify_fixed_point, verify_lipschitz
     from trm_verify.auditing import attractors
     from trm_verify.kernel.errors import CheckError
     from trm_verify.model import Box, Damped, recursive
@@ -33,6 +33,7 @@ __all__ = [
     "Box",
     "CheckError",
     "Damped",
+    "LipschitzResult",
     "Verdict",
     "VerificationResult",
     "VerificationResults",
@@ -48,10 +49,11 @@ __all__ = [
     "tasks",
     "train",
     "verify_fixed_point",
+    "verify_lipschitz",
 ]
 
 _NAMES = {
-    "api": ("audit", "check", "verify_fixed_point"),
+    "api": ("LipschitzResult", "audit", "check", "verify_fixed_point", "verify_lipschitz"),
     "auditing": ("attractors",),
     "kernel.errors": ("CheckError",),
     "model": ("Box", "Damped", "recursive"),

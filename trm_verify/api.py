@@ -1,4 +1,4 @@
-"""The public calls: `verify_fixed_point`, `audit`, `check`."""
+"""The public calls: `verify_fixed_point`, `verify_lipschitz`, `audit`, `check`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from trm_verify.kernel.expect import Expectation, describe, find
 from trm_verify.result import VerificationResult, VerificationResults
 from trm_verify.verification.deployed import Deployed
 from trm_verify.verification.inputs import Input, Inputs, Number
+from trm_verify.verification.lipschitz import LipschitzResult, verify_lipschitz
 from trm_verify.verification.outcomes import Limits, global_result, input_results
 from trm_verify.verification.runs import RunResult, audit
 from trm_verify.verification.session import Effort, Progress, Verification
 
-__all__ = ["Checked", "RunResult", "audit", "check", "verify_fixed_point"]
+__all__ = ["Checked", "LipschitzResult", "RunResult", "audit", "check", "verify_fixed_point", "verify_lipschitz"]
 
 MAX_WEIGHTS = 1 << 36
 

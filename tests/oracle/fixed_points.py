@@ -53,11 +53,11 @@ class Seeker:
     def high(self, x: Array) -> Array:
         return self.judge.inputs_exactly(self.claim, x[None])
 
-    def roots(self, x: Array, starts: int = 20) -> list[Root]:
+    def roots(self, x: Array, starts: int = 12) -> list[Root]:
         """Every fixed point in the region that the search meets."""
         judge = self.judge
         hinted = [z for z in self.hinted if len(z) == judge.model.n]
-        at = np.concatenate([judge.states(self.region, starts), judge.fast.init(x[None]), *(z[None] for z in hinted)])
+        at = np.concatenate([*(z[None] for z in hinted), judge.states(self.region, starts), judge.fast.init(x[None])])
         found = fixed_points(loop(judge.fast, "picard").at(x), at, self.region, newton=len(at))
         return self.polished(found, x)
 
@@ -95,7 +95,7 @@ class Seeker:
         moves = np.linalg.lstsq(by_state, by_input, rcond=None)[0]
         slopes = jacobians(of, z) @ moves
         lo, hi = domain.floats()
-        return np.concatenate([np.where(slopes > 0, hi, lo), np.where(slopes > 0, lo, hi)])
+        return np.unique(np.concatenate([np.where(slopes > 0, hi, lo), np.where(slopes > 0, lo, hi)]), axis=0)
 
     def everywhere(self, of: Any, count: int = 5) -> Iterator[tuple[Array, list[Root]]]:
         """Inputs with their fixed points in the region: hints, samples, and the corners that matter most for `of`."""
@@ -105,7 +105,7 @@ class Seeker:
             yield x, found
             if first is None and found:
                 first = found
-                for corner in self.corners(x, found[0], of):
+                for corner in self.corners(x, found[0], of)[:8]:
                     yield corner, self.roots(corner, 4)
 
 

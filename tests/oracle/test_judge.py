@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.corpus.sheet import canonical, changed_number
+from tests.corpus.sheet import canonical, changed_number, vector
 from tests.oracle.evaluate import FLOAT, HIGH, Evaluator, norm_of, to_high
-from tests.oracle.files import Model, read_claims, read_tensors
+from tests.oracle.files import Model, read_claims, read_tensors, read_vector
 from tests.oracle.judge import FALSE, TRUE, UNKNOWN, Judge, verdicts
 
 ROOT = Path(__file__).resolve().parents[2] / "certificates"
@@ -35,6 +35,24 @@ LIES = (
     "contraction_on_fewer_inputs", "constant_below_one", "centre_outside_the_region", "init_outside_the_start",
     "damped_residual", "wrong_answer", "answer_too_early", "answer_claimed_early", "answer_at_wrong",
     "answer_before_entry", "answer_on_the_box", "tie", "answer_of_the_undamped_loop", "run_drift", "run_other_state",
+    "enclosure_of_the_identity", "unique_of_three", "exactly_one_from_existence", "at_most_one_from_existence",
+    "the_one_from_existence", "unique_with_a_smooth_bend", "scale_negative", "located_outside_the_region",
+    "located_among_many", "located_by_existence", "encloses_smaller_box", "encloses_all_larger_region",
+    "encloses_more_inputs", "at_most_one_of_a_region", "argument_without_its_state", "continuity_over_integers",
+    "fixed_point_tie", "answer_of_one_of_three", "fixed_point_wrong_answer", "fixed_point_answer_everywhere",
+    "fixed_point_answer_claimed", "loop_answer_from_fixed_point", "loop_answer_without_convergence",
+    "loop_answer_of_another_operator", "loop_answer_of_another_fixed_point", "loop_answer_from_outside",
+    "loop_answer_too_early", "joined_answers_at_a_depth",
+)  # fmt: skip
+# Refusals of refutations that are false as well, and of existence where nothing is fixed: no search confirms them.
+UNCONFIRMED = (
+    "enclosure_without_preconditioner", "enclosure_elsewhere", "located_without_existence", "one_of_none",
+    "answer_where_nothing_is_fixed", "exactly_one_part_of_the_box", "continuity_of_at_most_one",
+    "two_fixed_points_without_existence", "two_fixed_points_of_two_halves", "box_beside_a_fixed_point_at_a_third",
+    "fixed_point_at_a_third_beside_a_box", "refuted_proved_answer", "refuted_loop_answer", "refuted_by_one_depth",
+    "no_fixed_point_where_there_is_one", "no_fixed_point_at_most_one", "cycle_of_a_fixed_point", "cycle_that_is_none",
+    "cycle_of_the_slow_loop", "pair_against_convergence", "pair_other_norm", "pair_larger_rate",
+    "pair_at_another_input",
 )  # fmt: skip
 NO_FIXED_POINT = ("contraction_alone", "box_not_invariant", "radius_not_invariant", "exactly_one_smaller_box")
 
@@ -60,6 +78,11 @@ def test_good_certificates_are_true(name: str) -> None:
     assert [(c.name, v) for c, v in verdicts(*files(name)) if v.value != TRUE] == []
 
 
+@pytest.mark.parametrize("name", UNCONFIRMED)
+def test_what_is_not_so_is_not_confirmed(name: str) -> None:
+    assert {verdict.value for _, verdict in verdicts(*files(name))} != {TRUE}
+
+
 # numbers of good certificates, each made false by a small change
 CHANGES = [
     ("linf_affine", 0, "rate", Fraction(1 - 2**-20)), ("l2_rotation", 0, "rate", Fraction(1 - 2**-40)),
@@ -79,6 +102,32 @@ def test_a_number_that_is_too_small_is_noticed(name: str, claim: int, key: str, 
     document = json.loads(certificate)
     fields = document["predicate"]["claims"][claim]
     fields[key] = changed_number(fields[key], factor)
+    model, claims = read_claims(canonical(document), weights)
+    assert Judge(model).judge(claims[claim]).value == FALSE
+
+
+@pytest.mark.parametrize(
+    ("name", "claim"),
+    [
+        ("fixed_point_one_sixth", 1),
+        ("fixed_point_one_sixth", 2),
+        ("fixed_point_one_sixth", 5),
+        ("two_fixed_points_of_tanh", 0),
+        ("monotone_rescaled", 2),
+        ("continuity_of_a_damped_tanh", 1),
+        ("joined_halves", 0),
+    ],
+)
+def test_a_box_that_is_too_small_is_noticed(name: str, claim: int) -> None:
+    """Only a sixty-fourth of it, at its lower end."""
+    certificate, weights = files(name)
+    document = json.loads(certificate)
+    predicate = document["predicate"]
+    box = predicate["boxes"][predicate["claims"][claim]["box"]]
+    lo, hi = read_vector(box["lo"]), read_vector(box["hi"])
+    small = {"space": "state", "lo": box["lo"], "hi": vector([a + (b - a) / 64 for a, b in zip(lo, hi, strict=True)])}
+    predicate["boxes"].append(small)
+    predicate["claims"][claim]["box"] = len(predicate["boxes"]) - 1
     model, claims = read_claims(canonical(document), weights)
     assert Judge(model).judge(claims[claim]).value == FALSE
 

@@ -190,8 +190,11 @@ def name_of(claim: Conclusion) -> str:
         return "answer_at" if claim.at else "answer"
     if isinstance(claim, Encloses):
         return f"encloses_{claim.kind}"
-    names = {"FixedPointAnswer": "fixed_point_answer", "Refuted": "refutation", "Contraction": "contraction", "AtMostOne": "at_most_one", "ExactlyOne": "exactly_one", "Run": "run",
-             "Invariant": "invariant", "Convergence": "convergence", "Lipschitz": "lipschitz"}  # fmt: skip
+    names = {
+        "FixedPointAnswer": "fixed_point_answer", "Refuted": "refutation", "Contraction": "contraction",
+        "AtMostOne": "at_most_one", "ExactlyOne": "exactly_one", "Run": "run", "Invariant": "invariant",
+        "Convergence": "convergence", "Lipschitz": "lipschitz",
+    }  # fmt: skip
     return names[type(claim).__name__]
 
 

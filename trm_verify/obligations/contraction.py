@@ -69,13 +69,19 @@ def spectral(scene: Scene) -> None:
     """‖W‖₂ ≤ σ: σ²I − WᵀW is positive semidefinite."""
     rows = _matrix(scene)
     smaller = rows if len(rows) >= len(rows[0]) else _transposed(rows)
-    require_norm(scene, smaller, number_of(scene.witness["sigma"], "sigma"), "σ")
+    require_norm(scene, smaller, _bound(scene), "σ")
+
+
+def _bound(scene: Scene) -> Fraction:
+    if not isinstance(scene.conclusion, Spectral):
+        raise NotExported("no bound is stated")
+    return scene.conclusion.bound
 
 
 def spectral_abs(scene: Scene) -> None:
     """‖W‖₂ ≤ σ: |W|ᵀ|W|v ≤ σ²v for a positive v."""
     rows, script = _matrix(scene), scene.script
-    sigma = number(number_of(scene.witness["sigma"], "sigma"))
+    sigma = number(_bound(scene))
     v = [number(each) for each in numbers(scene.witness["vector"], len(rows[0]), "vector")]
     script.show(every([at_most(ZERO, sigma), *(below(ZERO, each) for each in v)]), "σ ≥ 0 and v > 0")
     sizes = [[absolute(w) for w in row] for row in rows]
@@ -234,7 +240,9 @@ def implicit_matrix(scene: Scene, domain: Tensor) -> list[list[Term]]:
 def monotone(scene: Scene) -> None:
     """(2 − 2m)I − W − Wᵀ is positive semidefinite, m > 0."""
     done, script = _well_posed(scene), scene.script
-    w, m = implicit_matrix(scene, done.domain), number(number_of(scene.witness["m"], "m"))
+    if done.slack is None:
+        raise NotExported("no monotone model is stated")
+    w, m = implicit_matrix(scene, done.domain), number(done.slack)
     script.show(below(ZERO, m), "m > 0")
 
     def entry(i: int, j: int) -> Term:

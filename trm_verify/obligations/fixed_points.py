@@ -13,8 +13,10 @@ from trm_verify.kernel import document
 from trm_verify.kernel.affine import Unit
 from trm_verify.kernel.claims import (
     Answer,
+    AtMostOne,
     Conclusion,
     Convergence,
+    ExactlyOne,
     FixedPointAnswer,
     FixedPoints,
     WellPosed,
@@ -359,11 +361,12 @@ def _symmetric(half: Sequence[Fraction]) -> tuple[int, list[int], list[int]]:
 def located(scene: Scene) -> None:
     """The box of the second premise lies where the first one says that there is only one."""
     outer, inner = scene.premises
-    if not isinstance(inner, FixedPoints) or getattr(outer, "region", None) is None:
-        raise NotExported("other premises")
-    region, domain = outer.region, outer.domain  # type: ignore[union-attr]
-    scene.inside(inner.domain, domain, "the domain lies in the first premise's")
-    scene.inside(inner.box, region, "the box lies in the first premise's region")  # type: ignore[arg-type]
+    if not isinstance(outer, (WellPosed, ExactlyOne, AtMostOne, Convergence, FixedPoints)) or outer.region is None:
+        raise NotExported("a first premise that says nothing about how many fixed points there are")
+    if not isinstance(inner, FixedPoints):
+        raise NotExported("a second premise that locates no fixed point")
+    scene.inside(inner.domain, outer.domain, "the domain lies in the first premise's")
+    scene.inside(inner.box, outer.region, "the box lies in the first premise's region")
     if not inner.exists or (isinstance(outer, FixedPoints) and not (outer.unique or inner.unique)):
         raise NotExported("premises that do not show a fixed point, and one alone")
     if isinstance(outer, FixedPoints) and not outer.unique:
@@ -381,12 +384,11 @@ def fixed_point_answer(scene: Scene) -> None:
         raise NotExported("a premise that may be about no fixed point")
     values = scene.values(scene.readout(), known.box, known.domain, model.states, [], "g", Refinement())
     logits = values.walk()
-    answer = scene.context.answer(scene.witness["answer"])
     done = scene.conclusion
-    margins: list[Term] = []
-    if isinstance(done, FixedPointAnswer) and done.margins:
-        margins = [number(m) for m in done.margins]
-    for k, (own, other) in enumerate(scene.competitors(answer)):
+    if not isinstance(done, FixedPointAnswer):
+        raise NotExported("no answer is stated")
+    margins = [number(m) for m in done.margins]
+    for k, (own, other) in enumerate(scene.competitors(done.answer)):
         apart, what = sub(logits[own], logits[other]), "the answer's logit is the largest at every fixed point"
         script.show(
             every([at_most(margins[k], apart), below(ZERO, margins[k])]) if margins else below(ZERO, apart), what

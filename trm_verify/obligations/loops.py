@@ -92,6 +92,8 @@ def _with_invariance(scene: Scene) -> Invariant | None:
     invariant = rest[0]
     if not isinstance(invariant, Invariant):
         raise NotExported("a second premise that is no invariant set")
+    if invariant.operator != contraction.operator:
+        raise NotExported("an invariant set of another operator")
     scene.inside(invariant.domain, contraction.domain, "the invariant set's domain lies in the contraction's")
     scene.inside(invariant.region, contraction.region, "the invariant set lies in the contraction's region")
     return invariant
@@ -205,7 +207,11 @@ def run(scene: Scene) -> None:
     states = [Tensor((n,), exp, part, part) for part in (ints[i : i + n] for i in range(0, len(ints), n))]
     if len(states) > MOST_STEPS:
         raise NotExported(f"more than {MOST_STEPS} states")
+    if any(a != done.answer for a in done.answers[done.final :]):
+        raise NotExported("another answer after the final step")
     scene.inside(domain, premise.domain, "the input lies in the premise's domain")
+    scene.same(done.state, states[-1], "the result is the last state")
+    script.show(at_most(number(done.distances[-1]), number(done.radius)), "the radius is the last distance")
     expected, _ = scene.start(domain)
     inputs = scene.inputs(domain)
     for k, (state, drift, distance) in enumerate(zip(states, done.drifts, done.distances, strict=True)):

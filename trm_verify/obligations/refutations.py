@@ -43,6 +43,9 @@ def fixed_point_at(scene: Scene) -> None:
     done, script = scene.conclusion, scene.script
     if not isinstance(done, FixedPointAt):
         raise NotExported("no fixed point is stated")
+    vocabulary = scene.graph.vocabulary
+    if vocabulary is not None and not all(v.denominator == 1 and 0 <= v < vocabulary for v in done.x):
+        raise NotExported("an input that is no admissible integer")
     images = _exact(scene, scene.graph.step, done.z, done.x, "f")
     for z, image in zip(literals(done.z), images, strict=True):
         script.show(equal(image, z), "f(z, x) = z")
@@ -75,6 +78,8 @@ def two_fixed_points(scene: Scene) -> None:
         scene.script.show(some([f"(not {equal(number(p), number(q))})" for p, q in zip(a.z, b.z, strict=True)]), what)
         return
     (outer, first), (inner, second) = _place(a), _place(b)
+    if any(isinstance(p, FixedPointAt) and not x.is_point for p, x in ((a, outer), (b, inner))):
+        raise NotExported("an input that is no binary fraction, beside a box of inputs")
     scene.inside(inner, outer, "the second premise's inputs are among the first's")
     scene.script.show(_apart(first, second), what)
 

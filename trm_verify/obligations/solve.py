@@ -30,7 +30,7 @@ while not (command := parser.nextCommand()).isNull():
 
 @dataclass(frozen=True)
 class Verdict:
-    """`answer` is `unsat`, `sat`, `unknown`, `timeout` or `error`; `note` says more where it is none of the first two."""
+    """`answer` is `unsat`, `sat`, `unknown`, `timeout` or `error`; `note` says more about the last three."""
 
     solver: str
     answer: str

@@ -74,7 +74,7 @@ class Branching:
     def run(self, deadline: float = float("inf"), most: int = 200_000) -> Outcome:
         started = time.perf_counter()
         root, count = Node({}), 1
-        first = self.program.solve({})
+        first = self.program.solve({}, deadline - time.monotonic())
         if first is None:
             return Outcome(False, -np.inf, count, time.perf_counter() - started, reason=GAVE_UP)
         heap: list[tuple[float, int, Node, Solution]] = []
@@ -97,7 +97,7 @@ class Branching:
             order = (1, 0) if solution.arguments[unit] > threshold else (0, 1)
             for side in order:
                 count += 1
-                found = self.program.solve(children[side].cuts)
+                found = self.program.solve(children[side].cuts, deadline - time.monotonic())
                 if found is None:
                     return Outcome(False, bound, count, time.perf_counter() - started, reason=GAVE_UP)
                 self._file(heap, children[side], found, count)

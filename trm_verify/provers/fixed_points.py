@@ -225,7 +225,11 @@ class Question:
             return
         for j in self.open:
             search = Branching(self.relaxed, self.lo.numpy(), self.hi.numpy(), self.rows[j], self._refutes)
-            outcome = search.run(deadline)
+            try:
+                outcome = search.run(deadline)
+            except (RuntimeError, ValueError, ArithmeticError) as error:  # the solver's own; the rest carries on
+                self.reason = f"the linear program solver failed: {error}"
+                return
             self.outcomes[j] = outcome
             self.nodes += outcome.nodes
             self.bounds[j] = max(self.bounds[j], 2 * SLACK if outcome.proved else outcome.bound)

@@ -27,7 +27,8 @@ from trm_verify.provers.problem import Floats, Problem
 LARGEST = 600  # states that can move; time goes with the cube of that
 GAP = 1e-5  # of the program's optimum, relatively
 SLACKS = (1e-6, 1e-5, 4e-5, 1e-3, 1e-1)  # what γ is raised by, relatively, for a short factor
-RIDGES = (1e-12, 1e-9, 1e-6, 1e-3)  # of the matrix that has to be inverted for the eliminated units, relatively
+RIDGES = (1e-14, 1e-12, 1e-9, 1e-6, 1e-3)  # of the matrix that has to be inverted for the eliminated units, relatively
+LEAST = 1e-10  # what γ² below this counts as, relatively: no input moves anything
 BITS = 44  # of the largest multiplier
 STEPS, GROWTH = 400, 8.0  # of Newton's method in all; of the weight of the objective
 
@@ -128,7 +129,9 @@ class MovingPart:
         if self.lines:
             lines = self.given[self.lines]
             gram = lines @ lines.T
-            gram += ridge * (float(np.sum(self.given**2)) / len(self.given) or 1.0) * np.eye(len(gram))
+            scale = float(np.sum(self.given**2)) / len(self.given) or 1.0
+            gram += ridge * scale * np.eye(len(gram))
+            square = max(square, LEAST * float(np.sum(self.readout**2)) * scale)
             right = square * self.away[self.lines] - lines @ self.given.T @ found
             found[self.lines] = np.linalg.solve(gram, right)
         return found
@@ -235,7 +238,7 @@ class Program:
     ) -> tuple[Floats, float]:  # fmt: skip
         """Newton's method along the central path, until the gap (relative to g) is reached or g is low `enough`."""
         count, size = self.rows.shape
-        barriers = count + size
+        barriers, least = count + size, LEAST * abs(g)
         weight = barriers / abs(g)
         for _ in range(STEPS):
             if enough(g) or time.monotonic() > deadline:
@@ -244,7 +247,7 @@ class Program:
             move = -np.linalg.solve(curve, slope)
             decrement = float(-slope @ move)
             if decrement < 0.1:  # near enough to the centre for this weight
-                if barriers / weight <= gap * abs(g):
+                if barriers / weight <= max(gap * abs(g), least * gap):
                     break
                 weight *= GROWTH
                 continue

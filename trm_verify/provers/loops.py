@@ -50,21 +50,22 @@ def admissible(problem: Problem, domain: Json, values: Floats) -> Given:
 
 
 def inputs_of(problem: Problem, domain: Json, count: int, seed: int = 0) -> list[Given]:
-    """Inputs of a domain: its middle, then random ones; one alone where the domain is a point."""
+    """Inputs of a domain: its middle, its lower and upper corner, then others at random, every second one a corner.
+
+    There is one alone where the domain is a point. A domain without ends has zero for a middle.
+    """
     box, size = problem.box(domain), problem.graph.input_size
     if box.is_point:
         return [Given.at([box.fraction(i)[0] for i in range(size)]) if size else Given(NO_INPUT, np.zeros(0))]
     rng = np.random.default_rng(seed)
     if not box.bounded:
-        return [admissible(problem, domain, scale * rng.normal(size=size)) for scale in (0.0, *[1.0] * (count - 1))]
+        scales = [0.0, *(10.0 ** (k % 2) for k in range(count - 1))]
+        return [admissible(problem, domain, scale * rng.normal(size=size)) for scale in scales]
+    shares = [np.full(size, share) for share in (0.5, 0.0, 1.0)]
+    shares += [rng.uniform(size=size) if k % 2 else rng.integers(0, 2, size).astype(float) for k in range(count - 3)]
     ends = [box.fraction(i) for i in range(size)]
-    shares = [[0.5] * size, *rng.uniform(size=(count - 1, size))]
-    return [
-        admissible(
-            problem, domain, np.array([lo + Fraction(t) * (hi - lo) for (lo, hi), t in zip(ends, row, strict=True)])
-        )
-        for row in shares
-    ]
+    found = [[lo + Fraction(t) * (hi - lo) for (lo, hi), t in zip(ends, row, strict=True)] for row in shares[:count]]
+    return [admissible(problem, domain, np.array([float(v) for v in row])) for row in found]
 
 
 class Loop:

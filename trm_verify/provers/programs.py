@@ -16,6 +16,9 @@ from trm_verify.provers.problem import Floats
 from trm_verify.provers.relaxed import Relaxed
 
 
+MOST_SECONDS = 60.0  # for one linear program
+
+
 def available() -> str | None:
     """Why linear programs cannot be solved here, or None."""
     try:
@@ -102,7 +105,7 @@ class Program:
         program.a_matrix_.value_ = sparse.data
         self.highs.passModel(program)
 
-    def solve(self, cuts: Mapping[int, tuple[float, float]], seconds: float = 60.0) -> Solution | None:
+    def solve(self, cuts: Mapping[int, tuple[float, float]], seconds: float = MOST_SECONDS) -> Solution | None:
         """The least objective with the arguments of some units cut to intervals; None when the solver gives up."""
         for k in {*self.cut, *cuts}:
             part = cuts.get(k)
@@ -112,7 +115,7 @@ class Program:
                 inside = part is None or part[0] - 1e-12 <= self.arguments[k, p] <= part[1] + 1e-12
                 self.highs.changeColBounds(self.first + k * self.points + p, 0.0, 1.0 if inside else 0.0)
         self.cut = dict(cuts)
-        self.highs.setOptionValue("time_limit", self.highs.getRunTime() + seconds)
+        self.highs.setOptionValue("time_limit", self.highs.getRunTime() + max(min(seconds, MOST_SECONDS), 0.0))
         self.highs.run()
         status = self.highs.getModelStatus()
         self.iterations += self.highs.getInfo().simplex_iteration_count

@@ -40,7 +40,7 @@ __all__ = [
     "search",
 ]
 
-INPUTS = 4  # of the domain that are tried, until one of them has a refutation
+INPUTS = 8  # of the domain that are tried, until one of them has a refutation
 STARTS, STEPS, SPREADS = 48, 512, (1.0, 0.1, 10.0)
 LONGEST, SHORTEST = 8, 2  # periods up to which Newton's method looks for a cycle, without and with other evidence
 DERIVATIVES = 1 << 21  # entries of the derivatives at all starts of Newton's method, which limits their number

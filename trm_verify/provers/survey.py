@@ -98,7 +98,7 @@ class _Watch:
 
     def approaches(self, state: Floats) -> Tensor:
         """Starts whose distance from a state has shrunk at every one of the last looks."""
-        apart = [largest(look - torch.from_numpy(state)) for look in (*self.looks[-8:], self.recent[-1])]
+        apart = [largest(look - torch.from_numpy(state)) for look in self.looks[-8:]]
         return (torch.stack(apart).diff(dim=0) < 0).all(dim=0)
 
     def drifting(self) -> Tensor:

@@ -1,4 +1,7 @@
-"""R16: how fast the logits at the fixed point move with the input, in ℓ2. One layer z = φ(Wz + Ux + b), a linear readout."""
+"""R16: how far the logits at the fixed point move with the input, in ℓ2.
+
+For one layer z = φ(Wz + Ux + b) with slopes in [0, 1] and a linear readout.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class Layer:
 
 
 def layer_of(graph: Graph, premise: Conclusion | None) -> tuple[Layer, Tensor, Tensor]:
-    """The layer between the fixed points that a premise speaks of, its domain, and the region where each is the only one.
+    """The layer between the fixed points of a premise, its domain, and the region where each of them is the only one.
 
     Nothing here asks the domain to be connected: every inequality is between two fixed points, and uses no path.
     """
@@ -99,7 +102,9 @@ def _slope(unit: Unit, interval: Interval) -> int | None:
         return None
     low, high = interval
     floor, ceiling = (unit.attrs["lo"], unit.attrs["hi"]) if unit.op == "clamp" else (Fraction(0), None)
-    if (floor is None or low is not None and low >= floor) and (ceiling is None or high is not None and high <= ceiling):
+    over = floor is None or low is not None and low >= floor
+    under = ceiling is None or high is not None and high <= ceiling
+    if over and under:
         return 1
     below = floor is not None and high is not None and high <= floor
     above = ceiling is not None and low is not None and low >= ceiling

@@ -1,0 +1,184 @@
+"""The monDEQ rows: every image decided by the public call, one line of the ledger each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+import trm_verify as tv
+from benchmarks.fixed_points.data import Mondeq
+from benchmarks.fixed_points.setting import Setting
+from benchmarks.fixed_points.table import Json, Measure
+from benchmarks.fixed_points.watch import watching
+from trm_verify.kernel.check import check
+from trm_verify.verification.deployed import Deployed
+
+CERTIFIED, REFUTED, OPEN, MISCLASSIFIED = "certified", "refuted", "open", "misclassified"
+VERDICTS = {tv.PROVED: CERTIFIED, tv.REFUTED: REFUTED, tv.UNKNOWN: OPEN}
+NOTHING: Json = {"search_seconds": 0.0, "kernel_seconds": 0.0, "rule": ""}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model and radius. `limit`: seconds an image. `branch`: whether the search may branch."""
+
+    name: str
+    model: str
+    eps: str
+    limit: float
+    branch: bool = True
+
+
+class Decider:
+    """Decides images of one row, each by a public call of its own."""
+
+    def __init__(self, setting: Setting, row: Row) -> None:
+        self.setting, self.row, self.model = setting, row, setting.model(row.model)
+        self.answers = self.model.answers(setting.test.normalised)
+
+    @cached_property
+    def weights(self) -> bytes:
+        return Deployed.of(self.model.model).weights
+
+    def all(self, indices: Sequence[int]) -> list[Json]:
+        """The results of these images, from the ledger where it has them."""
+        row = self.row
+        ledger = self.setting.ledger(
+            row.name, model=self.model.digest, eps=row.eps, limit=row.limit, branch=row.branch
+        )  # fmt: skip
+        return ledger.measured(indices, self.one, lambda f: self.setting.tick(f"{row.name} {f['key']}: {f['verdict']}"))
+
+    def one(self, index: int) -> Json:
+        """One image: verdict, bounds, sizes and seconds."""
+        label = int(self.setting.test.labels[index])
+        if self.answers[index] != label:
+            return {"verdict": MISCLASSIFIED, **NOTHING}
+        box, row = self.setting.test.box(index, self.row.eps), self.row
+        wall, started = time.perf_counter(), time.process_time()
+        with watching(row.branch) as attempts:
+            result = tv.verify_fixed_point(self.model.model, box, answer=label, timeout=row.limit)
+        found: Json = {
+            "verdict": VERDICTS[result.verdict], **NOTHING, **_details(result),
+            "search_seconds": sum(a.seconds for a in attempts), "kernel_seconds": sum(a.kernel for a in attempts),
+            "call_seconds": time.process_time() - started, "wall_seconds": time.perf_counter() - wall,
+        }  # fmt: skip
+        if result.certified is not None:
+            raw, started = result.certificate.to_bytes(), time.process_time()
+            check(raw, self.weights)
+            found |= {"certificate_bytes": len(raw), "check_seconds": time.process_time() - started}
+        if result.counterexample is not None:
+            found["confirmed"] = self._confirmed(result.counterexample, box, label)
+        return found
+
+    def _confirmed(self, x: np.ndarray, box: tv.Box, label: int) -> bool:
+        """A counterexample lies in the box, and the model answers otherwise there in floating point, too."""
+        low, high = box.floats()
+        inside = bool(((low <= x) & (x <= high)).all())
+        return inside and int(self.model.answers(torch.from_numpy(x)[None])[0]) != label
+
+
+def _details(result: Any) -> Json:
+    claim = result.claims.get("fixed_point_answer")
+    reason = "" if claim is None else claim.reason
+    details = result.details
+    if details is None:
+        return {"reason": reason}
+    margin = None if details.margin is None or not np.isfinite(details.margin) else details.margin
+    rule = details.rule
+    if result.verdict is tv.REFUTED:
+        rule = "branch and bound" if details.nodes else "attack"
+    return {
+        "margin": margin, "width": details.width, "unstable": details.unstable, "nodes": details.nodes, "rule": rule,
+        "limit": details.limit, "reason": reason,
+    }  # fmt: skip
+
+
+def count(found: Sequence[Json], verdict: str) -> int:
+    return sum(f["verdict"] == verdict for f in found)
+
+
+def decided(found: Sequence[Json]) -> list[Json]:
+    """Those that a search was needed for."""
+    return [f for f in found if f["verdict"] != MISCLASSIFIED]
+
+
+def enclosure(setting: Setting) -> tuple[list[Measure], Json]:
+    """h40 at ε = 0.02 without branching; what that leaves open is decided by exact search as well."""
+    row = Row("h40-0.02", "h40", "0.02", 60.0, branch=False)
+    found = Decider(setting, row).all(range(len(setting.test)))
+    left = [f["key"] for f in found if f["verdict"] == OPEN]
+    exact = Decider(setting, Row("h40-0.02-exact", "h40", "0.02", 300.0)).all(left)
+    missed = sum(f["verdict"] != REFUTED for f in exact)
+    correct = decided(found)
+    note = f"of {len(correct)} correct ones; {count(found, REFUTED)} refuted, {len(left)} left to exact search"
+    measures = [
+        Measure(row.name, "certified without branching", count(found, CERTIFIED), note=note),
+        Measure(row.name, "not certified, and not refuted by exact search", missed, most=0),
+        *_seconds(row.name, correct, most=0.1),
+        *_wrong(row.name, [*found, *exact]),
+    ]  # fmt: skip
+    return measures, {"images": found, "exact": exact}
+
+
+def exact(setting: Setting) -> tuple[list[Measure], Json]:
+    """h40 at ε = 0.05: everything decided."""
+    row = Row("h40-0.05", "h40", "0.05", 300.0)
+    found = Decider(setting, row).all(range(len(setting.test)))
+    measures = [
+        *_decided(row.name, found, least=len(found)),
+        *_seconds(row.name, decided(found), most=1.0, longest=300.0),
+        *_wrong(row.name, found),
+    ]
+    return measures, {"images": found}
+
+
+def wide(setting: Setting) -> tuple[list[Measure], Json]:
+    """h100 at ε = 0.05, with a limit an image."""
+    row = Row("h100-0.05", "h100", "0.05", setting.limit)
+    found = Decider(setting, row).all(range(len(setting.test)))
+    least = 75 if len(found) == 100 else None
+    measures = [*_decided(row.name, found, least), *_seconds(row.name, decided(found)), *_wrong(row.name, found)]
+    settled = [f for f in found if f["verdict"] in (CERTIFIED, REFUTED)]
+    if settled:
+        most = max(f["unstable"] for f in settled)
+        measures.append(Measure(row.name, "most unstable units of a decided image", most))
+    return measures, {"images": found, "limit": setting.limit}
+
+
+def _decided(name: str, found: Sequence[Json], least: float | None) -> list[Measure]:
+    kinds = (CERTIFIED, REFUTED, MISCLASSIFIED)
+    parts = ", ".join(f"{count(found, kind)} {kind}" for kind in kinds)
+    total = sum(count(found, kind) for kind in kinds)
+    rules: dict[str, int] = {}
+    for f in found:
+        if f["verdict"] in (CERTIFIED, REFUTED):
+            rules[f["rule"]] = rules.get(f["rule"], 0) + 1
+    closed = ", ".join(f"{number} by {rule}" for rule, number in rules.items())
+    return [Measure(name, f"decided of {len(found)}", total, least=least, note=f"{parts}; {closed}")]
+
+
+def _seconds(name: str, found: Sequence[Json], most: float | None = None, longest: float | None = None) -> list[Measure]:
+    if not found:
+        return []
+    middle: Callable[[str], float] = lambda key: median(f.get(key, 0.0) for f in found)
+    note = (
+        f"kernel {middle('kernel_seconds'):.3g} s, whole call {middle('call_seconds'):.3g} s, "
+        f"re-check of its certificate {middle('check_seconds'):.3g} s"
+    )
+    return [
+        Measure(name, "search, median", middle("search_seconds"), "s", most=most, note=note),
+        Measure(name, "search, longest", max(f["search_seconds"] for f in found), "s", most=longest),
+    ]
+
+
+def _wrong(name: str, found: Sequence[Json]) -> list[Measure]:
+    """Counterexamples that floating point does not confirm; certified images that an attack refutes come with figures."""
+    wrong = sum(f.get("confirmed") is False for f in found)
+    return [Measure(name, "counterexamples that the float model does not confirm", wrong, most=0)]
