@@ -10,12 +10,13 @@ PYTEST_ARGS ?= -n auto
 # Small matrices everywhere: one thread each is faster than several that wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-fast bench lint format types imports kernel build-check clean
+.PHONY: help setup demo test test-fast bench lint format types imports kernel obligations build-check clean
 
 help:
 	@echo "make demo         train, prove, re-check and plot a small model (under 3 minutes after the downloads)"
 	@echo "make test         the whole test suite;  make test-fast leaves out the slow tests"
 	@echo "make bench        the benchmarks: table, JSON and figures in out/"
+	@echo "make obligations  a second opinion on the shipped certificates, by z3 and cvc5"
 	@echo "make lint types imports kernel build-check    what continuous integration runs besides the tests"
 	@echo "make clean        removes what was built, and .venv"
 
@@ -57,6 +58,10 @@ imports: $(INSTALLED)
 
 kernel: $(INSTALLED)
 	$(PY) -I -S .ci/replay.py
+
+obligations: $(INSTALLED)
+	rm -rf out/obligations
+	$(PY) -m trm_verify.cli obligations certificates/good --out out/obligations --check
 
 build-check: $(INSTALLED)
 	$(PY) -I .ci/build_check.py

@@ -23,7 +23,7 @@ c = tv.claims
 X = torch.tensor([0.25, -0.5, 0.125])
 ALL = [
     c.Contraction, c.AtMostOne, c.ExactlyOne, c.Invariant, c.Convergence, c.Answer, c.AnswerAt, c.Run, c.EnclosesAll,
-    c.EnclosesOne, c.EnclosesThe, c.FixedPointAnswer, c.Refutation,
+    c.EnclosesOne, c.EnclosesThe, c.FixedPointAnswer, c.Lipschitz, c.Refutation,
 ]  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def test_there_is_one_dataclass_a_claim_with_the_kernel_s_fields() -> None:
         (c.EnclosesOne(radius="1/3"), "encloses_one(radius<=1/3)"),
         (c.EnclosesThe(region=tv.Box(-1, 1)), "encloses_the(region=box(-1,1))"),
         (c.FixedPointAnswer(answer=[3, 1], region="all"), "fixed_point_answer(answer=3-1,region=all)"),
+        (c.Lipschitz(constant=3.22), "lipschitz(constant<=3.22)"),
         (
             c.Refutation(of="contraction", rate=0.9, norm="linf", domain=tv.Box(0, 1)),
             "refutation(of=contraction,rate<=0.9,norm=linf,domain=box(0,1))",

@@ -9,6 +9,7 @@ from benchmarks.fixed_points.data import Mondeq
 
 STEPS, RESTARTS = 30, 2
 FIRST, DECAY = 1.0, 0.9  # length of a step, in radii of the box, and how it shrinks
+TOLERANCE = 1e-9  # of the solutions, relative to the sizes in the equation
 
 
 def worst_margins(model: Mondeq, ends: tuple[Tensor, Tensor], labels: Tensor, seed: int = 0) -> Tensor:
@@ -38,10 +39,10 @@ def _descend(model: Mondeq, low: Tensor, high: Tensor, x: Tensor, own: Tensor, r
     shift = model.wide.c[own] - model.wide.c[rival]
     for step in range(STEPS):
         x = x.detach().requires_grad_()
-        lead = (rows * model.wide.solve(x)).sum(1) + shift
+        lead = (rows * model.wide.solve(x, TOLERANCE)).sum(1) + shift
         (slope,) = torch.autograd.grad(lead.sum(), x)
         best = torch.minimum(best, lead.detach())
         x = x.detach() - FIRST * DECAY**step * torch.sign(slope) * (high - low) / 2
         x = torch.minimum(torch.maximum(x, low), high)
     with torch.no_grad():
-        return torch.minimum(best, (rows * model.wide.solve(x)).sum(1) + shift)
+        return torch.minimum(best, (rows * model.wide.solve(x, TOLERANCE)).sum(1) + shift)

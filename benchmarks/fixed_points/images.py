@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import median
 from typing import Any
@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 import trm_verify as tv
-from benchmarks.fixed_points.data import Mondeq
+from benchmarks.fixed_points.ledger import Ledger
 from benchmarks.fixed_points.setting import Setting
 from benchmarks.fixed_points.table import Json, Measure
 from benchmarks.fixed_points.watch import watching
 from trm_verify.kernel.check import check
 from trm_verify.verification.deployed import Deployed
 
-CERTIFIED, REFUTED, OPEN, MISCLASSIFIED = "certified", "refuted", "open", "misclassified"
+CERTIFIED, REFUTED, OPEN, MISCLASSIFIED, FAILED = "certified", "refuted", "open", "misclassified", "failed"
 VERDICTS = {tv.PROVED: CERTIFIED, tv.REFUTED: REFUTED, tv.UNKNOWN: OPEN}
 NOTHING: Json = {"search_seconds": 0.0, "kernel_seconds": 0.0, "rule": ""}
 
@@ -34,6 +34,15 @@ class Row:
     eps: str
     limit: float
     branch: bool = True
+
+    def limited(self, limit: float) -> Row:
+        return replace(self, limit=limit)
+
+
+ENCLOSURE = Row("h40-0.02", "h40", "0.02", 60.0, branch=False)
+LEFT = Row("h40-0.02-exact", "h40", "0.02", 300.0)  # what the enclosure leaves open
+EXACT = Row("h40-0.05", "h40", "0.05", 300.0)
+WIDE = Row("h100-0.05", "h100", "0.05", 120.0)
 
 
 class Decider:
@@ -49,16 +58,30 @@ class Decider:
 
     def all(self, indices: Sequence[int]) -> list[Json]:
         """The results of these images, from the ledger where it has them."""
+        name, tick = self.row.name, self.setting.tick
+        return self.ledger.measured(indices, self.one, lambda f: tick(f"{name} {f['key']}: {f['verdict']}"))
+
+    @property
+    def ledger(self) -> Ledger:
         row = self.row
-        ledger = self.setting.ledger(
-            row.name, model=self.model.digest, eps=row.eps, limit=row.limit, branch=row.branch
-        )  # fmt: skip
-        return ledger.measured(indices, self.one, lambda f: self.setting.tick(f"{row.name} {f['key']}: {f['verdict']}"))
+        return self.setting.ledger(row.name, model=self.model.digest, eps=row.eps, limit=row.limit, branch=row.branch)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which images the model classifies rightly. Shape: (images,)."""
+        return self.answers == self.setting.test.labels
 
     def one(self, index: int) -> Json:
-        """One image: verdict, bounds, sizes and seconds."""
+        """One image. A call that fails says so in the table, and the others go on."""
+        try:
+            return self._one(index)
+        except Exception as error:
+            return {"verdict": FAILED, **NOTHING, "reason": f"{type(error).__name__}: {error}"}
+
+    def _one(self, index: int) -> Json:
+        """Verdict, bounds, sizes and seconds."""
         label = int(self.setting.test.labels[index])
-        if self.answers[index] != label:
+        if not self.right[index]:
             return {"verdict": MISCLASSIFIED, **NOTHING}
         box, row = self.setting.test.box(index, self.row.eps), self.row
         wall, started = time.perf_counter(), time.process_time()
@@ -111,10 +134,10 @@ def decided(found: Sequence[Json]) -> list[Json]:
 
 def enclosure(setting: Setting) -> tuple[list[Measure], Json]:
     """h40 at ε = 0.02 without branching; what that leaves open is decided by exact search as well."""
-    row = Row("h40-0.02", "h40", "0.02", 60.0, branch=False)
+    row = ENCLOSURE
     found = Decider(setting, row).all(range(len(setting.test)))
     left = [f["key"] for f in found if f["verdict"] == OPEN]
-    exact = Decider(setting, Row("h40-0.02-exact", "h40", "0.02", 300.0)).all(left)
+    exact = Decider(setting, LEFT).all(left)
     missed = sum(f["verdict"] != REFUTED for f in exact)
     correct = decided(found)
     note = f"of {len(correct)} correct ones; {count(found, REFUTED)} refuted, {len(left)} left to exact search"
@@ -122,29 +145,29 @@ def enclosure(setting: Setting) -> tuple[list[Measure], Json]:
         Measure(row.name, "certified without branching", count(found, CERTIFIED), note=note),
         Measure(row.name, "not certified, and not refuted by exact search", missed, most=0),
         *_seconds(row.name, correct, most=0.1),
-        *_wrong(row.name, [*found, *exact]),
+        *_wrong(setting, row, [*found, *exact]),
     ]  # fmt: skip
     return measures, {"images": found, "exact": exact}
 
 
 def exact(setting: Setting) -> tuple[list[Measure], Json]:
     """h40 at ε = 0.05: everything decided."""
-    row = Row("h40-0.05", "h40", "0.05", 300.0)
+    row = EXACT
     found = Decider(setting, row).all(range(len(setting.test)))
     measures = [
         *_decided(row.name, found, least=len(found)),
         *_seconds(row.name, decided(found), most=1.0, longest=300.0),
-        *_wrong(row.name, found),
+        *_wrong(setting, row, found),
     ]
     return measures, {"images": found}
 
 
 def wide(setting: Setting) -> tuple[list[Measure], Json]:
     """h100 at ε = 0.05, with a limit an image."""
-    row = Row("h100-0.05", "h100", "0.05", setting.limit)
+    row = WIDE.limited(setting.limit)
     found = Decider(setting, row).all(range(len(setting.test)))
     least = 75 if len(found) == 100 else None
-    measures = [*_decided(row.name, found, least), *_seconds(row.name, decided(found)), *_wrong(row.name, found)]
+    measures = [*_decided(row.name, found, least), *_seconds(row.name, decided(found)), *_wrong(setting, row, found)]
     settled = [f for f in found if f["verdict"] in (CERTIFIED, REFUTED)]
     if settled:
         most = max(f["unstable"] for f in settled)
@@ -164,10 +187,15 @@ def _decided(name: str, found: Sequence[Json], least: float | None) -> list[Meas
     return [Measure(name, f"decided of {len(found)}", total, least=least, note=f"{parts}; {closed}")]
 
 
-def _seconds(name: str, found: Sequence[Json], most: float | None = None, longest: float | None = None) -> list[Measure]:
+def _seconds(
+    name: str, found: Sequence[Json], most: float | None = None, longest: float | None = None
+) -> list[Measure]:
     if not found:
         return []
-    middle: Callable[[str], float] = lambda key: median(f.get(key, 0.0) for f in found)
+
+    def middle(key: str) -> float:
+        return median(f.get(key, 0.0) for f in found)
+
     note = (
         f"kernel {middle('kernel_seconds'):.3g} s, whole call {middle('call_seconds'):.3g} s, "
         f"re-check of its certificate {middle('check_seconds'):.3g} s"
@@ -178,7 +206,14 @@ def _seconds(name: str, found: Sequence[Json], most: float | None = None, longes
     ]
 
 
-def _wrong(name: str, found: Sequence[Json]) -> list[Measure]:
-    """Counterexamples that floating point does not confirm; certified images that an attack refutes come with figures."""
-    wrong = sum(f.get("confirmed") is False for f in found)
-    return [Measure(name, "counterexamples that the float model does not confirm", wrong, most=0)]
+def _wrong(setting: Setting, row: Row, found: Sequence[Json]) -> list[Measure]:
+    """What would contradict the verdicts."""
+    margins = setting.attacked(setting.model(row.model), row.eps)
+    unconfirmed = sum(f.get("confirmed") is False for f in found)
+    broken = sum(f["verdict"] == CERTIFIED and margins[f["key"]] < 0 for f in found)
+    note = f"{sum(m > 0 for m in margins)} of {len(margins)} survive the attack"
+    return [
+        Measure(row.name, "counterexamples that the float model does not confirm", unconfirmed, most=0),
+        Measure(row.name, "certified images that the attack refutes", broken, most=0, note=note),
+        Measure(row.name, "calls that failed", count(found, FAILED), most=0),
+    ]

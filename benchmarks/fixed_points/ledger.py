@@ -43,7 +43,14 @@ class Ledger:
             if entry["settings"] == settings and (any_code or entry["code"] == code()):
                 self._known[entry["key"]] = {**entry["result"], "code": entry["code"]}
 
-    def measured(self, keys: Iterable[object], measure: Callable[[Any], Json], tick: Callable[[Json], None]) -> list[Json]:
+    @property
+    def known(self) -> list[Json]:
+        """What the file holds under these settings."""
+        return list(self._known.values())
+
+    def measured(
+        self, keys: Iterable[object], measure: Callable[[Any], Json], tick: Callable[[Json], None]
+    ) -> list[Json]:
         """The results of all keys, in order; those not yet known are measured and written down one by one."""
         found = []
         for key in keys:

@@ -1,8 +1,8 @@
 """The textbook mixed-integer program of the same question (HiGHS): big-M constraints for every unit, nothing else.
 
-Bounds of the arguments come from what is known of every such model: its fixed point moves by at most ‖UΔx‖₂ / m.
-One program looks for a fixed point at which *some* other logit reaches the label's. That was faster here than one program
-for each other class, with or without an objective.
+Bounds of the arguments come from what is known of every such model: its fixed point moves by at most ‖UΔx‖₂ / m. One
+program looks for a fixed point at which *some* other logit reaches the label's. On the images tried that was faster
+than one program for each other class, with or without an objective.
 """
 
 from __future__ import annotations

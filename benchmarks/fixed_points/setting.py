@@ -8,6 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
+from benchmarks.fixed_points.attack import worst_margins
 from benchmarks.fixed_points.data import Images, Mondeq
 from benchmarks.fixed_points.ledger import Ledger
 
@@ -48,6 +51,16 @@ class Setting:
 
     def ledger(self, row: str, **settings: Any) -> Ledger:
         return Ledger(self.out / f"{row}.jsonl", settings, self.any_code)
+
+    def attacked(self, model: Mondeq, eps: str) -> list[float]:
+        """The least margin of each image that the attack meets in its ball."""
+        ledger = self.ledger("attack", model=model.digest, eps=eps, images=len(self.test))
+
+        def margins(_: object) -> dict[str, list[float]]:
+            return {"margins": worst_margins(model, self.test.ends(eps), torch.from_numpy(self.test.labels)).tolist()}
+
+        (found,) = ledger.measured([eps], margins, lambda _: self.tick(f"attack {model.name} {eps}"))
+        return found["margins"]
 
     @property
     def _folder(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -26,8 +27,11 @@ def watching(branch: bool = True) -> Iterator[list[FixedPointAttempt]]:
     attempts: list[FixedPointAttempt] = []
     run = FixedPointSearch.run
 
-    def watched(self: FixedPointSearch, answer: Any, deadline: float = float("inf"), own: bool = True) -> Any:
-        attempts.append(run(self, answer, deadline, own and branch))
+    def watched(self: FixedPointSearch, *args: Any, **options: Any) -> FixedPointAttempt:
+        given = signature(run).bind(self, *args, **options)
+        if not branch:
+            given.arguments["branch"] = False
+        attempts.append(run(*given.args, **given.kwargs))
         return attempts[-1]
 
     with patch.object(fixed_points, "time", PROCESSOR), patch.object(FixedPointSearch, "run", watched):

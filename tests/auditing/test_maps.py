@@ -127,6 +127,7 @@ def test_words() -> None:
     [
         ({"starts": 0}, "at least one start"), ({"starts": np.zeros((2, 3))}, r"shape \(count, 1\)"),
         ({"starts": True}, "starts"), ({"starts": np.array([[np.nan]])}, "finite"), ({"steps": 0}, "steps >= 1"),
+        ({"timeout": -1}, "timeout >= 0"),
         ({"spread": 0}, "spread > 0"), ({"x": np.zeros(1)}, "no input"), ({"region": tv.Box([0, 0], [1, 1])}, "region"),
     ],
 )  # fmt: skip

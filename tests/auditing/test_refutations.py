@@ -62,6 +62,7 @@ def test_a_gate_expands_where_it_is_open() -> None:
     [
         ({"rate": "0.5"}, "norm to go with rate"), ({"norm": "l7"}, "linf, l2, parts, tokens"),
         ({"norm": "l2", "rate": -1}, "rate >= 0"), ({"norm": "l2", "rate": "fast"}, "finite numbers"),
+        ({"timeout": -1}, "timeout >= 0"), ({"timeout": float("nan")}, "timeout >= 0"),
         ({"x": np.zeros((2, 3))}, "a batch"), ({"eps": "0.1"}, "input x"), ({"x": np.zeros(4)}, "shape"),
     ],
 )  # fmt: skip

@@ -9,7 +9,8 @@ from tests.corpus.good import GOOD
 
 # an older certificate with the same weights file names it, so the later ones come later
 import tests.corpus.good_fixed_points  # isort: skip
-import tests.corpus.good_refutations  # noqa: F401  # isort: skip
+import tests.corpus.good_refutations  # isort: skip
+import tests.corpus.good_lipschitz  # noqa: F401  # isort: skip
 
 # the refusals are made of good certificates
 import tests.corpus.bad_answers  # isort: skip
@@ -22,7 +23,8 @@ import tests.corpus.bad_wellposed  # isort: skip
 import tests.corpus.bad_enclosures  # isort: skip
 import tests.corpus.bad_fixed_points  # isort: skip
 import tests.corpus.bad_fixed_point_answers  # isort: skip
-import tests.corpus.bad_refutation  # noqa: F401  # isort: skip
+import tests.corpus.bad_refutation  # isort: skip
+import tests.corpus.bad_lipschitz  # noqa: F401  # isort: skip
 from tests.corpus.bad import BAD  # isort: skip
 
 __all__ = ["BAD", "GOOD"]

@@ -15,6 +15,7 @@ import numpy as np
 from tests.oracle import fixed_points as found
 from tests.oracle.evaluate import ERROR, FLOAT, HIGH, REAL, Evaluator, norm_of, to_high, to_real
 from tests.oracle.files import Array, Claim, Model, Set, read_claims, read_number, read_vector
+from tests.oracle.lipschitz import lipschitz
 from tests.oracle.search import Loop, fixed_points, inside, jacobians, loop, samples, stretched
 
 TRUE, FALSE, UNKNOWN = "true", "false", "cannot tell"
@@ -50,7 +51,7 @@ class Judge:
             "contraction": self.contraction, "at_most_one": self.uniqueness, "exactly_one": self.uniqueness,
             "invariant": self.invariant, "convergence": self.convergence, "answer": self.answer,
             "answer_at": self.answer, "run": self.run, "fixed_point_answer": self.sought(found.answer),
-            "refutation": self.sought(found.refutation),
+            "refutation": self.sought(found.refutation), "lipschitz": self.sought(lipschitz),
             **{f"encloses_{kind}": self.sought(found.encloses) for kind in ("all", "one", "the")},
         }  # fmt: skip
         try:

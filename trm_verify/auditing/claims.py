@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from trm_verify.kernel.expect import describe
@@ -14,6 +15,19 @@ from trm_verify.verification.session import Verification
 
 SEVERAL = "started at either of its fixed points, the loop stays there"
 ONLY_A_SAMPLE = "a sample cannot show that there is nothing else; tv.verify_fixed_point can"
+
+
+def deadline_of(timeout: float | None) -> float:
+    """The end of a search that begins now, on the monotonic clock.
+
+    Raises:
+        ValueError: no number of seconds.
+    """
+    if timeout is None:
+        return float("inf")
+    if not timeout >= 0:
+        raise ValueError(f"expected timeout >= 0 seconds, found {timeout!r}")
+    return time.monotonic() + timeout
 
 
 def certified(session: Verification, refutations: Sequence[Refutation]) -> Checked | None:

@@ -5,7 +5,6 @@ Everything in a map is observed in floating point, but for the claims that are R
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trm_verify.auditing.claims import certified, judged
+from trm_verify.auditing.claims import certified, deadline_of, judged
 from trm_verify.box import Box, exact_array
 from trm_verify.certificate import Certificate
 from trm_verify.encode import box_json
@@ -167,7 +166,7 @@ def attractors(
         raise ValueError(f"expected steps >= 1, found {steps!r}")
     if not 0 < spread < float("inf"):
         raise ValueError(f"expected spread > 0, found {spread!r}")
-    deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
+    deadline = deadline_of(timeout)
     session = Verification(model, None, region, seed)
     given, domain = _input(session, x)
     problem, operator = session.problem, session.deployed.operator
@@ -182,7 +181,7 @@ def attractors(
     refuted = tuple(found for found in (two, cycle) if found is not None)
     checked = certified(session, refuted)
     met, places = _fates(loop, seen)
-    drawn = isinstance(starts, int) and region is None
+    drawn = isinstance(starts, (int, np.integer)) and region is None
     return AttractorMap(
         attractors=tuple(met),
         unreached=tuple(_attractor(loop, orbit, 0.0) for orbit in [*fixed, *twofold][: 4 * MOST]),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 
 from torch import nn
 
-from trm_verify.auditing.claims import certified
+from trm_verify.auditing.claims import certified, deadline_of
 from trm_verify.box import Box, exact_number
 from trm_verify.certificate import Certificate
 from trm_verify.encode import box_json
@@ -97,7 +96,7 @@ def refute(
         ValueError: the arguments do not fit the model.
     """
     least = _rate(norm, rate)
-    deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
+    deadline = deadline_of(timeout)
     session = Verification(model, domain, region, seed)
     problem, operator = session.problem, session.deployed.operator
     task = None if x is None and eps is None else Inputs.of(session, x, eps, None)

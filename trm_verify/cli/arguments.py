@@ -185,6 +185,27 @@ def _refute(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", metavar="CERT", help="where the certificate goes (default: beside the weights)")
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise ValueError(text)
+    return value
+
+
+_seconds.__name__ = "number of seconds > 0"
+
+
+def _obligations(command: argparse.ArgumentParser) -> None:
+    command.add_argument("certificate", metavar="CERT", help="a .trmcert.json file, or a directory: every one in it")
+    command.add_argument("weights", metavar="WEIGHTS", nargs="?",
+                         help="the .safetensors file (default: the one of that name beside CERT)")  # fmt: skip
+    command.add_argument("--out", metavar="DIR", required=True, help="where the scripts and index.json go")
+    command.add_argument("--check", action="store_true", help="have solvers answer the scripts")
+    command.add_argument("--solver", choices=("z3", "cvc5"), action="append",
+                         help="which solver (repeat for both; default: all that are installed)")  # fmt: skip
+    command.add_argument("--timeout", type=_seconds, metavar="S", help="seconds a script and solver (default: 30)")
+
+
 def _kernel_path(command: argparse.ArgumentParser) -> None:
     """No arguments of its own."""
 
@@ -221,6 +242,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
         "look for exact reasons why a loop does not settle, and certify them (exit 1 if there are any, else 3)",
         ("out/digits", "out/digits --test-image 3 --norm linf --rate 0.9",
          "mypackage.mymodel:make --region 0 1 --out out/mine.refutation.trmcert.json"), _refute,
+    ),
+    "obligations": (
+        "write the side conditions of a certificate as SMT-LIB 2 scripts, for z3, cvc5 or any other solver",
+        ("model.trmcert.json model.safetensors --out out/smt2", "certificates/good --out out/smt2 --check",
+         "model.trmcert.json --out out/smt2 --check --solver z3 --timeout 60 --json"), _obligations,
     ),
     "kernel-path": (
         "print where the kernel is, as one file that needs only Python",

@@ -179,6 +179,16 @@ class Lipschitz:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """After exactly `steps` applications of the operator from init(x) the state lies in `box`. A premise only."""
+
+    operator: Operator
+    domain: Tensor
+    steps: int
+    box: Tensor
+
+
+@dataclass(frozen=True)
 class FixedPointAt:
     """z = f(z, x) exactly, at rational x and z (numerators over one denominator each); `labels` attain the maximum."""
 
@@ -202,7 +212,7 @@ class Refuted:
 
 Conclusion = (
     Contraction | AtMostOne | ExactlyOne | Invariant | Convergence | Answer | Run | Spectral | WellPosed
-    | FixedPoints | Encloses | FixedPointAnswer | Lipschitz | FixedPointAt | Refuted
+    | FixedPoints | Encloses | FixedPointAnswer | Lipschitz | FixedPointAt | Reached | Refuted
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from trm_verify.kernel.claims import (
     FixedPointAnswer,
     FixedPoints,
     Invariant,
+    Lipschitz,
     Refuted,
     Run,
     WellPosed,
@@ -41,7 +42,7 @@ def claim(scene: Scene, done: Conclusion, wanted: Conclusion) -> None:
     scene.inside(_box(wanted, "domain"), _box(done, "domain"), "the claim's domain lies in the conclusion's")
     if isinstance(wanted, (Contraction, AtMostOne)):
         scene.inside(wanted.region, _box(done, "region"), "the claim's region lies in the conclusion's")
-    elif isinstance(wanted, (ExactlyOne, Invariant, FixedPointAnswer)):
+    elif isinstance(wanted, (ExactlyOne, Invariant, FixedPointAnswer, Lipschitz)):
         scene.same(wanted.region, _box(done, "region"), "the claim's region is the conclusion's")
     _numbers(scene, done, wanted)
 
@@ -62,6 +63,8 @@ def _numbers(scene: Scene, done: Conclusion, wanted: Conclusion) -> None:
     if isinstance(wanted, Contraction):
         _no_larger(scene, done, wanted, "rate")
         scene.script.show(below(number(wanted.rate), number(1)), "the rate is below 1")
+    elif isinstance(wanted, Lipschitz):
+        _no_larger(scene, done, wanted, "constant")
     elif isinstance(wanted, Answer) and isinstance(done, Answer):
         same = equal(number(done.steps), number(wanted.steps))
         scene.script.show(same if wanted.at else at_most(number(done.steps), number(wanted.steps)), "the steps suffice")

@@ -16,7 +16,7 @@ from trm_verify.kernel.graph import parse
 from trm_verify.kernel.norms import parse_norm
 from trm_verify.kernel.rules import RULES
 from trm_verify.kernel.weights import Weights
-from trm_verify.obligations import contraction, fixed_points, loops, refutations
+from trm_verify.obligations import contraction, enclosures, fixed_points, lipschitz, loops, refutations
 from trm_verify.obligations.claims import claim
 from trm_verify.obligations.scene import Scene
 from trm_verify.obligations.stated import STATED
@@ -33,11 +33,11 @@ CONDITIONS: dict[str, Callable[[Scene], None]] = {
         contraction.metric_contraction, contraction.monotone, contraction.log_norm, contraction.monotone_convergence,
         contraction.log_norm_convergence, loops.invariant_box, loops.invariant_radius, loops.invariant_ball,
         loops.at_most_one, loops.exactly_one, loops.convergence, loops.initial_bound, loops.answer_by_convergence,
-        loops.answer_by_invariance, loops.answer_at, loops.run, loops.answer_by_fixed_point, fixed_points.enclosure,
-        fixed_points.located, fixed_points.fixed_points_in, fixed_points.duality, fixed_points.by_continuity,
+        loops.answer_by_invariance, loops.answer_at, loops.run, loops.answer_by_fixed_point, enclosures.enclosure,
+        enclosures.located, fixed_points.fixed_points_in, fixed_points.duality, fixed_points.by_continuity,
         fixed_points.fixed_point_answer, fixed_points.no_fixed_point, fixed_points.joined_domains,
         refutations.fixed_point_at, refutations.two_fixed_points, refutations.other_answer, refutations.cycle,
-        refutations.expanding_pair,
+        refutations.expanding_pair, lipschitz.lipschitz,
     )
 }  # fmt: skip
 

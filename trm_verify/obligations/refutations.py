@@ -16,7 +16,7 @@ from trm_verify.kernel.operators import apply, difference
 from trm_verify.kernel.rules.enclosure import enclose
 from trm_verify.kernel.rules.refutation import around
 from trm_verify.kernel.tensor import Tensor, from_fractions
-from trm_verify.obligations.fixed_points import preconditioned, strictly_inside
+from trm_verify.obligations.enclosures import preconditioned, strictly_inside
 from trm_verify.obligations.scene import Scene
 from trm_verify.obligations.terms import (
     NotExported,

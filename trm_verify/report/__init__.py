@@ -5,6 +5,7 @@ from __future__ import annotations
 from trm_verify.report.accuracy import AccuracyCurve, AccuracyPoint, certified_accuracy
 from trm_verify.report.figures import Curve, accuracy_figure, convergence_figure, run_figure, save_figure
 from trm_verify.report.maps import attractor_figure, print_attractors
+from trm_verify.report.obligations import print_obligations
 from trm_verify.report.tables import (
     fields,
     print_certificate,
@@ -29,6 +30,7 @@ __all__ = [
     "print_attractors",
     "print_certificate",
     "print_check",
+    "print_obligations",
     "print_refutations",
     "print_results",
     "print_run",

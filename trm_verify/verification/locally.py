@@ -8,29 +8,38 @@ from dataclasses import replace
 import numpy as np
 
 from trm_verify.encode import Json
-from trm_verify.provers.answers import AnswerAttempt
+from trm_verify.provers.answers import AnswerAttempt, prove_answer
 from trm_verify.provers.neighbourhood import prove_entry, regions
 from trm_verify.verification.facts import Facts
 from trm_verify.verification.session import Effort, Verification, prove_facts
 
+LOCAL_NORMS = ("linf", "l2")  # what takes milliseconds a region
 LOCAL = " in a region that was found"
 
 
 def local_facts(session: Verification, facts: Facts, domain: Json, state: np.ndarray, effort: Effort) -> Facts | None:
     """Contraction, exactly one fixed point and convergence in a box about a state; None where none was found."""
-    quick = replace(effort, provers=("linf",), norm="auto", progress=None, thorough=False)
+    quick = replace(effort, provers=LOCAL_NORMS, norm="auto", progress=None, thorough=False)
     for region in regions(session.problem, domain, state):
         if time.monotonic() > effort.deadline:
             return None
         found = prove_facts(session.problem, domain, region, facts.operator, lambda: state, quick)
-        if found.complete and any(name == "invariant" for name, _ in found.filings):
+        if found.complete:
             return found
     return None
 
 
-def answer_from_init(session: Verification, local: Facts, domain: Json, answer: tuple[int, ...]) -> AnswerAttempt:
-    """The answer of the loop, once its first iterates have entered the region for good."""
-    invariant = next(filing.derivation for name, filing in local.filings if name == "invariant")
+def answer_from_init(
+    session: Verification, local: Facts, domain: Json, answer: tuple[int, ...], state: np.ndarray
+) -> AnswerAttempt:
+    """The answer of the loop, once its first iterates have entered the region for good, or at once."""
+    if local.convergence is not None:
+        attempt = prove_answer(session.problem, local.convergence, domain, state, answer)
+        if attempt.derivation is not None:
+            return attempt
+    invariant = next((filing.derivation for name, filing in local.filings if name == "invariant"), None)
+    if invariant is None:
+        return AnswerAttempt(None, reason="the region that was found holds a ball about the fixed point, but not init")
     done, steps = prove_entry(session.problem, invariant, domain, answer)
     if done is None:
         return AnswerAttempt(None, reason="the loop was not shown to enter the region from init, with margins inside")

@@ -246,7 +246,7 @@ def _locally(
         return None
     proof = AnswerAttempt(None, reason=NO_GROUND)
     if own is not None:
-        proof = answer_from_init(session, local, domain, row.wanted or tuple(int(v) for v in own))
+        proof = answer_from_init(session, local, domain, row.wanted or tuple(int(v) for v in own), state)
     return Found(proof, local=local)
 
 

@@ -45,6 +45,7 @@ RULES: dict[str, Rule] = {
         answers.answer_at,
         answers.run,
         enclosure.enclosure,
+        enclosure.reach,
         enclosure.located,
         fixed_points.fixed_points_in,
         fixed_points.duality,

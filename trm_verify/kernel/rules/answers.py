@@ -6,7 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from trm_verify.kernel import document
-from trm_verify.kernel.claims import Answer, Conclusion, Convergence, Invariant, Run
+from trm_verify.kernel.claims import Answer, Conclusion, Convergence, Invariant, Reached, Run
 from trm_verify.kernel.context import Context, Witness, none, only
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate, initial_state
@@ -107,20 +107,31 @@ def answer_by_convergence(context: Context, premises: list[Conclusion], witness:
 def answer_by_invariance(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
     """R9(b): the first K iterations end inside an invariant box on which the margins hold.
 
+    They are followed by interval evaluation, or the second premise says where they end.
     Sound if: proofs/answer_by_invariance.md.
     """
-    premise = only(premises, Invariant)
+    premise = only(premises[:1], Invariant)
     raw = document.fields(witness, "domain", "answer", "steps", where="answer_by_invariance")
     domain, answer, steps = context.box(raw[0], "input"), context.answer(raw[1]), _steps(raw[2], MAX_LOOP)
     if premise.ball is not None or not contains(premise.domain, domain):
         raise CheckError("CONTEXT", "an invariant box on a domain that holds this one", "another premise")
-    state = initial_state(context.graph, domain)
-    for _ in range(steps):
-        state = apply(context.graph, premise.operator, state, domain)
+    if len(premises) > 1:
+        state = _reached(only(premises[1:], Reached), premise, domain, steps)
+    else:
+        state = initial_state(context.graph, domain)
+        for _ in range(steps):
+            state = apply(context.graph, premise.operator, state, domain)
     if not contains(premise.region, state):
         raise CheckError("INCLUSION", f"iterate {steps} inside the invariant box", "one that is not shown to be")
     box_margins(context.graph, premise.region, answer)
     return Answer(premise.operator, domain, answer, steps)
+
+
+def _reached(found: Reached, premise: Invariant, domain: Tensor, steps: int) -> Tensor:
+    """The box of the iterate after `steps`, for the inputs and the operator in question."""
+    if found.operator != premise.operator or found.steps != steps or not contains(found.domain, domain):
+        raise CheckError("CONTEXT", "the same operator, inputs and number of steps", "others")
+    return found.box
 
 
 def answer_at(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:

@@ -13,9 +13,11 @@ from trm_verify.kernel.claims import (
     Convergence,
     ExactlyOne,
     FixedPoints,
+    Reached,
     WellPosed,
 )  # fmt: skip
 from trm_verify.kernel.context import Context, Witness, none, numbers
+from trm_verify.kernel.cycles import unrolled_graph
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import STATE, Graph, Node
 from trm_verify.kernel.linear import Form, stack
@@ -24,6 +26,8 @@ from trm_verify.kernel.rules.fixed_points import forms_over, scale_of, span
 from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor, contains, from_fractions
 from trm_verify.kernel.units import BITS, Interval, table
+
+MAX_UNROLLED = 1024  # steps of `reach`
 
 
 class _Reduction:
@@ -110,6 +114,28 @@ def _spreads(forms: AffineForms, reduction: _Reduction) -> list[Fraction]:
             ends = (low[0] * dyadic(1, exp), high[0] * dyadic(1, exp))
             found.append(max(abs(end - reduction.chosen[k]) for end in ends))
     return found
+
+
+def reach(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    """Where the K-th iterate from init lies, by affine forms over all K steps at once. Sound if: proofs/reach.md."""
+    none(premises)
+    raw = document.fields(witness, "operator", "domain", "steps", "slopes", where="reach")
+    operator, domain = context.operator(raw[0]), context.box(raw[1], "input")
+    steps = document.integer(raw[2], 1, MAX_UNROLLED, "steps")
+    graph = unrolled_graph(context.graph, operator, steps)
+    forms = forms_over(graph, domain, Tensor((graph.size,)), None)
+    chosen = numbers(raw[3], len(forms.units), "slopes")
+    graph.charge((graph.size + len(forms.units)) * (1 + graph.input_size + len(forms.units)))
+    inputs: list[Interval] = [domain.fraction(j) if domain.bounded else (None, None) for j in range(graph.input_size)]
+    reduction = _Reduction(forms, chosen, [*([(None, None)] * graph.size), *inputs])
+    out = reduction.reduced(forms.outputs)
+    found = []
+    for row in out.rows:
+        lo, hi = reduction.range(Form([row], out.exp))
+        if lo is None or hi is None:
+            raise CheckError("UNSUPPORTED", "a bounded iterate (a bounded domain)", "an unbounded one")
+        found.append((lo, hi))
+    return Reached(operator, domain, steps, from_fractions(found))
 
 
 def enclosure(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:

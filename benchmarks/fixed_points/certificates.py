@@ -1,0 +1,64 @@
+"""How long the kernel takes for certificates of fixed points, and how large they are."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import trm_verify as tv
+from benchmarks.fixed_points.images import EXACT, WIDE, Decider
+from benchmarks.fixed_points.setting import Setting
+from benchmarks.fixed_points.table import Json, Measure
+from trm_verify import archive
+
+ENCLOSURE_SECONDS, BRANCHING_SECONDS, BRANCHING_SIZE = 5.0, 60.0, 20.0
+SMALL, SEARCHED = "0.02", "0.05"  # radii at which the enclosure suffices, and at which it usually does not
+MB = 1e6
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def isolated(certificate: bytes, weights: bytes) -> float:
+    """Processor seconds of the kernel alone, started as in continuous integration, its start included."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / name for name in ("model.trmcert.json", "model.safetensors")]
+        for path, data in zip(files, (certificate, weights), strict=True):
+            path.write_bytes(data)
+        before = _children()
+        command = [sys.executable, "-I", "-S", str(archive.path()), *map(str, files)]
+        subprocess.run(command, check=True, capture_output=True)
+        return _children() - before
+
+
+def run(setting: Setting) -> tuple[list[Measure], Json]:
+    """One enclosure at n = 100 by the isolated kernel; and whatever the other rows have in their ledgers."""
+    row, decider = "certificates", Decider(setting, WIDE.limited(setting.limit))
+    result = tv.verify_fixed_point(decider.model.model, setting.test.box(0, SMALL))
+    raw = result.certificate.to_bytes()
+    alone = {"verdict": str(result.verdict), "seconds": isolated(raw, decider.weights), "bytes": len(raw)}
+    known = [*Decider(setting, EXACT).ledger.known, *decider.ledger.known]
+    trees = [f for f in known if f["rule"] == "branch and bound" and "check_seconds" in f]
+    note = f"image 0, ε = {SMALL}, {result.verdict}; {len(raw) / MB:.3g} MB; isolated"
+    measures = [Measure(row, "enclosure at n = 100", alone["seconds"], "s", most=ENCLOSURE_SECONDS, note=note)]
+    return measures + _trees(row, trees), {"enclosure": alone, "trees": trees}
+
+
+def _trees(row: str, trees: Sequence[Json]) -> list[Measure]:
+    """Every branch-and-bound certificate against its own limit; the table has the worst one."""
+    if not trees:
+        return []
+    worst = max(trees, key=lambda f: f["check_seconds"] / max(f["search_seconds"], BRANCHING_SECONDS))
+    limit = max(worst["search_seconds"], BRANCHING_SECONDS)
+    largest = max(f["certificate_bytes"] for f in trees) / MB
+    note = f"of {len(trees)}, the worst against max(its search, {BRANCHING_SECONDS:.0f} s); {worst['nodes']} nodes"
+    return [
+        Measure(row, "branch and bound", worst["check_seconds"], "s", most=limit, note=note),
+        Measure(row, "branch and bound, the largest", largest, "MB", most=BRANCHING_SIZE),
+    ]

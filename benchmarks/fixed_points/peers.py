@@ -1,0 +1,71 @@
+"""Against a plain mixed-integer program of the same question, image by image in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from statistics import median
+
+import numpy as np
+
+from benchmarks.fixed_points import milp
+from benchmarks.fixed_points.images import CERTIFIED, REFUTED, Decider, Row
+from benchmarks.fixed_points.setting import Setting
+from benchmarks.fixed_points.table import Json, Measure
+
+IMAGES, LIMIT, FASTER = 20, 300.0, 10.0
+ROW = Row("milp", "h40", "0.05", LIMIT)
+
+
+def run(setting: Setting) -> tuple[list[Measure], Json]:
+    """The first 20 images that the model classifies rightly."""
+    decider = Decider(setting, ROW)
+    limit = 30.0 if setting.quick else LIMIT
+    low, high = (end.numpy() for end in setting.test.ends(ROW.eps))
+    right = [int(i) for i in np.flatnonzero(decider.right)]
+
+    def both(index: int) -> Json:
+        label = int(setting.test.labels[index])
+        peer = milp.decide(decider.model, low[index], high[index], label, limit)
+        return {"ours": decider.one(index), "milp": asdict(peer)}
+
+    ledger = setting.ledger(ROW.name, model=decider.model.digest, eps=ROW.eps, limit=limit)
+    found = ledger.measured(
+        right[: 3 if setting.quick else IMAGES], both,
+        lambda f: setting.tick(f"milp {f['key']}: {f['milp']['verdict']}, ours {f['ours']['verdict']}"),
+    )  # fmt: skip
+    return measures(found, limit), {"images": found}
+
+
+def measures(found: Sequence[Json], limit: float) -> list[Measure]:
+    ended = [f for f in found if f["milp"]["verdict"] != milp.TIME_OUT]
+    other = sum(f["ours"]["verdict"] != f["milp"]["verdict"] for f in ended)
+    left = [f for f in found if f["ours"]["rule"] == "branch and bound"]
+    row, late = ROW.name, len(found) - len(ended)
+    ours = sum(f["ours"]["verdict"] in (CERTIFIED, REFUTED) for f in found)
+    rows = [
+        Measure(row, "other verdicts than the program's", other, most=0, note=f"of {len(ended)} that it decided"),
+        Measure(row, "decided by us", ours, note=f"of {len(found)} images"),
+        Measure(row, "decided by the program", len(ended), note=f"{late} ended at the limit of {limit:.0f} s"),
+        Measure(row, "the program, median", median(f["milp"]["seconds"] for f in found), "s"),
+        Measure(row, "our search, median", median(f["ours"]["search_seconds"] for f in found), "s"),
+        Measure(row, "times faster, median", _ratio(found), least=FASTER, note=_late(late)),
+        Measure(row, "times faster, kernel included, median", _ratio(found, True), note=_late(late)),
+    ]
+    if left:
+        late = sum(f["milp"]["verdict"] == milp.TIME_OUT for f in left)
+        note = f"{len(left)} images{', ' if late else ''}{_late(late)}"
+        what = "times faster where enclosure and attack leave it open"
+        rows.append(Measure(row, what, _ratio(left), least=FASTER, note=note))
+    return rows
+
+
+def _ratio(found: Sequence[Json], kernel: bool = False) -> float:
+    def ours(f: Json) -> float:
+        return f["ours"]["search_seconds"] + (f["ours"]["kernel_seconds"] if kernel else 0.0)
+
+    return median(f["milp"]["seconds"] / ours(f) for f in found)
+
+
+def _late(count: int) -> str:
+    return f"at least: {count} of the program's times end at its limit" if count else ""
