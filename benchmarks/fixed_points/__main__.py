@@ -3,8 +3,9 @@
     python -m benchmarks.fixed_points --data DIR [--rows NAME …] [--images N] [--quick] [--publish]
 
 Writes to out/bench/fixed_points; with --publish, copies table, JSON and figures to docs/benchmarks. Each image is
-written to a ledger there as soon as it is done, so an interrupted run goes on where it stopped, as long as the library's
-sources stay the same. Rows that need the data are left out without --data. Exits with 1 when a floor is missed.
+written to a ledger there as soon as it is done, so an interrupted run goes on where it stopped, as long as the sources
+of the library stay the same. Rows that need the data are left out without --data. Exits with 1 when a floor is missed.
+All seconds are of the processor, on one thread, and of the search alone unless the table says otherwise.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ROWS: dict[str, Run] = {
 }  # fmt: skip
 WITHOUT_DATA = ("recursion", "soundness")
 FOLDER = OUT / "fixed_points"
-QUICK_IMAGES = 5
+QUICK_IMAGES, WIDTH = 5, 170
 
 
 def parsed() -> argparse.Namespace:
@@ -66,7 +67,7 @@ def main() -> int:
     torch.set_num_threads(1)
     folder = FOLDER.with_name(f"{FOLDER.name}_quick") if options.quick else FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    progress = Console(stderr=True)
+    progress = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
     count = min(options.images, QUICK_IMAGES) if options.quick else options.images
     names = options.rows or [name for name in ROWS if options.data is not None or name in WITHOUT_DATA]
     measures: list[Measure] = []
@@ -79,10 +80,12 @@ def main() -> int:
         setting = Setting(options.data, folder, count, options.quick, options.limit, options.any_code, tick)
         for name in names:
             tick("…")
+            if not progress.is_terminal:
+                progress.print(f"{name} …")
             found, details[name] = ROWS[name](setting)
             measures += found
             show(found, progress)
-    show(measures, Console())
+    show(measures, Console(width=None if sys.stdout.isatty() else WIDTH))
     settings = {"images": count, "limit": options.limit, "quick": options.quick, "code": code()}
     save(measures, details, settings, folder)
     drawn = draw(details, folder)

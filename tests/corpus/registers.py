@@ -10,7 +10,8 @@ from tests.corpus.good import GOOD
 # an older certificate with the same weights file names it, so the later ones come later
 import tests.corpus.good_fixed_points  # isort: skip
 import tests.corpus.good_refutations  # isort: skip
-import tests.corpus.good_lipschitz  # noqa: F401  # isort: skip
+import tests.corpus.good_lipschitz  # isort: skip
+import tests.corpus.good_reach  # noqa: F401  # isort: skip
 
 # the refusals are made of good certificates
 import tests.corpus.bad_answers  # isort: skip
@@ -24,7 +25,8 @@ import tests.corpus.bad_enclosures  # isort: skip
 import tests.corpus.bad_fixed_points  # isort: skip
 import tests.corpus.bad_fixed_point_answers  # isort: skip
 import tests.corpus.bad_refutation  # isort: skip
-import tests.corpus.bad_lipschitz  # noqa: F401  # isort: skip
+import tests.corpus.bad_lipschitz  # isort: skip
+import tests.corpus.bad_reach  # noqa: F401  # isort: skip
 from tests.corpus.bad import BAD  # isort: skip
 
 __all__ = ["BAD", "GOOD"]

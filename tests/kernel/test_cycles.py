@@ -11,12 +11,15 @@ import pytest
 from tests.kernel import graphs
 from tests.kernel.certificates import graph_json, kernel_graph, real
 from tests.kernel.generator import Sample, sample
-from tests.kernel.graphs import EXACT, Nodes
-from tests.kernel.test_evaluate import EXACT_OPS, flat, inside, random_box, reference
-from trm_verify.kernel.cycles import cycle_graph
+from tests.kernel.graphs import EXACT, Nodes, vector
+from tests.kernel.test_evaluate import EXACT_OPS, box, flat, inside, random_box, reference
+from trm_verify.kernel.context import Context
+from trm_verify.kernel.cycles import cycle_graph, unrolled_graph
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.evaluate import step
-from trm_verify.kernel.operators import IMPLICIT, PICARD, Operator
+from trm_verify.kernel.evaluate import initial_state, step
+from trm_verify.kernel.graph import STATE
+from trm_verify.kernel.operators import IMPLICIT, PICARD, Operator, apply
+from trm_verify.kernel.rules import RULES
 
 
 def applied(model: Sample, alpha: list[F], z: list[F], x: list[F]) -> list[F]:
@@ -100,3 +103,58 @@ def test_only_loops_that_the_kernel_can_follow_have_orbits(operator: Any) -> Non
     with pytest.raises(CheckError) as caught:
         cycle_graph(graph, operator, 2)
     assert caught.value.code == "UNSUPPORTED"
+
+
+# unrolled graphs
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_unrolled_graph_gives_the_iterate_from_init(seed: int) -> None:
+    rng = Random(seed)
+    nodes, init = Nodes(), Nodes()
+    weights = [[F(rng.randint(-4, 4), 4) for _ in range(2)] for _ in range(2)]
+    mixed = nodes.add("add", nodes.add("linear", nodes.state(), nodes.constant(weights)), nodes.add("input"))
+    step_ = nodes.function(nodes.add(rng.choice(["relu", "abs"]), mixed))
+    start = init.function(init.scale(init.add("input"), rng.randint(-3, 3))) if seed % 3 else None
+    graph = kernel_graph(graph_json(step_, [[2]], real(2), start))
+    operator = PICARD if seed % 2 else Operator("outer_damped", (F(1, 2), F(3, 4)))
+    x = flat([F(rng.randint(-8, 8), 4) for _ in range(2)])
+    state = initial_state(graph, x)
+    for steps in range(1, 6):
+        state = apply(graph, operator, state, x)
+        anything = flat([F(rng.randint(-9, 9)) for _ in range(2)])
+        assert step(unrolled_graph(graph, operator, steps), anything, x).ends() == state.ends()
+
+
+def test_an_unrolled_graph_does_not_read_the_state() -> None:
+    nodes = Nodes()
+    graph = kernel_graph(graph_json(nodes.function(nodes.scale(nodes.state(), 2)), [[1]]))
+    assert all(node.kind != STATE for node in unrolled_graph(graph, PICARD, 3).step.nodes)
+    with pytest.raises(CheckError) as caught:
+        unrolled_graph(graph, IMPLICIT, 2)
+    assert caught.value.code == "UNSUPPORTED"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_iterate_lies_outside_what_is_reached(seed: int) -> None:
+    """Any slopes at all: the box holds the iterates of sampled inputs."""
+    rng = Random(100 + seed)
+    nodes, init = Nodes(), Nodes()
+    weights = [[F(rng.randint(-4, 4), 4) for _ in range(2)] for _ in range(2)]
+    mixed = nodes.add("add", nodes.add("linear", nodes.state(), nodes.constant(weights)), nodes.add("input"))
+    step_ = nodes.function(nodes.add(["relu", "tanh", "sigmoid"][seed % 3], mixed))
+    start = init.function(init.add("input"))
+    graph = kernel_graph(graph_json(step_, [[2]], real(2), start))
+    lo, hi = [F(-1, 4), F(1, 2)], [F(1, 4), F(3, 4)]
+    domain = box(list(zip(lo, hi, strict=True)))
+    slopes = [F(rng.randint(-2, 6), 4) for _ in range(8)]
+    witness = {"operator": "picard", "domain": 0, "steps": 4, "slopes": vector(slopes)}
+    found = RULES["reach"](Context(graph, (("input", domain),), ()), [], witness)
+    for _ in range(20):
+        x = flat([p + (q - p) * F(rng.randint(0, 16), 16) for p, q in zip(lo, hi, strict=True)])
+        state = initial_state(graph, x)
+        for _ in range(4):
+            state = apply(graph, PICARD, state, x)
+        for i in range(2):
+            (a, b), (c, d) = found.box.fraction(i), state.fraction(i)
+            assert a <= d and c <= b, "the enclosure of the iterate meets the box"

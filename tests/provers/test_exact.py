@@ -81,7 +81,7 @@ def sound(tiny: Tiny, answer: int, found: Decision) -> tuple[int, bool]:
         assert (finding.derivation is None) == (finding.verdict is UNKNOWN)
         assert finding.reason or finding.verdict is PROVED
     for point in found.fixed_points:
-        assert list(point.z) == step_at(tiny, point.z)
+        assert list(point.z) == step_at(tiny, point.z, point.x)
     assert found.counterexample is None or not found.counterexample.answers([answer])
     return count, answers
 
@@ -157,6 +157,21 @@ def test_other_architectures(kind: str) -> None:
             assert any(words in found.exactly_one.reason for words in GAPS)
         if trial < 6:
             certificate(tiny, answer, found)
+
+
+def test_single_inputs() -> None:
+    """An input that is one point is a constant, and part of every witness."""
+    rng = np.random.default_rng(0)
+    for trial in range(20):
+        n, m = int(rng.integers(1, 3)), int(rng.integers(1, 3))
+        draw = single(trial % 2, rng)
+        layers = (affine("affine", n, n, draw), affine("drive", n, m, draw), Layer("relu"))
+        x = tuple(draw() for _ in range(m))
+        tiny = Tiny(n, layers, affine("affine", 3, n, draw), domain=tuple((v, v) for v in x))
+        found = decided(tiny, 0)
+        sound(tiny, 0, found)
+        assert all(point.x == x for point in found.fixed_points)
+        certificate(tiny, 0, found)
 
 
 @pytest.mark.parametrize("integers", [0, 1], ids=["float32", "integers"])

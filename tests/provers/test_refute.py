@@ -329,6 +329,7 @@ def random_net(seed: int) -> Case:
     return Case(lambda z: unit(z @ a.T + b) @ c.T + d, (n,))
 
 
+@pytest.mark.slow
 def test_the_search_agrees_with_exact_decisions() -> None:
     """Two fixed points are never found where there is one, and nearly always where there are several."""
     several = missed = 0

@@ -174,9 +174,23 @@ class Values(Walker[Term]):
         if self._is_unit(i):
             self.units.append(unit)
 
+    def _cut(self, i: int, entry: int, term: Term) -> Term:
+        """A free variable in the range of the entry instead of its term, which is shown to lie there.
+
+        Interval arithmetic forgets as much at every operation, and a solver then has one activation at a time to look
+        at. Rules about fixed points need the term itself.
+        """
+        if self.refinement is not None or term.value is not None or not self.ranges[i].bounded:
+            return term
+        low, high = self.ranges[i].fraction(entry)
+        self.script.show(between(low, term, high), f"values of node {i} ({self.nodes[i].op}) lie in their intervals")
+        found = self.script.variable(f"{self.name(i, entry)}.cut")
+        self.script.assume(between(low, found, high))
+        return found
+
     def _pick(self, i: int, entry: int, picked: Term, argument: Term) -> Term:
         self._file(i, UnitTerms("relu", argument))  # max(a, b) = a + relu(b − a): the unit is only a part of it
-        return self.script.define(self.name(i, entry), picked)
+        return self._cut(i, entry, self.script.define(self.name(i, entry), picked))
 
     def _amax(self, i: int, node: Node, a: list[Term]) -> list[Term]:
         width = self.nodes[node.args[0]].shape[-1]
@@ -193,8 +207,10 @@ class Values(Walker[Term]):
             moved = add([self.script.mul(number(1 - factor), z), self.script.mul(number(factor), a)])
             a = self.script.define(f"scaled{i}.{entry}", moved)
         name = self.name(i, entry)
-        smooth = node.op in GLOBAL_RANGE
-        found = self._smooth(i, entry, node, a) if smooth else piecewise(self.script, name, node.op, node.attrs, a)
+        if node.op in GLOBAL_RANGE:
+            found = self._smooth(i, entry, node, a)
+        else:
+            found = self._cut(i, entry, piecewise(self.script, name, node.op, node.attrs, a))
         self._file(i, UnitTerms(node.op, a, found, (i, entry)))
         return found
 
@@ -218,8 +234,7 @@ class Values(Walker[Term]):
         if self.refinement is not None:
             pieces = table(Unit(op, node.attrs), ends)
             facts += self._pieces(pieces, a, value) if isinstance(pieces, Smooth) else []
-        inside = between(low, a, high)
-        script.assume(f"(=> {inside} {every(facts)})", f"enclosures of {op} on an interval")
+        script.assume(_given(between(low, a, high), every(facts)), f"enclosures of {op} on an interval")
         return value
 
     def _pieces(self, pieces: Smooth, a: Term, value: Term) -> list[str]:
@@ -267,7 +282,7 @@ class Values(Walker[Term]):
             row = range(start, start + width)
             inside = every([between(ends[e][0], a[e], ends[e][1]) for e in row])
             facts = [between(box.fraction(e)[0], value[e], box.fraction(e)[1]) for e in row] if box.bounded else []
-            script.assume(f"(=> {inside} {every(facts)})", f"enclosures of {node.op} on a box")
+            script.assume(_given(inside, every(facts)), f"enclosures of {node.op} on a box")
             if node.op == "softmax":
                 script.assume(f"(= {add([value[e] for e in row]).text} 1.0)", "a softmax sums to one")
         return [self._plain(i, v) for v in value]
@@ -291,7 +306,7 @@ class Values(Walker[Term]):
             raise NotExported("a divisor whose range is not known to exclude 0")
         found = script.variable(f"{self.name(i, entry)}.inverse")
         inside = between(1 / high, found, 1 / low)
-        script.assume(f"(=> {between(low, b, high)} {inside})", "the range of 1/x")
+        script.assume(_given(between(low, b, high), inside), "the range of 1/x")
         return found, (1 / high, 1 / low)
 
     def _div(self, i: int, node: Node, args: list[list[Term]]) -> list[Term]:
@@ -347,8 +362,12 @@ class Values(Walker[Term]):
         facts = [at_most(tangent(x, y), value) for x, y in ((p, r), (q, s))]
         facts += [at_most(value, tangent(x, y)) for x, y in ((p, s), (q, r))]
         inside = every([between(p, a, q), between(r, b, s)])
-        script.assume(f"(=> {inside} {every(facts)})", "McCormick's inequalities for a product")
+        script.assume(_given(inside, every(facts)), "McCormick's inequalities for a product")
         return value
+
+
+def _given(condition: str, fact: str) -> str:
+    return f"(=> {condition} {fact})"
 
 
 def piecewise(script: Script, name: str, op: str, attrs: Mapping[str, Any], a: Term) -> Term:

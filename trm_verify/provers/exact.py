@@ -25,8 +25,8 @@ def decide(
 ) -> Decision:
     """What is true of the fixed points in a region, for every input of a domain, and how it is proved.
 
-    The step may consist of linear maps, ReLU, leaky ReLU, abs, clamp, max, min and amax, in any number of layers; about
-    a dozen such units are fast, and the time doubles with each in the worst case.
+    The step may consist of linear maps, ReLU, leaky ReLU, abs, clamp, max, min and amax, in any number of layers. A
+    dozen such units take about a second; in the worst case the time doubles with every unit.
 
     Args:
         domain: a point, a box, or all inputs.
