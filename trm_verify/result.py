@@ -80,7 +80,7 @@ class Details:
     Attributes:
         margin: every logit difference is at least this at every fixed point (when the answer is not proved: the best
             bound that was shown).
-        rule: what closed the question: "convergence", "enclosure" or "branch and bound"; "" when nothing did.
+        rule: what closed the question: "enclosure", "branch and bound" or "counterexample"; "" when nothing did.
         width: mean width of the enclosure. unstable: activation units whose argument may have either sign.
         nodes: linear programs solved by branch and bound.
         seconds: of the search. kernel: of the kernel's rules on what it found.

@@ -125,6 +125,12 @@ def unique_with_a_smooth_bend() -> Sheet:
     return claimed(tested(bent, -2, 2, [F(1, 4)], 1, unique=True), "exactly_one")
 
 
+@refused("INEQUALITY", "ReLU(z) − 1/4 with the chord 1/2: two points of [−1, 1] may keep their distance exactly")
+def unique_at_the_border() -> Sheet:
+    bent = scalar(lambda n, z: n.add("sub", n.add("relu", z), n.constant([F(1, 4)])))
+    return claimed(tested(bent, -1, 1, [F(1, 2)], 1, unique=True), "exactly_one")
+
+
 edit(
     "UNSUPPORTED",
     "a product has no slope: uniqueness by this test is for activations only",

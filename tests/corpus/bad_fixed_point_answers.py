@@ -31,7 +31,7 @@ def leaf(count: int = 1, width: int = 1) -> Json:
 def answer_where_nothing_is_fixed() -> Sheet:
     sheet, domain, region, start = shifted()
     sheet.graph["readout"] = with_constant(2)
-    done = sheet.step("fixed_point_answer", start, answer=[0], **leaf())
+    done = sheet.step("fixed_point_answer", start, answer=[0], **leaf() | {"multipliers": vector([3])})
     sheet.claim(done, "fixed_point_answer", domain=domain, region=region, answer=[0])
     return sheet
 

@@ -8,7 +8,7 @@ from typing import Any
 from tests.corpus.bad import base, changed, edit, refused
 from tests.corpus.duals import continued
 from tests.corpus.good_fixed_points import SCALE, known, monotone_sheet
-from tests.corpus.sheet import F, Json, Nodes, Sheet, canonical, graph, vector
+from tests.corpus.sheet import F, Json, Nodes, Sheet, canonical, graph, real, vector
 from tests.corpus.traps import half_plus, scalar
 
 MONOTONE, CONTINUED, TANH = "monotone_rescaled", "monotone_by_continuity", "continuity_of_a_damped_tanh"
@@ -206,6 +206,18 @@ edit("UNSUPPORTED", "a log-norm model says nothing about distances", "continuity
      steps__2__premises=[0])  # fmt: skip
 edit("PREMISE", "continuity of nothing", "continuity_alone", TANH, steps__2__premises=[])
 edit("PREMISE", "two premises", "continuity_of_two", TANH, steps__2__premises=[0, 1])
+
+
+@refused("INCLUSION", "z/2 + x goes from −2 to 2 as x goes from −1 to 1, and so reaches the border of [−2, 2]")
+def continuity_reaches_the_border() -> Sheet:
+    nodes = Nodes()
+    step = nodes.function(nodes.add("add", nodes.scale(nodes.state(), 1, 2), nodes.add("input")))
+    sheet = Sheet(graph(step, [[1]], real(1)))
+    domain, box = sheet.box([-1], [1], "input"), sheet.box([-2], [2])
+    contracts = sheet.contraction(F(1, 2), sheet.block([1]), sheet.all("input"))
+    converges = sheet.step("convergence", contracts, start=sheet.all())
+    known(sheet, continued(sheet, converges, domain, box, [0], [0], [], []), "the", domain, sheet.all(), box)
+    return sheet
 
 
 @refused("PREMISE", "at most one fixed point need not be one: z/2 + 10 has none in [0, 1]")

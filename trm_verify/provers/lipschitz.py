@@ -17,7 +17,7 @@ from trm_verify.certificate import Derivation
 from trm_verify.encode import Json, dyadic, quantized, round_up
 from trm_verify.kernel.document import vector as read_vector
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.numbers import rows_of
+from trm_verify.kernel.numbers import Rows, rows_of
 from trm_verify.kernel.rules.lipschitz import Layer, layer_of, lipschitz_matrix
 from trm_verify.provers.barrier import GAP, LEAST, Program
 from trm_verify.provers.factors import as_floats, factor
@@ -25,7 +25,7 @@ from trm_verify.provers.problem import Floats, Problem
 
 LARGEST = 600  # states that can move; time goes with the cube of that
 SLACKS = (1e-6, 1e-5, 4e-5, 1e-3, 1e-1)  # what γ is raised by, relatively, for a short factor
-RIDGES = (1e-14, 1e-12, 1e-9, 1e-6, 1e-3)  # of the matrix that has to be inverted for the eliminated units, relatively
+FLOORS = (1e-6, 1e-8, 1e-4, 1e-10)  # of the eigenvalues that are inverted for the eliminated units, relatively
 BITS = (44, 100)  # of the largest multiplier; the smaller ones have as many places
 NO_MULTIPLIERS = CheckError("DEFINITE", "multipliers with a finite constant", "none, in doubles")
 
@@ -57,13 +57,14 @@ def prove_lipschitz(problem: Problem, premise: Derivation, deadline: float = flo
         layer, _, _ = layer_of(problem.graph, problem.conclude(premise))
         form = MovingPart.of(layer)
         varying = len(form.varying)
-        for multipliers in form.multipliers(deadline):
-            for bits in BITS:
+        candidates = [Candidate.of(layer, form, m, bits) for m in form.multipliers(deadline) for bits in BITS]
+        for slack in SLACKS:
+            for candidate in candidates:
                 try:
-                    constant, witness = _witness(layer, form, multipliers, bits)
+                    gamma, witness = candidate.witness(layer, slack)
                     done = premise.then("lipschitz", **witness)
                     problem.conclude(done)
-                    return LipschitzAttempt(time.perf_counter() - started, constant, done, varying)
+                    return LipschitzAttempt(time.perf_counter() - started, gamma, done, varying)
                 except CheckError as refused:
                     error = refused
     except CheckError as refused:
@@ -126,7 +127,7 @@ class MovingPart:
         if found is None:
             return []
         own, square = found
-        options = [self.whole(own, square * (1 + GAP), ridge) for ridge in RIDGES[: len(RIDGES) if self.lines else 1]]
+        options = [self.whole(own, square * (1 + GAP), floor) for floor in FLOORS[: len(FLOORS) if self.lines else 1]]
         return sorted((m for m in options if self.square(m) < float("inf")), key=self.square)
 
     def program(self) -> Program:
@@ -145,41 +146,51 @@ class MovingPart:
         logits = self.readout @ by
         return Program(-logits.T @ logits, rows, np.repeat([0.0, 1.0], [count, self.given.shape[1]]))
 
-    def whole(self, own: Floats, square: float, ridge: float) -> Floats:
+    def whole(self, own: Floats, square: float, floor: float) -> Floats:
         """The multipliers of all states from those of the varying units, the others being the best for γ².
 
-        Their rows P solve UₛUₛᵀP = γ²(I − W)ₛ − UₛUᵀΛ; where U leaves directions out, a small ridge gives these a large
-        multiplier, as they should have.
+        Their rows P solve UₛUₛᵀP = γ²(I − W)ₛ − UₛUᵀΛ. Where U leaves directions out they would be infinite: there, and
+        nearly there, they are as large as the floor allows.
         """
         found = np.zeros_like(self.away)
         found[self.varying, self.varying] = own
         if self.lines:
             lines = self.given[self.lines]
-            scale = float(np.sum(self.given**2)) / len(self.given) or 1.0
+            scale = float(np.sum(self.given**2)) / len(self.given)
             square = max(square, LEAST * float(np.sum(self.readout**2)) * scale)
             right = square * self.away[self.lines] - lines @ self.given.T @ found
-            found[self.lines] = np.linalg.solve(lines @ lines.T + ridge * scale * np.eye(len(lines)), right)
+            values, vectors = np.linalg.eigh(lines @ lines.T)
+            found[self.lines] = vectors @ ((vectors.T @ right) / np.maximum(values, floor * scale)[:, None])
         return found
 
 
-def _witness(layer: Layer, form: MovingPart, multipliers: Floats, bits: int) -> tuple[Fraction, Json]:
-    """γ and the fields of the kernel's step, the multipliers rounded to short numbers.
+@dataclass(frozen=True)
+class Candidate:
+    """Multipliers as short numbers, and the smallest γ² with them, in doubles."""
 
-    Raises:
-        CheckError: no factor was found.
-    """
-    n, moving = len(layer.slopes), layer.moving
-    whole = np.zeros((n, n))
-    whole[np.ix_(moving, moving)] = multipliers
-    raw = quantized(whole, int(np.frexp(np.abs(whole).max())[1]) - bits)
-    ints, exp = read_vector(raw, n * n, "multipliers")
-    exact, error = rows_of(ints, n), NO_MULTIPLIERS
-    square = form.square(as_floats(exact, exp)[np.ix_(moving, moving)])
-    for slack in SLACKS if square < float("inf") else ():
-        gamma = round_up(Fraction(square**0.5) * (1 + Fraction(slack)) + Fraction(1, 1 << 40), 40)
-        try:
-            rows, scale = lipschitz_matrix(layer, gamma, (exact, exp))
-            return gamma, {"gamma": dyadic(gamma), "multipliers": raw, "factor": factor(rows, scale)}
-        except CheckError as refused:
-            error = refused
-    raise error
+    raw: Json
+    rows: Rows
+    exp: int
+    square: float
+
+    @classmethod
+    def of(cls, layer: Layer, form: MovingPart, multipliers: Floats, bits: int) -> Candidate:
+        n, moving = len(layer.slopes), layer.moving
+        whole = np.zeros((n, n))
+        whole[np.ix_(moving, moving)] = multipliers
+        raw = quantized(whole, int(np.frexp(np.abs(whole).max())[1]) - bits)
+        ints, exp = read_vector(raw, n * n, "multipliers")
+        rows = rows_of(ints, n)
+        return cls(raw, rows, exp, form.square(as_floats(rows, exp)[np.ix_(moving, moving)]))
+
+    def witness(self, layer: Layer, slack: float) -> tuple[Fraction, Json]:
+        """γ, raised a little, and the fields of the kernel's step.
+
+        Raises:
+            CheckError: no factor was found.
+        """
+        if not self.square < float("inf"):
+            raise NO_MULTIPLIERS
+        gamma = round_up(Fraction(self.square**0.5) * (1 + Fraction(slack)) + Fraction(1, 1 << 40), 40)
+        rows, exp = lipschitz_matrix(layer, gamma, (self.rows, self.exp))
+        return gamma, {"gamma": dyadic(gamma), "multipliers": self.raw, "factor": factor(rows, exp)}

@@ -20,7 +20,8 @@ from trm_verify.kernel.rules.fixed_points import forms_over
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.units import Interval, value
 from trm_verify.provers.decision import Unprovable
-from trm_verify.provers.pieces import ZERO, Pieces, Point, Tree, meet_all
+from trm_verify.provers.hulls import ZERO
+from trm_verify.provers.pieces import Pieces, Point, Tree, meet_all
 from trm_verify.provers.preconditioned import BoxTest, inverse, rational_matrix
 from trm_verify.provers.problem import Problem
 
@@ -213,13 +214,13 @@ class Narrowing:
             for_units = [
                 sum((m * row[j] for m, row in pairs), ZERO) for j in range(self.system.first, self.system.width)
             ]
-            largest = max(largest, sum(map(abs, for_units), ZERO) / self.pieces.unit)
+            largest = max(largest, sum(map(abs, for_units), ZERO) / self.pieces.hulls.unit)
         return largest
 
     def _determined(self) -> list[list[Fraction]] | None:
         """Multipliers that express each kept state by the units alone; None if these do not determine them."""
         kept, first = len(self.system.kept), 1 + self.system.inputs
-        unit = Fraction(1, self.pieces.unit)
+        unit = Fraction(1, self.pieces.hulls.unit)
         block = [[v * unit for v in row[first : first + kept]] for row in self.system.rows[:kept]]
         solved = inverse(rational_matrix(block))
         rest = [ZERO] * len(self.system.active)

@@ -14,15 +14,14 @@ from fractions import Fraction
 from itertools import chain
 from math import gcd, lcm
 
-from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.numbers import dyadic
 from trm_verify.kernel.relaxation import Functional, System, meet
 from trm_verify.kernel.tensor import Tensor
-from trm_verify.kernel.units import PIECEWISE, Interval, Piecewise, Ranged, kinks, table, value
+from trm_verify.kernel.units import Interval, kinks, value
+from trm_verify.provers.hulls import ONE, ZERO, Column, Hulls
 from trm_verify.provers.simplex import Empty, Optimum, solve
 
 Values = tuple[Fraction, ...]
-ZERO, ONE = Fraction(0), Fraction(1)
 
 
 @dataclass(frozen=True)
@@ -90,24 +89,6 @@ class Tree:
         return len(self.weights)
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One generator of a part, times `scale` > 0 so that it is made of integers: its column, argument and value."""
-
-    entries: list[int]
-    scale: int
-    argument: Fraction
-    value: Fraction
-
-
-@dataclass(frozen=True)
-class _Hull:
-    """Where one variable lies: the convex hull of corners, plus the cone of rays."""
-
-    corners: list[_Column]
-    rays: list[_Column]
-
-
 def meet_all(a: Sequence[Interval], b: Sequence[Interval]) -> list[Interval] | None:
     """Entry by entry; None when one intersection is empty."""
     found: list[Interval] = []
@@ -117,18 +98,6 @@ def meet_all(a: Sequence[Interval], b: Sequence[Interval]) -> list[Interval] | N
             return None
         found.append(both)
     return found
-
-
-def require_piecewise(system: System) -> None:
-    """Every unit is piecewise linear, or has one value.
-
-    Raises:
-        CheckError: UNSUPPORTED.
-    """
-    for unit in system.units:
-        if unit.op not in PIECEWISE and (unit.range is None or unit.range[0] != unit.range[1]):
-            what = unit.op or "a product or another operation that is not piecewise linear here"
-            raise CheckError("UNSUPPORTED", "piecewise-linear operations for an exact decision", what)
 
 
 class Pieces:
@@ -142,55 +111,19 @@ class Pieces:
     """
 
     def __init__(self, system: System, domain: Tensor, box: Tensor, deadline: float = float("inf")) -> None:
-        require_piecewise(system)
-        self.system, self.deadline = system, deadline
-        self.unit = 1 << -system.exp  # all equations are multiplied by it
-        self.place = {k: len(system.kept) + j for j, k in enumerate(system.active)}
-        self.columns = [list(column) for column in zip(*system.rows, strict=True)] or [[] for _ in range(system.width)]
-        ends = [*_intervals(domain, range(system.inputs)), *_intervals(box, system.kept)]
-        self.boxed = [self._free(1 + j, end) for j, end in enumerate(ends)]
-        self.hulls: dict[tuple[int, Interval], _Hull] = {}
-
-    def _column(self, place: int, k: int, argument: Fraction, phi: Fraction) -> _Column:
-        scale = lcm(argument.denominator, phi.denominator)
-        factor = int(phi * scale)
-        entries = [v * factor for v in self.columns[place]]
-        if k in self.place:
-            entries[self.place[k]] -= int(argument * scale) * self.unit
-        return _Column(entries, scale, argument, phi)
-
-    def _free(self, place: int, interval: Interval) -> _Hull:
-        corners = sorted({end for end in interval if end is not None}) or [ZERO]
-        rays = [sign for sign, end in zip((-ONE, ONE), interval, strict=True) if end is None]
-        made = [[self._column(place, -1, ZERO, v) for v in each] for each in (corners, rays)]
-        return _Hull(made[0], made[1])
-
-    def hull(self, k: int, interval: Interval) -> _Hull:
-        """The convex hull of a unit's graph over an interval."""
-        if (k, interval) not in self.hulls:
-            place, known = self.system.first + k, table(self.system.units[k], interval)
-            corners, rays = [], []
-            if isinstance(known, Ranged):
-                corners = [(ZERO, known.lo)]
-            elif isinstance(known, Piecewise):
-                corners = list(known.candidates)
-                rays += [(-ONE, -known.left)] if known.left is not None else []
-                rays += [(ONE, known.right)] if known.right is not None else []
-            made = [[self._column(place, k, a, phi) for a, phi in each] for each in (corners, rays)]
-            self.hulls[k, interval] = _Hull(made[0], made[1])
-        return self.hulls[k, interval]
+        self.system, self.deadline, self.hulls = system, deadline, Hulls(system, domain, box)
 
     def relax(self, arguments: Sequence[Interval], functional: Functional | None = None) -> Node:
         """The least value of a functional (any solution, without one) over the relaxation at these intervals."""
-        hulls = [*self.boxed, *(self.hull(k, interval) for k, interval in enumerate(arguments))]
+        hulls = self.hulls.all(arguments)
         size, wide = len(self.system.rows), [h for h in hulls if len(h.corners) > 1]
         scale = lcm(*(h.corners[0].scale for h in hulls if len(h.corners) == 1))
-        right = [-v * scale for v in self.columns[0]]
+        right = [-v * scale for v in self.hulls.constant]
         for h in hulls:
             if len(h.corners) == 1:
                 times = scale // h.corners[0].scale
                 right = [b - times * v for b, v in zip(right, h.corners[0].entries, strict=True)]
-        chosen: list[tuple[int, _Column]] = []
+        chosen: list[tuple[int, Column]] = []
         columns: list[list[int]] = []
         convex = 0
         for part, h in enumerate(hulls):
@@ -212,22 +145,22 @@ class Pieces:
         fixed = [(part, h.corners[0], ONE) for part, h in enumerate(hulls) if len(h.corners) == 1]
         point = self._point(chain(fixed, _weighted(chosen, found.values, scale)))
         if isinstance(found, Optimum):
-            multipliers = tuple(-v * self.unit / common for v in found.duals[:size])
+            multipliers = tuple(-v * self.hulls.unit / common for v in found.duals[:size])
             return Node(point, None if functional is None else self.at(functional, point), multipliers)
         return Node(point, None, (), self._point(_weighted(chosen, found.direction, 1)))
 
-    def _cost(self, functional: Functional | None, part: int, column: _Column) -> Fraction:
+    def _cost(self, functional: Functional | None, part: int, column: Column) -> Fraction:
         if functional is None:
             return ZERO
         cost = functional.row[1 + part] * column.value * dyadic(1, functional.exp)
-        return cost + functional.sign * column.argument if part - len(self.boxed) == functional.unit else cost
+        return cost + functional.sign * column.argument if part - len(self.hulls.boxed) == functional.unit else cost
 
-    def _point(self, weighted: Iterator[tuple[int, _Column, Fraction]]) -> Point:
-        values, arguments = ([ZERO] * (len(self.boxed) + len(self.system.units)) for _ in range(2))
+    def _point(self, weighted: Iterator[tuple[int, Column, Fraction]]) -> Point:
+        values, arguments = ([ZERO] * (len(self.hulls.boxed) + len(self.system.units)) for _ in range(2))
         for part, column, weight in weighted:
             values[part] += weight * column.value
             arguments[part] += weight * column.argument
-        m, first = self.system.inputs, len(self.boxed)
+        m, first = self.system.inputs, len(self.hulls.boxed)
         return Point(tuple(values[:m]), tuple(values[m:first]), tuple(arguments[first:]), tuple(values[first:]))
 
     def at(self, functional: Functional, point: Point) -> Fraction:
@@ -318,16 +251,12 @@ class Pieces:
 
 
 def _weighted(
-    chosen: Sequence[tuple[int, _Column]], weights: Values, scale: int
-) -> Iterator[tuple[int, _Column, Fraction]]:
+    chosen: Sequence[tuple[int, Column]], weights: Values, scale: int
+) -> Iterator[tuple[int, Column, Fraction]]:
     """The generators with the weights that a solution gives them."""
     for (part, column), weight in zip(chosen, weights, strict=True):
         if weight:
             yield part, column, weight * column.scale / scale
-
-
-def _intervals(box: Tensor, entries: Sequence[int]) -> list[Interval]:
-    return [box.fraction(i) if box.bounded else (None, None) for i in entries]
 
 
 def _strictly_inside(kink: Fraction, interval: Interval) -> bool:

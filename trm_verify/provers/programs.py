@@ -15,7 +15,6 @@ import numpy as np
 from trm_verify.provers.problem import Floats
 from trm_verify.provers.relaxed import Relaxed
 
-
 MOST_SECONDS = 60.0  # for one linear program
 
 

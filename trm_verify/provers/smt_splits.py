@@ -52,8 +52,8 @@ def _assumptions(margins: Margins) -> list[str]:
 
 def _question(margins: Margins, functional: Functional) -> tuple[str, list[str]]:
     """A solution of the relaxed equations where the functional is not positive: (text, no names)."""
-    script, system, pieces = Script(), margins.system, margins.pieces
-    hulls = [*pieces.boxed, *(pieces.hull(k, interval) for k, interval in enumerate(margins.arguments))]
+    script, system = Script(), margins.system
+    hulls = margins.pieces.hulls.all(margins.arguments)
     values, arguments = script.reals("c", len(hulls)), script.reals("a", len(hulls))
     for part, hull in enumerate(hulls):
         generators = [*hull.corners, *hull.rays]
@@ -63,10 +63,11 @@ def _question(margins: Margins, functional: Functional) -> tuple[str, list[str]]
         pairs = list(zip(generators, weights, strict=True))
         script.require(f"(= {values[part]} {affine(Fraction(0), [(g.value, w) for g, w in pairs])})")
         script.require(f"(= {arguments[part]} {affine(Fraction(0), [(g.argument, w) for g, w in pairs])})")
-    own = arguments[len(pieces.boxed) :]
+    first = len(hulls) - len(system.units)
+    own = arguments[first:]
     for k, name in zip(system.active, _assumptions(margins), strict=True):
         script.lines.append(f"(declare-const {name} Bool)")
-        script.require(f"(=> {name} (= {values[len(pieces.boxed) + k]} {value_of(system.units[k], own[k])}))")
+        script.require(f"(=> {name} (= {values[first + k]} {value_of(system.units[k], own[k])}))")
     ends = [number(Fraction(0))] * len(system.kept) + [own[k] for k in system.active]
     for row, end in zip(system.rows, ends, strict=True):
         script.require(f"(= {row_term(row, system.exp, values)} {end})")

@@ -102,8 +102,7 @@ def _search_cells(result: VerificationResult) -> list[str]:
         return ["–", "–", "–", "convergence" if result.answer is not None else ""]
     margin = "–" if details.margin is None else f"{np.floor(details.margin * 1e4) / 1e4:.4f}"
     width = "–" if details.width is None else upper(details.width)
-    closed = details.rule or ("counterexample" if result.counterexample is not None else "")
-    return [margin, width, f"{details.seconds:.2f}", closed]
+    return [margin, width, f"{details.seconds:.2f}", details.rule]
 
 
 def print_run(console: Console, run: Any) -> None:

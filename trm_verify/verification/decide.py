@@ -6,6 +6,7 @@ points of the whole box are enclosed, and the answer is shown, or refuted, at ev
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ from trm_verify.provers.problem import Problem
 from trm_verify.verification.facts import Facts
 
 Labels = tuple[int, ...]
+GRACE = 20.0  # seconds to confirm a counterexample that was found in time
 NO_GROUND = "convergence of the iteration was not proved"
 
 
@@ -164,9 +166,10 @@ def _against(
     if grounds.anchor is None or question.wanted is None:
         return Found(proof, details=details)
     search = FixedPointSearch(problem, grounds.anchor, at, grounds.region, question.state)
-    there = search.run("own", deadline, branch=False)
+    there = search.run("own", max(deadline, time.monotonic() + GRACE), branch=False)
     if there.answer is None:
-        reason = f"{proof.reason}; a counterexample in doubles was not confirmed exactly: {there.reason}"
+        found = f"a counterexample in doubles was not confirmed exactly: {there.reason}"
+        reason = f"{proof.reason}; {found}" if proof.reason else found
         return Found(replace(proof, reason=reason), details=details)
     labels: Labels = tuple(there.answer.steps[-1]["answer"])
     if labels == question.wanted:

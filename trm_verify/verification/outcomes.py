@@ -314,8 +314,9 @@ def _details(session: Verification, found: Found | None) -> Details | None:
     if attempt.enclosure is not None:
         box = session.problem.conclude_as(attempt.enclosure, FixedPoints).box
         width = float(np.mean([float(hi - lo) for lo, hi in map(box.fraction, range(box.size))]))
+    refuted = found is not None and found.refutation is not None
     return Details(
-        attempt.margin, attempt.rule, width, attempt.unstable, attempt.nodes, attempt.seconds, attempt.kernel,
+        attempt.margin, "counterexample" if refuted else attempt.rule, width, attempt.unstable, attempt.nodes, attempt.seconds, attempt.kernel,
         attempt.limit,
     )  # fmt: skip
 

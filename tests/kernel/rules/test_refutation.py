@@ -474,8 +474,10 @@ def test_periods(period: Any, code: str) -> None:
 def test_a_fixed_point_is_no_cycle() -> None:
     """The system of two steps holds the fixed point of z/2 twice; its boxes meet."""
     sheet = Sheet(linear_model([[F(1, 2)]]))
-    cycle(sheet, (-1, -1), (1, 1), (), (F(4, 3) // ULP * ULP, F(2, 3) // ULP * ULP) * 2)
-    assert sheet.code() == "INCLUSION"
+    own, other = F(4, 3) // ULP * ULP, F(2, 3) // ULP * ULP
+    cycle(sheet, (-1, -1), (1, 1), (), (own, other, other, own))
+    refused = sheet.refused()
+    assert (refused.code, refused.expected) == ("INCLUSION", "two disjoint boxes of the orbit")
     sheet = Sheet(linear_model([[F(-1)]], [F(1)]))  # every z but 1/2 has period 2: no box holds one orbit alone
     cycle(sheet, (-E8, 1 - E8), (E8, 1 + E8), (), (1, 0, 0, 1))
     assert sheet.code() == "INCLUSION"
