@@ -10,12 +10,16 @@ PYTEST_ARGS ?= -n auto
 # Small matrices everywhere: one thread each is faster than several that wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-fast bench lint format types imports kernel obligations build-check clean
+# Trained models and images for some of the benchmarks; see benchmarks/fixed_points.
+DATA ?= ../shared/data
+
+.PHONY: help setup demo test test-fast bench bench-fixed-points lint format types imports kernel obligations build-check clean
 
 help:
 	@echo "make demo         train, prove, re-check and plot a small model (under 3 minutes after the downloads)"
 	@echo "make test         the whole test suite;  make test-fast leaves out the slow tests"
-	@echo "make bench        the benchmarks: table, JSON and figures in out/"
+	@echo "make bench        the benchmarks: table, JSON and figures in out/ (a small part of bench-fixed-points)"
+	@echo "make bench-fixed-points    fixed points under uncertain inputs, all of it (hours); DATA=DIR for its models"
 	@echo "make obligations  a second opinion on the shipped certificates, by z3 and cvc5"
 	@echo "make lint types imports kernel build-check    what continuous integration runs besides the tests"
 	@echo "make clean        removes what was built, and .venv"
@@ -41,6 +45,10 @@ test-fast: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(PY) benchmarks/run.py
+	$(PY) -m benchmarks.fixed_points --quick $(if $(wildcard $(DATA)/mondeq),--data $(DATA))
+
+bench-fixed-points: $(INSTALLED)
+	$(PY) -m benchmarks.fixed_points $(if $(wildcard $(DATA)/mondeq),--data $(DATA)) $(BENCH_ARGS)
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .

@@ -105,7 +105,9 @@ def _margins(details: Json) -> Any:
 
 def _cactus(axes: Any, seconds: Sequence[float], colour: str, label: str) -> None:
     times = np.sort(np.maximum(np.array(seconds), SOONEST))
-    axes.step(times, np.arange(1, len(times) + 1), where="post", color=colour, lw=1.8, label=label)
+    times = np.concatenate([times[:1], times])
+    axes.step(times, np.arange(len(times)), where="post", color=colour, lw=1.8, label=label)
+    axes.locator_params(axis="y", integer=True)
 
 
 FIGURES: dict[str, tuple[tuple[str, ...], Callable[[Json], Any]]] = {

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import numpy as np
@@ -87,7 +88,8 @@ class Problem:
         keys: list[str] = []
         for step in derivation.steps:
             cited = [keys[p] for p in step["premises"]]
-            key = json.dumps([{**step, "premises": []}, cited], sort_keys=True)
+            # a digest: nested keys would double in length with every step
+            key = sha256(json.dumps([{**step, "premises": []}, cited], sort_keys=True).encode()).hexdigest()
             if key not in self._known:
                 self._known[key] = self._apply(step, [self._known[k] for k in cited])
             keys.append(key)
