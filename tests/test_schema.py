@@ -28,7 +28,7 @@ STRUCTURAL = (
     "tensor_listed_twice", "no_claims", "steps_without_claim", "unknown_rule", "premise_negative", "unknown_claim",
     "box_space", "box_all_false", "norm_kind", "unknown_operation", "negative_reference", "arity", "no_state",
     "graph_without_readout", "axis_of_size_0", "operator_unknown", "label_negative", "enclosure_unique_1",
-    "enclosure_with_premise", "located_alone", "encloses_without_box", "duality_alone", "sign_0", "sign_2", "weight_2",
+    "enclosure_with_premise", "located_alone", "encloses_without_box", "duality_alone", "sign_0", "sign_2",
     "continuity_alone", "continuity_of_two", "loop_answer_negative", "loop_answer_alone", "joined_alone",
     "rational_as_vector", "fixed_point_at_with_premise", "one_fixed_point", "other_answer_alone", "cycle_of_period_1",
     "cycle_of_period_65", "cycle_with_premise", "pair_with_premise", "refutation_of_nothing",

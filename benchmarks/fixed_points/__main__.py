@@ -48,6 +48,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), metavar="NAME", help=f"among {', '.join(ROWS)}")
     parser.add_argument("--images", type=int, default=100, help="the first N test images (default: 100)")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds an image of h100 (default: 120)")
+    parser.add_argument("--out", type=Path, help="another folder for ledgers, table, JSON and figures")
     parser.add_argument("--quick", action="store_true", help="a few images of each row, to see that all of it works")
     parser.add_argument("--any-code", action="store_true", help="keep results of other versions of the library, too")
     parser.add_argument("--publish", action="store_true", help="also copy the results to docs/benchmarks")
@@ -65,7 +66,7 @@ def parsed() -> argparse.Namespace:
 def main() -> int:
     options = parsed()
     torch.set_num_threads(1)
-    folder = FOLDER.with_name(f"{FOLDER.name}_quick") if options.quick else FOLDER
+    folder = options.out or (FOLDER.with_name(f"{FOLDER.name}_quick") if options.quick else FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     progress = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
     count = min(options.images, QUICK_IMAGES) if options.quick else options.images
@@ -82,7 +83,14 @@ def main() -> int:
             tick("…")
             if not progress.is_terminal:
                 progress.print(f"{name} …")
-            found, details[name] = ROWS[name](setting)
+            try:
+                found, details[name] = ROWS[name](setting)
+            except KeyboardInterrupt:
+                progress.print(f"interrupted in {name}; what is in its ledger will be used by the next run")
+                break
+            except Exception as error:  # the other rows go on
+                progress.print_exception()
+                found = [Measure(name, f"failed: {type(error).__name__}: {error}", None, most=0)]
             measures += found
             show(found, progress)
     show(measures, Console(width=None if sys.stdout.isatty() else WIDTH))

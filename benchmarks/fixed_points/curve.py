@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.fixed_points.images import CERTIFIED, ENCLOSURE, EXACT, REFUTED, Decider
+from benchmarks.fixed_points.images import CERTIFIED, ENCLOSURE, EXACT, REFUTED, Decider, Row
 from benchmarks.fixed_points.setting import Setting
 from benchmarks.fixed_points.table import Json, Measure
 
@@ -44,7 +44,7 @@ def run(setting: Setting) -> tuple[list[Measure], Json]:
 
 
 def _settle(
-    setting: Setting, row: object, eps: str, right: np.ndarray, safe: np.ndarray, broken: np.ndarray
+    setting: Setting, row: Row | None, eps: str, right: np.ndarray, safe: np.ndarray, broken: np.ndarray
 ) -> None:  # fmt: skip
     """Decides the images that no other radius has settled; a row of the table is asked first."""
     chosen = replace(EXACT, name=f"h40-{eps}-curve", eps=eps, limit=LIMIT)

@@ -25,7 +25,7 @@ def code() -> str:
 
 
 class Ledger:
-    """A file of results by key, each of them under the settings that it was measured with.
+    """A file of results by key, each of them under the settings that it was measured with. Failures are tried again.
 
     Args:
         settings: results of other settings, or of another version of the library, are kept in the file, unused.
@@ -40,7 +40,8 @@ class Ledger:
                 entry = json.loads(line)
             except json.JSONDecodeError:  # the line that an interruption cut short
                 continue
-            if entry["settings"] == settings and (any_code or entry["code"] == code()):
+            usable = any_code or entry["code"] == code()
+            if usable and entry["settings"] == settings and entry["result"].get("verdict") != "failed":
                 self._known[entry["key"]] = {**entry["result"], "code": entry["code"]}
 
     @property

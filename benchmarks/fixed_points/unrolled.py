@@ -56,8 +56,7 @@ class Contest:
         search = FixedPointSearch(problem, self.facts.convergence, domain, ALL_STATES, state)
         with watching(branch=False):
             ours = search.run([label])
-        if ours.margin is None:
-            raise RuntimeError(f"expected bounds for image {index}, found: {ours.reason}")
+        bounded = ours.margin is not None and np.isfinite(ours.margin)
         proved = None if ours.answer is None else problem.conclude_as(ours.answer, FixedPointAnswer).margins
         low, high = (end[None] for end in box.floats())
         peer, peer_seconds = timed(lambda: crown.margins(low, high, differences[None])[0])
@@ -66,7 +65,8 @@ class Contest:
             centre = torch.from_numpy(differences) @ self.logits(state)
         return {
             "image": index, "label": label, "unstable": ours.unstable, "centre": centre.tolist(),
-            "least": ours.margin, "ours": None if proved is None else [float(m) for m in proved],
+            "least": ours.margin if bounded else None, "reason": ours.reason,
+            "ours": None if proved is None else [float(m) for m in proved],
             "crown": peer.tolist(), "crown_float64": flat.lo[0].tolist(), "seconds": ours.seconds,
             "kernel_seconds": ours.kernel, "crown_seconds": peer_seconds, "crown_float64_seconds": flat_seconds,
         }  # fmt: skip
@@ -102,6 +102,8 @@ def margins(found: Sequence[Json]) -> np.ndarray:
     """
     columns: list[tuple[float, float, float]] = []
     for f in found:
+        if f["least"] is None:
+            continue
         if f["ours"] is None:
             columns.append((f["least"], min(f["crown"]), min(f["centre"])))
         else:
@@ -118,6 +120,7 @@ def measures(contest: Contest, found: Sequence[Json], batched: float) -> list[Me
     row, rate = "recursion", contest.facts.converging
     return [
         Measure(row, "training", contest.training, "s", most=60, note=f"test accuracy {accuracy:.4f}"),
+        Measure(row, "images without bounds", sum(f["least"] is None for f in found), most=0),
         Measure(row, "proved ℓ2 rate", None if rate is None else float(rate.rate), most=RATE),
         Measure(
             row, "margins: most that ours lie below CROWN's", float((crown - ours).max()), most=SAME,

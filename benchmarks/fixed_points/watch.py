@@ -5,34 +5,63 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from inspect import signature
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from trm_verify.provers import fixed_points
+from trm_verify.provers import continuity, fixed_points
 from trm_verify.provers.fixed_points import FixedPointAttempt, FixedPointSearch
 
 # The prover reads the clock on the wall; on a machine that others use as well, the processor's says more.
 PROCESSOR = SimpleNamespace(perf_counter=time.process_time, monotonic=time.monotonic)
 
 
-@contextmanager
-def watching(branch: bool = True) -> Iterator[list[FixedPointAttempt]]:
-    """All attempts made meanwhile: the search, and what confirms a counterexample. Their seconds are processor time.
+@dataclass
+class Watch:
+    """All searches made meanwhile: the search proper, and what confirms a counterexample.
 
-    Args:
-        branch: False keeps every search from branching.
+    Attributes:
+        model: of the seconds, those in which the step's exact affine forms were made. They are the same for all inputs,
+            and made once a call.
     """
-    attempts: list[FixedPointAttempt] = []
-    run = FixedPointSearch.run
+
+    attempts: list[FixedPointAttempt] = field(default_factory=list)
+    model: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return sum(a.seconds for a in self.attempts)
+
+    @property
+    def kernel(self) -> float:
+        return sum(a.kernel for a in self.attempts)
+
+
+@contextmanager
+def watching(branch: bool = True) -> Iterator[Watch]:
+    """Attempts report processor seconds meanwhile; with `branch` False no search branches."""
+    watch = Watch()
+    run, forms = FixedPointSearch.run, continuity.step_forms
 
     def watched(self: FixedPointSearch, *args: Any, **options: Any) -> FixedPointAttempt:
         given = signature(run).bind(self, *args, **options)
         if not branch:
             given.arguments["branch"] = False
-        attempts.append(run(*given.args, **given.kwargs))
-        return attempts[-1]
+        watch.attempts.append(run(*given.args, **given.kwargs))
+        return watch.attempts[-1]
 
-    with patch.object(fixed_points, "time", PROCESSOR), patch.object(FixedPointSearch, "run", watched):
-        yield attempts
+    def timed(*args: Any) -> Any:
+        started = time.process_time()
+        try:
+            return forms(*args)
+        finally:
+            watch.model += time.process_time() - started
+
+    with (
+        patch.object(fixed_points, "time", PROCESSOR),
+        patch.object(FixedPointSearch, "run", watched),
+        patch.object(continuity, "step_forms", timed),
+    ):
+        yield watch

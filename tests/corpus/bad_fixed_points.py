@@ -45,7 +45,14 @@ def at_most_one_of_a_region() -> Sheet:
 def bounds_without_room() -> Sheet:
     sheet, domain, region, start = shifted()
     step = sheet.step(
-        "duality", start, targets=[0], signs=[1], splits=[-1], at=vector([]), weights=[1], multipliers=vector([5])
+        "duality",
+        start,
+        targets=[0],
+        signs=[1],
+        splits=[-1],
+        at=vector([]),
+        weights=vector([1]),
+        multipliers=vector([5]),
     )
     known(sheet, step, "all", domain, region, sheet.box([5], [6]))
     return sheet
@@ -66,7 +73,7 @@ def bounded_relu(lo: Any, hi: Any, box: tuple[Any, Any], premises: Sequence[int]
     domain, region = sheet.nothing(), sheet.box([lo], [hi])
     start = sheet.step("fixed_points_in", domain=domain, region=region, scale=None)
     witness: Json = {
-        "targets": [1, 1], "signs": [1, -1], "splits": [-1, -1], "at": vector([]), "weights": [1, 1],
+        "targets": [1, 1], "signs": [1, -1], "splits": [-1, -1], "at": vector([]), "weights": vector([1, 1]),
         "multipliers": vector([F(1, 8), F(-1, 8)]),
     }  # fmt: skip
     step = sheet.step("duality", start, **witness | fields)
@@ -115,10 +122,10 @@ edit(
     steps__4__targets=[2, 4, 5, 5],
 )
 edit("WITNESS", "a tree without its second child", "tree_missing_child", SPLIT,
-     steps__5__splits=[0, -1, 3, -1, 1, 2, -1, -1, 2, -1], steps__5__weights=[1, 0, 1, 1, 1],
+     steps__5__splits=[0, -1, 3, -1, 1, 2, -1, -1, 2, -1], steps__5__weights=vector([1, 0, 1, 1, 1]),
      steps__5__multipliers=vector([0] * 20))  # fmt: skip
 edit("WITNESS", "a node after the last leaf", "tree_with_a_leaf_too_many", SPLIT,
-     steps__5__splits=[0, -1, 3, -1, 1, 2, -1, -1, 2, -1, -1, -1], steps__5__weights=[1, 0, 1, 1, 1, 1, 1],
+     steps__5__splits=[0, -1, 3, -1, 1, 2, -1, -1, 2, -1, -1, -1], steps__5__weights=vector([1, 0, 1, 1, 1, 1, 1]),
      steps__5__multipliers=vector([0] * 28))  # fmt: skip
 edit("NUMBER", "a cut without its threshold", "threshold_missing", SPLIT,
      steps__5__at=vector([0, F(-1, 8), 0, 0]))  # fmt: skip
@@ -127,15 +134,15 @@ edit("NUMBER", "a threshold without its cut", "threshold_too_many", SPLIT,
 edit("WITNESS", "a cut of a variable that is not there", "cut_beyond", SPLIT,
      steps__5__splits=[0, -1, 4, -1, 1, 2, -1, -1, 2, -1, -1])  # fmt: skip
 edit("WITNESS", "an embedding has no argument to cut", "cut_without_argument", INTEGER,
-     steps__5__splits=[0, -1, -1, -1], steps__5__at=vector([F(1, 2)]), steps__5__weights=[1, 1, 1],
+     steps__5__splits=[0, -1, -1, -1], steps__5__at=vector([F(1, 2)]), steps__5__weights=vector([1, 1, 1]),
      steps__5__multipliers=vector([0] * 6))  # fmt: skip
-edit("NUMBER", "a leaf without its weight", "weight_missing", SPLIT, steps__5__weights=[1, 0, 1, 1, 1])
-edit("NUMBER", "a weight of 2", "weight_2", SPLIT, steps__5__weights=[2, 0, 1, 1, 1, 1])
+edit("NUMBER", "a leaf without its weight", "weight_missing", SPLIT, steps__5__weights=vector([1, 0, 1, 1, 1]))
+edit("NUMBER", "a negative weight", "weight_negative", SPLIT, steps__5__weights=vector([-1, 0, 1, 1, 1, 1]))
 edit("NUMBER", "multipliers for all leaves but one", "multipliers_missing", SPLIT,
      steps__5__multipliers=vector([0] * 20))  # fmt: skip
 edit("INEQUALITY", "a leaf called empty that holds fixed points", "leaf_not_empty", SPLIT,
-     steps__5__weights=[0, 0, 1, 1, 1, 1])  # fmt: skip
-edit("INEQUALITY", "every leaf called empty", "all_leaves_empty", SPLIT, steps__5__weights=[0] * 6)
+     steps__5__weights=vector([0, 0, 1, 1, 1, 1]))  # fmt: skip
+edit("INEQUALITY", "every leaf called empty", "all_leaves_empty", SPLIT, steps__5__weights=vector([0] * 6))
 edit("CLAIM", "weak multipliers prove less", "weak_multipliers", MONOTONE, steps__3__multipliers=vector([0] * 18))
 
 
@@ -194,7 +201,7 @@ def continuity_beyond_the_box() -> Sheet:
 
 edit("INCLUSION", "one side of one argument was not bounded", "continuity_one_side", CONTINUED,
      steps__1__targets=[3, 3, 4, 4, 5], steps__1__signs=[1, -1, 1, -1, 1], steps__1__splits=[-1] * 5,
-     steps__1__weights=[1] * 5, steps__1__multipliers=vector([0] * 15))  # fmt: skip
+     steps__1__weights=vector([1] * 5), steps__1__multipliers=vector([0] * 15))  # fmt: skip
 edit("WITNESS", "an inverted interval holds no argument", "continuity_inverted", CONTINUED,
      steps__1__lo=vector([2, F(-1, 2), -3]))  # fmt: skip
 edit("NUMBER", "an interval for every unit", "continuity_intervals_missing", CONTINUED, steps__1__lo=vector([0, 0]))
@@ -226,7 +233,7 @@ def continuity_of_at_most_one() -> Sheet:
     one = sheet.step("at_most_one", contracts)
     step = sheet.step(
         "by_continuity", one, domain=domain, region=region, scale=None, input=vector([]), center=vector([0]),
-        lo=vector([]), hi=vector([]), targets=[0, 0], signs=[1, -1], splits=[-1, -1], at=vector([]), weights=[1, 1],
+        lo=vector([]), hi=vector([]), targets=[0, 0], signs=[1, -1], splits=[-1, -1], at=vector([]), weights=vector([1, 1]),
         multipliers=vector([1, -1]),
     )  # fmt: skip
     known(sheet, step, "the", domain, region, region)
@@ -244,7 +251,7 @@ def continuity_over_integers() -> Sheet:
     box = sheet.box([-1], [1])
     step_ = sheet.step(
         "by_continuity", converges, domain=domain, region=box, scale=None, input=vector([0]), center=vector([0]),
-        lo=vector([0]), hi=vector([8]), targets=[0, 0], signs=[1, -1], splits=[-1, -1], at=vector([]), weights=[1, 1],
+        lo=vector([0]), hi=vector([8]), targets=[0, 0], signs=[1, -1], splits=[-1, -1], at=vector([]), weights=vector([1, 1]),
         multipliers=vector([1, -1]),
     )  # fmt: skip
     known(sheet, step_, "the", domain, sheet.all(), box)

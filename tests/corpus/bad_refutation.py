@@ -192,9 +192,15 @@ edit(
     SHIFT,
     steps__1__multipliers=vector([-1]),
 )
-edit("INEQUALITY", "a leaf that may hold a fixed point", "no_fixed_point_with_a_leaf", SIDES, steps__1__weights=[0, 1])
+edit(
+    "INEQUALITY",
+    "a leaf that may hold a fixed point",
+    "no_fixed_point_with_a_leaf",
+    SIDES,
+    steps__1__weights=vector([0, 1]),
+)
 edit("WITNESS", "one of two sides", "no_fixed_point_on_one_side", SIDES, steps__1__splits=[0, -1],
-     steps__1__weights=[0], steps__1__multipliers=vector([1, 2]))  # fmt: skip
+     steps__1__weights=vector([0]), steps__1__multipliers=vector([1, 2]))  # fmt: skip
 edit("CLAIM", "none in [0, 1] is not none in [0, 2]", "no_fixed_point_larger_region", SIDES,
      boxes__2={"space": "state", "lo": vector([-4]), "hi": vector([2])},
      claims__0__domain=0, claims__0__region=2)  # fmt: skip
@@ -210,7 +216,7 @@ def no_fixed_point_where_there_is_one() -> Sheet:
     domain, region = sheet.nothing(), sheet.box([0], [1])
     start = sheet.step("fixed_points_in", domain=domain, region=region, scale=None)
     none = sheet.step(
-        "no_fixed_point", start, splits=[0, -1, -1], at=vector([F(1, 6) // F(1, 64) * F(1, 64)]), weights=[0, 0],
+        "no_fixed_point", start, splits=[0, -1, -1], at=vector([F(1, 6) // F(1, 64) * F(1, 64)]), weights=vector([0, 0]),
         multipliers=vector([F(-3, 16), F(3, 16)]),
     )  # fmt: skip
     refuted(sheet, none, "exactly_one", domain, region)

@@ -212,7 +212,7 @@ class Equations:
 
         for functional, tree in zip(functionals, trees or [None] * len(functionals), strict=True):
             walk(functional, tree, {})
-        return {"splits": splits, "at": vector(at), "weights": weights, "multipliers": vector(found)}
+        return {"splits": splits, "at": vector(at), "weights": vector(weights), "multipliers": vector(found)}
 
 
 def equations(sheet: Sheet, known: FixedPoints, merge: bool = True) -> Equations:

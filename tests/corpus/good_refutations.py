@@ -78,7 +78,7 @@ def no_fixed_point_of_a_shift() -> Sheet:
     sheet = Sheet(graph(step, [[1]]))
     domain, region = sheet.nothing(), sheet.box([0], [1])
     start = sheet.step("fixed_points_in", domain=domain, region=region, scale=None)
-    none = sheet.step("no_fixed_point", start, splits=[-1], at=vector([]), weights=[0], multipliers=vector([1]))
+    none = sheet.step("no_fixed_point", start, splits=[-1], at=vector([]), weights=vector([0]), multipliers=vector([1]))
     refuted(sheet, none, "exactly_one", domain, region)
     return sheet
 
@@ -95,7 +95,12 @@ def no_fixed_point_on_either_side() -> Sheet:
     domain, region = sheet.box([-1], [2], "input"), sheet.box([-2], [2])
     start = sheet.step("fixed_points_in", domain=domain, region=region, scale=None)
     none = sheet.step(
-        "no_fixed_point", start, splits=[0, -1, -1], at=vector([0]), weights=[0, 0], multipliers=vector([1, 2, 1, 2])
+        "no_fixed_point",
+        start,
+        splits=[0, -1, -1],
+        at=vector([0]),
+        weights=vector([0, 0]),
+        multipliers=vector([1, 2, 1, 2]),
     )
     refuted(sheet, none, "exactly_one", sheet.all("input"), region)
     return sheet

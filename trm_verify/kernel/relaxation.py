@@ -31,7 +31,12 @@ class Functional:
     row: list[int]
     exp: int
     unit: int = -1
-    sign: int = 0
+    sign: int | Fraction = 0
+
+    def times(self, weight: Fraction) -> Functional:
+        """Multiplied by a binary fraction."""
+        row = [v * weight.numerator for v in self.row]
+        return Functional(row, self.exp + 1 - weight.denominator.bit_length(), self.unit, self.sign * weight)
 
 
 @dataclass(frozen=True)
@@ -256,3 +261,30 @@ def meet(a: Interval, b: Interval) -> Interval | None:
     lo = a[0] if b[0] is None else b[0] if a[0] is None else max(a[0], b[0])
     hi = a[1] if b[1] is None else b[1] if a[1] is None else min(a[1], b[1])
     return None if lo is not None and hi is not None and lo > hi else (lo, hi)
+
+
+def within(unit: Unit, interval: Interval, lo: Fraction, hi: Fraction) -> Interval | None:
+    """A part of an interval that holds every argument in it with φ in [lo, hi]; None when there is none."""
+    part: Interval = (None, None)
+    slope = unit.attrs.get("slope", unit.attrs.get("factor", Fraction(0)))
+    if unit.op == "abs":
+        if hi < 0:
+            return None
+        part = (-hi, hi)
+        if lo > 0 and interval[0] is not None and interval[0] > -lo:
+            part = (lo, hi)
+        elif lo > 0 and interval[1] is not None and interval[1] < lo:
+            part = (-hi, -lo)
+    elif unit.op == "scale" and slope:
+        part = (min(lo / slope, hi / slope), max(lo / slope, hi / slope))
+    elif unit.op == "leaky_relu" and slope:
+        part = (lo if lo >= 0 else lo / slope, hi if hi >= 0 else hi / slope)
+    elif unit.op in (*PROJECTIONS, "leaky_relu", "scale"):  # a projection; a factor of zero projects onto zero
+        zero, constant = Fraction(0), unit.op == "scale"
+        floor = unit.attrs["lo"] if unit.op == "clamp" else zero
+        ceiling = unit.attrs["hi"] if unit.op == "clamp" else zero if constant else None
+        if floor is not None and hi < floor or ceiling is not None and lo > ceiling:
+            return None
+        # strictly between its ends φ is the identity
+        part = (lo if floor is None or lo > floor else None, hi if ceiling is None or hi < ceiling else None)
+    return meet(interval, part)

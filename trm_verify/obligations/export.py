@@ -42,6 +42,11 @@ CONDITIONS: dict[str, Callable[[Scene], None]] = {
 }  # fmt: skip
 
 
+# Rules that look at one evaluation at a time: for many variables interval arithmetic shows as much as the kernel does.
+EITHER_WAY = {name for name, rule in CONDITIONS.items() if rule.__module__ in (contraction.__name__, loops.__name__)}
+SMALL = 16  # state and input entries together
+
+
 @dataclass(frozen=True)
 class Obligation:
     """One side condition: the script, or why there is none.
@@ -82,8 +87,12 @@ class Obligations:
     items: tuple[Obligation, ...]
 
 
-def export(certificate: bytes, weights: bytes) -> Obligations:
+def export(certificate: bytes, weights: bytes, small: int = SMALL) -> Obligations:
     """Scripts for every step and claim.
+
+    Args:
+        small: models with more state and input entries than that are exported in interval arithmetic, but for rules
+            about fixed points.
 
     Raises:
         CheckError: the certificate, its graph or its tables cannot be read at all.
@@ -99,7 +108,9 @@ def export(certificate: bytes, weights: bytes) -> Obligations:
     graph = parse(predicate["graph"], stored)
     boxes = tuple(_box(raw, graph) for raw in document.items(predicate["boxes"], "boxes"))
     norms = tuple(parse_norm(raw, graph.size) for raw in document.items(predicate["norms"], "norms"))
-    writer = _Writer(Context(graph, boxes, norms), hashlib.sha256(certificate).hexdigest(), stored.sha256)
+    by_intervals = graph.size + graph.input_size > small
+    digest = hashlib.sha256(certificate).hexdigest()
+    writer = _Writer(Context(graph, boxes, norms), digest, stored.sha256, by_intervals)
     for raw in document.items(predicate["steps"], "steps"):
         writer.step(raw)
     for raw in document.items(predicate["claims"], "claims"):
@@ -115,8 +126,8 @@ def export(certificate: bytes, weights: bytes) -> Obligations:
 class _Writer:
     """Goes through the steps and claims in order."""
 
-    def __init__(self, context: Context, digest: str, weights: str) -> None:
-        self.context, self.digest, self.weights = context, digest, weights
+    def __init__(self, context: Context, digest: str, weights: str, by_intervals: bool) -> None:
+        self.context, self.digest, self.weights, self.by_intervals = context, digest, weights, by_intervals
         self.conclusions: list[Conclusion | None] = []
         self.items: list[Obligation] = []
 
@@ -131,10 +142,13 @@ class _Writer:
             conclusion, refused = self._conclude(rule, known, witness)
         self.conclusions.append(conclusion)
         scene = Scene(self.context, known, witness, conclusion)
+        scene.script.by_intervals = self.by_intervals and rule in EITHER_WAY
 
         def write() -> None:
             if len(known) < len(premises):
                 raise NotExported("a premise concludes nothing")
+            if rule not in CONDITIONS:
+                raise NotExported("a rule for which the exporter has no script")
             CONDITIONS[rule](scene)
 
         self._file(f"step_{place:03d}_{rule}", rule, scene.script, write, refused, f"proofs/{rule}.md")
@@ -224,7 +238,7 @@ def _read(raw: Any, place: int) -> tuple[str, list[int], dict[str, Any]]:
         raise CheckError("FIELD", "a step with rule and premises", type(raw).__name__, place)
     witness = dict(raw)
     rule, cited = witness.pop("rule"), document.items(witness.pop("premises"), "premises")
-    if not isinstance(rule, str) or rule not in CONDITIONS:
+    if not isinstance(rule, str) or rule not in RULES:
         raise CheckError("RULE", "a rule of the format", rule, place)
     if any(type(j) is not int or not 0 <= j < place for j in cited):
         raise CheckError("PREMISE", "indices of earlier steps", cited, place)

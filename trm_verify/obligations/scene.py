@@ -15,7 +15,7 @@ from trm_verify.kernel.norms import BlockNorm, MetricNorm, Norm
 from trm_verify.kernel.numbers import dyadic, round_up, sqrt_up, upper_triangle
 from trm_verify.kernel.operators import Operator, difference
 from trm_verify.kernel.operators import apply as kernel_apply
-from trm_verify.kernel.rules.invariance import ball_box
+from trm_verify.kernel.rules.invariance import ball_box, midpoint
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.obligations.forms import Forms, entry_of, sector
 from trm_verify.obligations.terms import (
@@ -236,30 +236,47 @@ class Scene:
         return self.values(self.readout(), box, Tensor((self.graph.input_size,)), states, [], name).flat()
 
     def box_margins(self, box: Tensor, answer: Sequence[int], name: str = "g") -> None:
+        """Margins over a box of states."""
+        if self.script.by_intervals:
+            half = [(high - low) / 2 for low, high in map(box.fraction, range(box.size))]
+            self._form_margins(midpoint(box), box, lambda q: self._reach(q, half), answer, name)
+            return
         states = self.states(box, f"{name}.z")
         self.margins(self.logits(box, states, name), answer, "the answer's logit is the largest on the whole box")
 
+    def _reach(self, q: Sequence[Term], half: Sequence[Fraction]) -> Term:
+        return add([self.script.mul(absolute(c), number(h)) for c, h in zip(q, half, strict=True)])
+
     def ball_margins(self, norm: Norm, centre: Tensor, radius: Fraction, answer: Sequence[int], name: str) -> None:
         """Margins over {N(z − c) ≤ radius}: directly where that is a box, else by forms (proofs/margins.md)."""
+        box = ball_box(norm, centre, radius)
         if isinstance(norm, BlockNorm) and max(norm.sizes) == 1:
-            self.box_margins(ball_box(norm, centre, radius), answer, name)
+            self.box_margins(box, answer, name)
             return
-        script, box, readout = self.script, ball_box(norm, centre, radius), self.readout()
-        at_centre = self.values(readout, centre, Tensor((self.graph.input_size,)), point(centre), [], f"{name}.c")
-        over_ball = self.values(
-            readout, box, Tensor((self.graph.input_size,)), self.states(box, f"{name}.z"), [], f"{name}.b"
-        )
-        logits, forms = at_centre.flat(), Forms(over_ball)
+
+        def support(q: Sequence[Term]) -> Term:
+            return self.script.mul(number(radius), self.support(norm, q))
+
+        self._form_margins(centre, box, support, answer, name)
+        self.script.facts["Cauchy–Schwarz for the linear part over the ball"] += 1
+
+    def _form_margins(
+        self, centre: Tensor, box: Tensor, support: Callable[[Sequence[Term]], Term], answer: Sequence[int], name: str
+    ) -> None:  # fmt: skip
+        """Margins at the centre, less what the linear part and each unit can differ from there."""
+        script, readout, nothing = self.script, self.readout(), Tensor((self.graph.input_size,))
+        at_centre = self.values(readout, centre, nothing, point(centre), [], f"{name}.c")
+        over_set = self.values(readout, box, nothing, self.states(box, f"{name}.z"), [], f"{name}.b")
+        logits, forms = at_centre.flat(), Forms(over_set)
         outputs = forms.flat()
-        away = [self.deviation(at_centre, over_ball, unit.node, unit.entry) for unit in forms.units]
+        away = [self.deviation(at_centre, over_set, unit.node, unit.entry) for unit in forms.units]
         n = self.graph.size
         for own, other in self.competitors(answer):
             row = forms.combine(f"{name}.d", [(ONE, outputs[own]), (negative(ONE), outputs[other])])
-            reach = [script.mul(number(radius), self.support(norm, [entry_of(row, i) for i in range(n)]))]
+            reach = [support([entry_of(row, i) for i in range(n)])]
             reach += [script.mul(script.ceiling(absolute(entry_of(row, n + k)), LARGE), each)
                       for k, each in enumerate(away)]  # fmt: skip
             script.show(below(add(reach), sub(logits[own], logits[other])), "the answer's logit is the largest")
-        script.facts["Cauchy–Schwarz for the linear part over the ball"] += 1
 
     def deviation(self, at_centre: Values, over_ball: Values, node: int, entry: int) -> Term:
         """A literal ≥ |φ − φ_c| over the ball's box, for one unit."""

@@ -3,6 +3,9 @@
 A script is a list of definitions and assumptions, and of *goals* that must follow from them. It asserts that some goal
 fails, so the answer to `(check-sat)` must be `unsat`. Of a term without variables the exporter knows the value too; it
 serves as a hint (a root, a rounded bound) whose inequality is a goal of its own, and never in place of the term.
+
+A variable is a real number for the solver to choose, or, in scripts about many of them, a pair of *ends*: terms without
+variables between which it lies. Sums and products of ends are interval arithmetic, which solvers evaluate at any size.
 """
 
 from __future__ import annotations
@@ -29,10 +32,19 @@ class Term:
     text: str
     value: Fraction | None = None
     literal: bool = False
+    ends: tuple[Term, Term] | None = None
 
     @property
     def is_zero(self) -> bool:
         return self.literal and self.value == 0
+
+    @property
+    def low(self) -> Term:
+        return self if self.ends is None else self.ends[0]
+
+    @property
+    def high(self) -> Term:
+        return self if self.ends is None else self.ends[1]
 
 
 def number(value: Fraction | int) -> Term:
@@ -58,13 +70,25 @@ def add(terms: Iterable[Term]) -> Term:
     if len(kept) < 2:
         return kept[0] if kept else ZERO
     known = _value(kept)
-    return Term(f"(+ {' '.join(t.text for t in kept)})", None if known is None else sum(known, Fraction(0)))
+    text = f"(+ {' '.join(t.text for t in kept)})"
+    ends = (add([t.low for t in kept]), add([t.high for t in kept])) if _spread(kept) else None
+    return Term(text, None if known is None else sum(known, Fraction(0)), ends=ends)
+
+
+def _spread(terms: Sequence[Term]) -> bool:
+    """Whether intervals are to be computed with: there are ends, and nothing without them."""
+    if all(t.ends is None for t in terms):
+        return False
+    if any(t.value is None and t.ends is None for t in terms):
+        raise NotExported("interval arithmetic with an unbounded value")
+    return True
 
 
 def negative(term: Term) -> Term:
     if term.literal and term.value is not None:
         return number(-term.value)
-    return Term(f"(- {term.text})", None if term.value is None else -term.value)
+    ends = None if term.ends is None else (negative(term.high), negative(term.low))
+    return Term(f"(- {term.text})", None if term.value is None else -term.value, ends=ends)
 
 
 def sub(a: Term, b: Term) -> Term:
@@ -77,6 +101,8 @@ def choose(condition: Formula, yes: Term, no: Term, value: Fraction | None) -> T
 
 def larger(a: Term, b: Term) -> Term:
     known = _value([a, b])
+    if _spread([a, b]):
+        return Term("(max)", ends=(larger(a.low, b.low), larger(a.high, b.high)))
     return choose(at_most(b, a), a, b, None if known is None else max(known))
 
 
@@ -87,15 +113,18 @@ def smaller(a: Term, b: Term) -> Term:
 def absolute(term: Term) -> Term:
     if term.literal and term.value is not None:
         return number(abs(term.value))
+    if term.ends is not None:
+        least, most = larger(term.low, negative(term.high)), larger(negative(term.low), term.high)
+        return Term("(abs)", ends=(larger(least, ZERO), most))
     return choose(at_most(ZERO, term), term, negative(term), None if term.value is None else abs(term.value))
 
 
 def at_most(a: Term, b: Term) -> Formula:
-    return f"(<= {a.text} {b.text})"
+    return f"(<= {a.high.text} {b.low.text})"
 
 
 def below(a: Term, b: Term) -> Formula:
-    return f"(< {a.text} {b.text})"
+    return f"(< {a.high.text} {b.low.text})"
 
 
 def equal(a: Term, b: Term) -> Formula:
@@ -124,12 +153,14 @@ class Script:
         goals: what must follow, with its words.
         facts: what is assumed and not shown here, with how often.
         nonlinear: whether two terms that are no literals are multiplied.
+        by_intervals: whether variables are pairs of ends.
     """
 
     lines: list[str] = field(default_factory=list)
     goals: list[tuple[str, Formula]] = field(default_factory=list)
     facts: Counter[str] = field(default_factory=Counter)
     nonlinear: bool = False
+    by_intervals: bool = False
     characters: int = 0
     _names: Counter[str] = field(default_factory=Counter)
 
@@ -143,16 +174,25 @@ class Script:
         self._names[name] += 1
         return name if self._names[name] == 1 else f"{name}.{self._names[name]}"
 
-    def variable(self, name: str) -> Term:
+    def variable(self, name: str, low: Fraction | None = None, high: Fraction | None = None) -> Term:
+        """A variable that lies between these numbers."""
         own = self.fresh(name)
+        if self.by_intervals:
+            return Term(own, ends=None if low is None or high is None else (number(low), number(high)))
         self.write(f"(declare-const {own} Real)")
-        return Term(own)
+        found = Term(own)
+        self.assume(between(low, found, high))
+        return found
 
     def define(self, name: str, term: Term) -> Term:
         """A name for the term, unless it is a name or a literal already."""
         if term.literal or not term.text.startswith("("):
             return term
         own = self.fresh(name)
+        if term.ends is not None:
+            return Term(own, ends=(self.define(f"{own}.lo", term.low), self.define(f"{own}.hi", term.high)))
+        if self.by_intervals and term.value is None:
+            return Term(own)
         if term.value is None:  # an equation, not an abbreviation: solvers then see sums of few terms
             self.write(f"(declare-const {own} Real)")
             self.write(f"(assert (= {own} {term.text}))")
@@ -175,7 +215,21 @@ class Script:
             value = Fraction(1)
             for each in known:
                 value *= each
-        return Term(f"(* {' '.join(f.text for f in kept)})", value)
+        return Term(f"(* {' '.join(f.text for f in kept)})", value, ends=self._scaled(kept))
+
+    def _scaled(self, factors: Sequence[Term]) -> tuple[Term, Term] | None:
+        """The ends of a product of one term that has ends with others that have a value."""
+        own = next((f for f in factors if f.ends is not None), None)
+        if own is None or not _spread(factors):
+            return None
+        others = [f for f in factors if f is not own]
+        if any(f.ends is not None for f in others):
+            raise NotExported("a product of two intervals")
+        signs = [f.value < 0 for f in others if f.literal and f.value is not None]
+        low, high = self.mul(*others, own.low), self.mul(*others, own.high)
+        if len(signs) == len(others):
+            return (high, low) if sum(signs) % 2 else (low, high)
+        return smaller(low, high), larger(low, high)
 
     def combine(self, name: str, pairs: Iterable[tuple[Term, Term]]) -> Term:
         """Σ coefficient · term, under a name."""

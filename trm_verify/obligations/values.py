@@ -21,6 +21,7 @@ from trm_verify.kernel.relaxation import meet
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.units import Interval, Smooth, table
 from trm_verify.obligations.terms import (
+    ONE,
     ZERO,
     NotExported,
     Script,
@@ -184,9 +185,21 @@ class Values(Walker[Term]):
             return term
         low, high = self.ranges[i].fraction(entry)
         self.script.show(between(low, term, high), f"values of node {i} ({self.nodes[i].op}) lie in their intervals")
-        found = self.script.variable(f"{self.name(i, entry)}.cut")
-        self.script.assume(between(low, found, high))
-        return found
+        return self.script.variable(f"{self.name(i, entry)}.cut", low, high)
+
+    def _enclosed(self, name: str, condition: str, ends: Interval, fact: str) -> Term:
+        """A variable between these ends, by a proved fact that has a condition.
+
+        The condition is a goal wherever this is used. Where values are equated (fixed points) it guards the fact, too:
+        else a false fact could hide that its condition fails.
+        """
+        script = self.script
+        if self.refinement is None:
+            script.facts[fact] += 1
+            return script.variable(name, *ends)
+        value = script.variable(name)
+        script.assume(_given(condition, between(ends[0], value, ends[1])), fact)
+        return value
 
     def _pick(self, i: int, entry: int, picked: Term, argument: Term) -> Term:
         self._file(i, UnitTerms("relu", argument))  # max(a, b) = a + relu(b − a): the unit is only a part of it
@@ -216,25 +229,24 @@ class Values(Walker[Term]):
 
     def _smooth(self, i: int, entry: int, node: Node, a: Term) -> Term:
         """A variable that lies where the enclosures of the function say."""
-        script, op = self.script, node.op
-        value = script.variable(self.name(i, entry))
+        op, name = node.op, self.name(i, entry)
         least, most = (None if end is None else dyadic(end, -BITS) for end in GLOBAL_RANGE[op])
-        script.assume(between(least, value, most), f"the range of {op}")
         ends = self.interval(node.args[0], entry)
-        k = len(self.units)
-        if self.refinement is not None and k < len(self.refinement.known):
-            own = meet(ends, self.refinement.known[k])
-            ends = ends if own is None else own
+        if self.refinement is not None and len(self.units) < len(self.refinement.known):
+            ends = meet(ends, self.refinement.known[len(self.units)]) or ends
         low, high = ends
         if low is None or high is None:
-            return value
+            self.script.facts[f"the range of {op}"] += 1
+            return self.script.variable(name, least, most)
         box = Tensor((1,), -BITS, [floor_at(low, -BITS)], [ceil_at(high, -BITS)])
         bounds = apply_operation(Node(op, (0,), node.attrs, (1,), node.kind), [box]).fraction(0)
-        facts = [between(bounds[0], value, bounds[1])]
+        inside = between(low, a, high)
+        value = self._enclosed(name, inside, bounds, f"enclosures of {op} on an interval")
         if self.refinement is not None:
+            self.script.assume(between(least, value, most))
             pieces = table(Unit(op, node.attrs), ends)
-            facts += self._pieces(pieces, a, value) if isinstance(pieces, Smooth) else []
-        script.assume(_given(between(low, a, high), every(facts)), f"enclosures of {op} on an interval")
+            facts = self._pieces(pieces, a, value) if isinstance(pieces, Smooth) else []
+            self.script.assume(_given(inside, every(facts)))
         return value
 
     def _pieces(self, pieces: Smooth, a: Term, value: Term) -> list[str]:
@@ -255,19 +267,30 @@ class Values(Walker[Term]):
         return found
 
     def _embedding(self, i: int, node: Node, args: list[list[Term]]) -> list[Term]:
-        table_rows, width = self.nodes[node.args[1]].shape
-        table_entries = args[1]
+        rows, width = self.nodes[node.args[1]].shape
         found = []
         for place, x in enumerate(args[0]):
             box = self.ranges[node.args[0]]
-            first, last = map(int, box.fraction(place)) if box.bounded else (0, table_rows - 1)
-            self.script.show(between(Fraction(0), x, Fraction(table_rows - 1)), "indices lie inside the table")
+            first, last = map(int, box.fraction(place)) if box.bounded else (0, rows - 1)
+            self.script.show(between(Fraction(0), x, Fraction(rows - 1)), "indices lie inside the table")
             for column in range(width):
-                value = table_entries[last * width + column]
-                for k in range(last - 1, first - 1, -1):
-                    value = choose(f"(= {x.text} {number(k).text})", table_entries[k * width + column], value, None)
-                found.append(self._plain(i, self.script.define(self.name(i, place * width + column), value)))
+                entries = args[1][first * width + column : last * width + column + 1 : width]
+                picked = self._picked(self.name(i, place * width + column), x, first, entries)
+                found.append(self._plain(i, picked))
         return found
+
+    def _picked(self, name: str, x: Term, first: int, entries: list[Term]) -> Term:
+        """The entry that x counts, from `first` on."""
+        if self.script.by_intervals:
+            values = [t.value for t in entries if t.value is not None]
+            found = self.script.variable(name, min(values), max(values))
+            what = "entries of the table lie between the smallest and the largest"
+            self.script.show(every([every([at_most(found.low, t), at_most(t, found.high)]) for t in entries]), what)
+            return found
+        value = entries[-1]
+        for k in range(len(entries) - 2, -1, -1):
+            value = choose(equal(x, number(first + k)), entries[k], value, None)
+        return self.script.define(name, value)
 
     def _plain(self, i: int, value: Term) -> Term:
         """A unit of which the kernel knows the range alone."""
@@ -277,15 +300,16 @@ class Values(Walker[Term]):
     def _row_norm(self, i: int, node: Node, a: list[Term]) -> list[Term]:
         script, box, width = self.script, self.ranges[i], node.shape[-1]
         ends = [self.interval(node.args[0], entry) for entry in range(len(a))]
-        value = [script.variable(self.name(i, entry)) for entry in range(node.size)]
+        found = []
         for start in range(0, node.size, width):
             row = range(start, start + width)
             inside = every([between(ends[e][0], a[e], ends[e][1]) for e in row])
-            facts = [between(box.fraction(e)[0], value[e], box.fraction(e)[1]) for e in row] if box.bounded else []
-            script.assume(_given(inside, every(facts)), f"enclosures of {node.op} on a box")
-            if node.op == "softmax":
-                script.assume(f"(= {add([value[e] for e in row]).text} 1.0)", "a softmax sums to one")
-        return [self._plain(i, v) for v in value]
+            fact = f"enclosures of {node.op} on a box"
+            value = [self._enclosed(self.name(i, e), inside, box.fraction(e), fact) for e in row]
+            if node.op == "softmax" and not script.by_intervals:
+                script.assume(equal(add(value), ONE), "a softmax sums to one")
+            found += value
+        return [self._plain(i, v) for v in found]
 
     def inverse(self, i: int, entry: int) -> tuple[Term, Interval]:
         """One over an entry of a divisor, which is shown not to be zero; with its range unless it is exact."""
@@ -304,10 +328,8 @@ class Values(Walker[Term]):
         low, high = self.interval(divisor, entry)
         if low is None or high is None or low <= 0 <= high:
             raise NotExported("a divisor whose range is not known to exclude 0")
-        found = script.variable(f"{self.name(i, entry)}.inverse")
-        inside = between(1 / high, found, 1 / low)
-        script.assume(_given(between(low, b, high), inside), "the range of 1/x")
-        return found, (1 / high, 1 / low)
+        ends = 1 / high, 1 / low
+        return self._enclosed(f"{self.name(i, entry)}.inverse", between(low, b, high), ends, "the range of 1/x"), ends
 
     def _div(self, i: int, node: Node, args: list[list[Term]]) -> list[Term]:
         found = []
@@ -351,10 +373,17 @@ class Values(Walker[Term]):
     def _mccormick(self, name: str, factors: tuple[Term, Term], ranges: tuple[Interval, Interval]) -> Term:
         """A variable for ab: (a − a₀)(b − b₀) ≥ 0 at the two outer corners of the box, ≤ 0 at the other two."""
         script, (a, b) = self.script, factors
-        value = script.variable(name)
         (p, q), (r, s) = ranges
         if p is None or q is None or r is None or s is None:
             raise NotExported("a product of unbounded factors")
+        if script.by_intervals:
+            corners = [script.mul(number(x), number(y)) for x in (p, q) for y in (r, s)]
+            values = [t.value for t in corners if t.value is not None]
+            found = script.variable(name, min(values), max(values))
+            ends = [every([at_most(found.low, t), at_most(t, found.high)]) for t in corners]
+            script.show(every(ends), "a product lies between the products of the corners")
+            return found
+        value = script.variable(name)
 
         def tangent(x: Fraction, y: Fraction) -> Term:
             return add([script.mul(number(y), a), script.mul(number(x), b), number(-x * y)])
@@ -377,6 +406,9 @@ def piecewise(script: Script, name: str, op: str, attrs: Mapping[str, Any], a: T
     elif op == "abs":
         found = absolute(a)
     elif op == "leaky_relu":
+        if a.ends is not None:  # it increases
+            return Term(script.fresh(name), ends=(piecewise(script, f"{name}.lo", op, attrs, a.low),
+                                                  piecewise(script, f"{name}.hi", op, attrs, a.high)))  # fmt: skip
         less = script.mul(number(attrs["slope"]), a)
         found = choose(at_most(ZERO, a), a, less, a.value if a.value is None or a.value >= 0 else less.value)
     else:
@@ -396,13 +428,12 @@ def variables(script: Script, name: str, box: Tensor, integers: int | None = Non
         if low is not None and low == high:
             found.append(number(low))
             continue
-        term = script.variable(f"{name}{i}")
-        script.assume(between(low, term, high))
-        if integers is not None:
+        term = script.variable(f"{name}{i}", low, high)
+        if integers is not None and not script.by_intervals:
             first, last = (0, integers - 1) if low is None or high is None else (int(low), int(high))
             if last - first >= MOST_INTEGERS:
                 raise NotExported(f"an integer input with more than {MOST_INTEGERS} values")
-            script.assume(some([f"(= {term.text} {number(k).text})" for k in range(first, last + 1)]))
+            script.assume(some([equal(term, number(k)) for k in range(first, last + 1)]))
         found.append(term)
     return found
 

@@ -261,7 +261,7 @@ class Question:
             weights += outcome.weights
             multipliers += outcome.multipliers
         return {
-            "answer": list(self.answer), "splits": splits, "at": vector(at), "weights": weights,
+            "answer": list(self.answer), "splits": splits, "at": vector(at), "weights": vector(weights),
             "multipliers": multipliers_json(np.array(multipliers)),
         }  # fmt: skip
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from math import lcm
 
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.relaxation import System
+from trm_verify.kernel.relaxation import System, within
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.units import PIECEWISE, Interval, Piecewise, Ranged, table
 
@@ -56,6 +56,7 @@ class Hulls:
         unit: what all equations are multiplied by, so that they are made of integers.
         constant: the constants of the equations.
         boxed: the inputs and the kept states.
+        limits: the values of the units that are states.
 
     Raises:
         CheckError: UNSUPPORTED, a unit that is not piecewise linear.
@@ -68,7 +69,8 @@ class Hulls:
         self.columns = [list(column) for column in zip(*system.rows, strict=True)] or [[] for _ in range(system.width)]
         ends = [*_intervals(domain, range(system.inputs)), *_intervals(box, system.kept)]
         self.boxed = [self._free(1 + j, end) for j, end in enumerate(ends)]
-        self._known: dict[tuple[int, Interval], Hull] = {}
+        self.limits = {k: box.fraction(i) for i, k in system.slaved.items()} if box.bounded else {}
+        self._known: dict[tuple[int, Interval], Hull | None] = {}
 
     @property
     def constant(self) -> list[int]:
@@ -88,18 +90,27 @@ class Hulls:
         made = [[self._column(place, -1, ZERO, v) for v in each] for each in (corners, rays)]
         return Hull(made[0], made[1])
 
-    def all(self, arguments: Sequence[Interval]) -> list[Hull]:
-        """The hulls of inputs, kept states and units."""
-        return [*self.boxed, *(self.of(k, interval) for k, interval in enumerate(arguments))]
+    def all(self, arguments: Sequence[Interval]) -> list[Hull] | None:
+        """The hulls of inputs, kept states and units; None when a unit is nowhere."""
+        found = list(self.boxed)
+        for k, interval in enumerate(arguments):
+            hull = self.of(k, interval)
+            if hull is None:
+                return None
+            found.append(hull)
+        return found
 
-    def of(self, k: int, interval: Interval) -> Hull:
-        """The graph of unit k over an interval of its argument."""
+    def of(self, k: int, interval: Interval) -> Hull | None:
+        """The graph of unit k over an interval of its argument, where its state is in the box; None if it never is."""
         if (k, interval) not in self._known:
             self._known[k, interval] = self._made(k, interval)
         return self._known[k, interval]
 
-    def _made(self, k: int, interval: Interval) -> Hull:
-        place, known = self.system.first + k, table(self.system.units[k], interval)
+    def _made(self, k: int, interval: Interval) -> Hull | None:
+        part = within(self.system.units[k], interval, *self.limits[k]) if k in self.limits else interval
+        if part is None:
+            return None
+        place, known = self.system.first + k, table(self.system.units[k], part)
         corners, rays = [], []
         if isinstance(known, Ranged):
             corners = [(ZERO, known.lo)]

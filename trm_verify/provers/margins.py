@@ -48,6 +48,6 @@ def prove_margins(
         if isinstance(found, Point):
             return found
         trees.append(found)
-    done = derivation.then("fixed_point_answer", answer=list(answer), **tree_json(trees, rounded=True))
+    done = derivation.then("fixed_point_answer", answer=list(answer), **tree_json(trees))
     problem.conclude(done)
     return done

@@ -116,6 +116,8 @@ class Pieces:
     def relax(self, arguments: Sequence[Interval], functional: Functional | None = None) -> Node:
         """The least value of a functional (any solution, without one) over the relaxation at these intervals."""
         hulls = self.hulls.all(arguments)
+        if hulls is None:
+            return Node(None, multipliers=(ZERO,) * len(self.system.rows))
         size, wide = len(self.system.rows), [h for h in hulls if len(h.corners) > 1]
         scale = lcm(*(h.corners[0].scale for h in hulls if len(h.corners) == 1))
         right = [-v * scale for v in self.hulls.constant]
@@ -180,7 +182,9 @@ class Pieces:
         """
         worst, found = ZERO, None
         for k in among or self.system.active:
-            a, error = point.arguments[k], abs(value(self.system.units[k], point.arguments[k])[0] - point.values[k])
+            a, u = point.arguments[k], point.values[k]
+            lo, hi = self.hulls.limits.get(k, (u, u))
+            error = max(abs(value(self.system.units[k], a)[0] - u), lo - u, u - hi)
             if error > worst:
                 inside = [(abs(c - a), c) for c in kinks(self.system.units[k]) if _strictly_inside(c, arguments[k])]
                 worst, found = error, (k, min(inside)[1])

@@ -54,6 +54,8 @@ def _question(margins: Margins, functional: Functional) -> tuple[str, list[str]]
     """A solution of the relaxed equations where the functional is not positive: (text, no names)."""
     script, system = Script(), margins.system
     hulls = margins.pieces.hulls.all(margins.arguments)
+    if hulls is None:
+        return "(assert false)", []
     values, arguments = script.reals("c", len(hulls)), script.reals("a", len(hulls))
     for part, hull in enumerate(hulls):
         generators = [*hull.corners, *hull.rays]

@@ -52,7 +52,7 @@ def trees(
     leaves = list(splits).count(-1)
     return {
         "splits": list(splits), "at": vector(at), "multipliers": vector(multipliers),
-        "weights": [1] * leaves if weights is None else list(weights),
+        "weights": vector([1] * leaves if weights is None else list(weights)),
     }  # fmt: skip
 
 
@@ -881,13 +881,13 @@ def test_long_thresholds_and_many_leaves_are_refused_at_once() -> None:
     known = start(sheet, 0, 3)
     many = 300_000
     sheet.step(
-        "duality", known, targets=[0], signs=[1], splits=[0] * many + [-1] * (many + 1), weights=[1] * (many + 1),
+        "duality", known, targets=[0], signs=[1], splits=[0] * many + [-1] * (many + 1), weights=vector([1] * (many + 1)),
         at={"exp": -20000, "int": " ".join(["1"] * many)}, multipliers={"exp": 0, "int": " ".join(["0"] * (many + 1))},
     )  # fmt: skip
     quick(sheet, "LIMIT")
     sheet.steps.pop()
     sheet.step(
-        "duality", known, targets=[0] * (1 << 16), signs=[1] * (1 << 16), splits=[], weights=[],
+        "duality", known, targets=[0] * (1 << 16), signs=[1] * (1 << 16), splits=[], weights=vector([]),
         at={"exp": 0, "int": ""}, multipliers={"exp": 0, "int": ""},
     )  # fmt: skip
     quick(sheet, "WITNESS")

@@ -45,7 +45,7 @@ def answer(
 ) -> int:  # fmt: skip
     count = len(label) if trees is None else trees
     fields: Json = {
-        "answer": list(label), "splits": [-1] * count, "at": vector([]), "weights": [1] * count,
+        "answer": list(label), "splits": [-1] * count, "at": vector([]), "weights": vector([1] * count),
         "multipliers": vector(multipliers),
     } | change  # fmt: skip
     return sheet.step("fixed_point_answer", premise, **fields)
@@ -118,7 +118,7 @@ def test_the_readout_s_units_come_after_the_step_s() -> None:
         near = enclosure(sheet, 0, 4)
         sheet.steps[near]["matrix"] = vector([1])  # K(z) = z/2 + 1: the box that is known is [1, 3]
         answer(
-            sheet, near, [0], multipliers, splits=[0, -1, -1], at=vector(cuts), weights=[1, 1],
+            sheet, near, [0], multipliers, splits=[0, -1, -1], at=vector(cuts), weights=vector([1, 1]),
         )  # fmt: skip
         assert sheet.code() == code
 
@@ -175,7 +175,12 @@ def test_an_answer_at_fixed_points_is_none_of_a_loop(name: str, operator: Any) -
 
 def absent(sheet: Sheet, lo: Any, hi: Any, multipliers: Sequence[Any], **change: Any) -> int:
     start = sheet.step("fixed_points_in", domain=sheet.point(), region=sheet.box(lo, hi), scale=None)
-    fields: Json = {"splits": [-1], "at": vector([]), "weights": [0], "multipliers": vector(multipliers)} | change
+    fields: Json = {
+        "splits": [-1],
+        "at": vector([]),
+        "weights": vector([0]),
+        "multipliers": vector(multipliers),
+    } | change
     return sheet.step("no_fixed_point", start, **fields)
 
 
@@ -208,10 +213,10 @@ def test_an_equation_that_cannot_be_zero(lo: Any, hi: Any, multiplier: int, code
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"weights": [1]}, "INEQUALITY"),
-        ({"splits": [-1, -1], "weights": [0, 0], "multipliers": vector([1, 1])}, "WITNESS"),
-        ({"splits": [], "weights": [], "multipliers": vector([])}, "WITNESS"),
-        ({"weights": [0, 0]}, "NUMBER"),
+        ({"weights": vector([1])}, "INEQUALITY"),
+        ({"splits": [-1, -1], "weights": vector([0, 0]), "multipliers": vector([1, 1])}, "WITNESS"),
+        ({"splits": [], "weights": vector([]), "multipliers": vector([])}, "WITNESS"),
+        ({"weights": vector([0, 0])}, "NUMBER"),
         ({"premises": []}, "PREMISE"),
     ],
 )
@@ -229,7 +234,7 @@ def test_leaves_that_are_empty_for_different_reasons(cut: Any) -> None:
     model = graph_json(nodes.function(nodes.add("add", nodes.add("abs", nodes.state()), nodes.constant([F(1, 4)]))))
     sheet = Sheet(model)
     # f − z with the argument's equation once: |a| + 1/4 − z + (z − a)
-    absent(sheet, -2, 2, [1, 1, 1, 1], splits=[0, -1, -1], at=vector([cut]), weights=[0, 0])
+    absent(sheet, -2, 2, [1, 1, 1, 1], splits=[0, -1, -1], at=vector([cut]), weights=vector([0, 0]))
     assert sheet.code() == ACCEPTED
 
 

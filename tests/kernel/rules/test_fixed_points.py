@@ -37,7 +37,7 @@ def duality(
     trees = [-1] * len(sides) if splits is None else list(splits)
     return sheet.step(
         "duality", premise, targets=[t for t, _ in sides], signs=[s for _, s in sides], splits=trees, at=vector(at),
-        weights=[1] * trees.count(-1) if weights is None else list(weights), multipliers=vector(multipliers),
+        weights=vector([1] * trees.count(-1) if weights is None else list(weights)), multipliers=vector(multipliers),
     )  # fmt: skip
 
 
@@ -242,12 +242,12 @@ def test_bounds_may_leave_no_room() -> None:
         ({"signs": [1, 2]}, "NUMBER"),
         ({"signs": [1, True]}, "FIELD"),
         ({"splits": [-1]}, "NUMBER"),
-        ({"splits": [0, -1], "weights": [1], "multipliers": vector([0]), "at": vector([0])}, "WITNESS"),
-        ({"splits": [-1, -1, -1], "weights": [1] * 3, "multipliers": vector([0] * 3)}, "WITNESS"),
+        ({"splits": [0, -1], "weights": vector([1]), "multipliers": vector([0]), "at": vector([0])}, "WITNESS"),
+        ({"splits": [-1, -1, -1], "weights": vector([1] * 3), "multipliers": vector([0] * 3)}, "WITNESS"),
         ({"splits": [-1, "x"]}, "NUMBER"),
-        ({"weights": [1, 2]}, "NUMBER"),
-        ({"weights": [1, None]}, "FIELD"),
-        ({"weights": [1]}, "NUMBER"),
+        ({"weights": vector([1, -2])}, "NUMBER"),
+        ({"weights": [1, 1]}, "FIELD"),
+        ({"weights": vector([1])}, "NUMBER"),
         ({"multipliers": vector([0])}, "NUMBER"),
         ({"multipliers": vector([0] * 3)}, "NUMBER"),
         ({"at": vector([0])}, "NUMBER"),
@@ -291,7 +291,7 @@ def continuity(
         "domain": sheet.box(-reach, reach, "input") if domain is None else domain,
         "region": sheet.box(*box), "scale": None, "input": vector(given), "center": vector(center),
         "lo": vector([]), "hi": vector([]), "targets": [0, 0], "signs": [1, -1], "splits": [-1, -1], "at": vector([]),
-        "weights": [1, 1], "multipliers": vector([2, -2]),
+        "weights": vector([1, 1]), "multipliers": vector([2, -2]),
     } | change  # fmt: skip
     return sheet.step("by_continuity", premise, **fields)
 
@@ -340,7 +340,10 @@ def test_it_starts_inside(given: Any, center: Any, code: str) -> None:
     [
         ({"multipliers": vector([1, -1])}, ACCEPTED),  # z/2 + x lies between −5/2 and 5/2 on [−3, 3]
         ({"multipliers": vector([0, 0])}, "INCLUSION"),
-        ({"targets": [0], "signs": [1], "splits": [-1], "weights": [1], "multipliers": vector([2])}, "INCLUSION"),
+        (
+            {"targets": [0], "signs": [1], "splits": [-1], "weights": vector([1]), "multipliers": vector([2])},
+            "INCLUSION",
+        ),
         ({"targets": [0, 0], "signs": [1, 1]}, "INCLUSION"),
         ({"scale": vector([F(1, 2)])}, "WITNESS"),
         ({"scale": vector([1])}, ACCEPTED),

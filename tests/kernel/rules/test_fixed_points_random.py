@@ -750,7 +750,7 @@ class Bench:
         for _ in range(4):
             q = self.rng.choice([system.of_state(i, s) for i in range(self.model.n) for s in (1, -1)])
             witness = self.bounding(known, system, [q], 0)
-            self.step("no_fixed_point", known, **{**witness, "weights": [0]})
+            self.step("no_fixed_point", known, **{**witness, "weights": vector([0])})
 
     def points(self) -> None:
         """Exact fixed points, at an input that may be no binary fraction."""

@@ -391,7 +391,7 @@ def test_what_an_answer_refutes(kind: str, answer: int) -> None:
         )  # fmt: skip
     if kind == "fixed_point_answer":
         premise = sheet.step(
-            kind, premise, answer=[0], splits=[-1], at=vector([]), weights=[1], multipliers=vector([2])
+            kind, premise, answer=[0], splits=[-1], at=vector([]), weights=vector([1]), multipliers=vector([2])
         )  # fmt: skip
     step = sheet.step("other_answer", premise, answer=[answer])
     if kind in ("answer_at", "enclosure"):

@@ -29,6 +29,7 @@ from trm_verify.kernel.relaxation import (
     part,
     rescaled,
     system_of,
+    within,
 )  # fmt: skip
 from trm_verify.kernel.rules.invariance import ball_box, residual_bound
 from trm_verify.kernel.tensor import Tensor, contains, from_fractions
@@ -119,15 +120,12 @@ def fixed_points_in(context: Context, premises: list[Conclusion], witness: Witne
 
 
 def _within_states(system: System, region: Tensor, arguments: tuple[Interval, ...]) -> tuple[Interval, ...]:
-    """A ReLU that is a state is at most the state's bound, and so is its argument when it is positive."""
+    """A unit that is a state has its values in the region."""
     if not region.bounded:
         return arguments
     found = list(arguments)
     for i, k in system.slaved.items():
-        if system.units[k].op == "relu":
-            top = max(region.fraction(i)[1], Fraction(0))
-            lo, hi = found[k]
-            found[k] = (lo if lo is None else min(lo, top), top if hi is None else min(hi, top))
+        found[k] = within(system.units[k], found[k], *region.fraction(i)) or found[k]
     return tuple(found)
 
 
@@ -145,22 +143,32 @@ class Bounding:
     """Functionals over what is known of the fixed points, each with a tree of leaves, bounded in one batch.
 
     For all functionals, one after the other, a witness lists `splits` and `at` (see `leaves_of`), and for all leaves
-    `weights` (1, or 0 for a leaf that is shown to be empty) and `multipliers`.
+    `weights` (what the functional is multiplied by; 0 for a leaf that is shown to be empty) and `multipliers`.
     """
 
-    def __init__(self, graph: Graph, known: FixedPoints, system: System, arguments: Sequence[Interval]) -> None:
-        self.graph, self.known, self.system, self.arguments = graph, known, system, arguments
-        self.tables = tables_of(system, arguments)
+    def __init__(
+        self, graph: Graph, known: FixedPoints, system: System, arguments: Sequence[Interval], proved: bool = True
+    ) -> None:
+        """`proved`: the fixed points are known to lie in the box (by continuity, they only do so to begin with)."""
+        self.graph, self.known, self.system, self.arguments = graph, known, system, list(arguments)
+        own = system.slaved.items() if proved and known.box.bounded else ()
+        self.limits = {k: known.box.fraction(i) for i, k in own}
+        inside = {k: within(system.units[k], arguments[k], *limit) for k, limit in self.limits.items()}
+        self.nothing = None in inside.values()  # there is no fixed point at all
+        for k, interval in inside.items():
+            self.arguments[k] = interval or arguments[k]
+        self.tables = tables_of(system, self.arguments)
         self.empty: list[bool] = []
 
     def batch(self, functionals: list[Functional], bases: list[Leaf], raw: Sequence[Any]) -> list[Fraction | None]:
         """A lower bound of each functional: the least over the leaves of its tree."""
-        splits, kinds = document.items(raw[0], "splits"), document.items(raw[2], "weights")
+        splits = document.items(raw[0], "splits")
         cut_at, at_exp = document.vector(raw[1], None, "at")
         ints, exp = document.vector(raw[3], None, "multipliers")
         leaves, width = splits.count(-1), len(self.system.rows)
-        if (len(kinds), len(ints), len(cut_at)) != (leaves, width * leaves, len(splits) - leaves):
-            raise CheckError("NUMBER", f"{leaves} leaves with {width} multipliers each", (len(kinds), len(ints)))
+        weights = numbers(raw[2], leaves, "weights")
+        if (len(ints), len(cut_at)) != (width * leaves, len(splits) - leaves) or min(weights, default=0) < 0:
+            raise CheckError("NUMBER", f"{leaves} leaves with a weight ≥ 0 and {width} multipliers each", len(ints))
         require_room(self.system, leaves)
         if len(cut_at) * abs(at_exp) > MAX_SHIFT:
             raise CheckError("LIMIT", "thresholds that are shorter", at_exp)
@@ -175,8 +183,7 @@ class Bounding:
         for place, (functional, base, tree) in enumerate(zip(functionals, bases, trees, strict=True)):
             cuts = sum(split != -1 for split in tree)
             for leaf in leaves_of(self.system, tree, at[used : used + cuts]):
-                weight = document.integer(kinds[len(places)], 0, 1, "weight")
-                chosen.append(functional if weight else Functional([0] * self.system.width, 0))
+                chosen.append(functional.times(weights[len(places)]))
                 sets.append(self.sets(base, leaf))
                 places.append(place)
             used += cuts
@@ -187,8 +194,8 @@ class Bounding:
         )
         bounds: list[list[Fraction | None]] = [[] for _ in functionals]
         for (j, _), bound in zip(live, found, strict=True):
-            if kinds[j]:
-                bounds[places[j]].append(bound)
+            if weights[j]:
+                bounds[places[j]].append(None if bound is None else bound / weights[j])
             elif bound is None or bound <= 0:
                 raise CheckError("INEQUALITY", "multipliers that show a leaf to be empty", bound)
         self.empty = [not each for each in bounds]
@@ -197,6 +204,8 @@ class Bounding:
 
     def sets(self, base: Leaf, leaf: Leaf) -> Sets | None:
         """The sets of one leaf; None when it is plainly empty."""
+        if self.nothing:
+            return None
         if not leaf.arguments and not leaf.inputs and not base.arguments:
             return Sets(self.known.domain, self.known.box, self.tables)
         self.graph.charge(TABLE * (len(base.arguments) + len(leaf.arguments)) + self.known.domain.size)
@@ -205,6 +214,8 @@ class Bounding:
             interval: Interval | None = self.arguments[k]
             for cut in (base.arguments.get(k), leaf.arguments.get(k)):
                 interval = interval if interval is None or cut is None else meet(interval, cut)
+            if interval is not None and k in self.limits:
+                interval = within(self.system.units[k], interval, *self.limits[k])
             if interval is None:
                 return None
             tables[k] = table(self.system.units[k], interval)
@@ -224,9 +235,11 @@ class Bounding:
 class Tightening(Bounding):
     """Bounds of single variables: `targets` (state i: i, unit k: n + k), `signs` (1: from below, −1: from above)."""
 
-    def __init__(self, graph: Graph, forms: AffineForms, known: FixedPoints, raw: Sequence[Any]) -> None:
+    def __init__(
+        self, graph: Graph, forms: AffineForms, known: FixedPoints, raw: Sequence[Any], proved: bool = True
+    ) -> None:
         system = system_of(graph, forms)
-        super().__init__(graph, known, system, known.arguments)
+        super().__init__(graph, known, system, known.arguments, proved)
         n, units = graph.size, len(system.units)
         require_room(system, len(document.items(raw[0], "targets")))
         targets = [document.integer(v, 0, n + units - 1, "target") for v in document.items(raw[0], "targets")]
@@ -346,7 +359,7 @@ def by_continuity(context: Context, premises: list[Conclusion], witness: Witness
     if any(p > q for p, q in zip(lo, hi, strict=True)):
         raise CheckError("WITNESS", "lo ≤ hi for every argument", "an inverted interval")
     known = FixedPoints(domain, premise.region, box, tuple(zip(lo, hi, strict=True)), scale, True, True)
-    task = Tightening(graph, forms, known, raw[7:])
+    task = Tightening(graph, forms, known, raw[7:], proved=False)
     system = task.system
     strict = {side for place, side in enumerate(task.sides) if _is_inside(task, place, known)}
     needed = [*system.kept, *(graph.size + k for k in system.active)]
