@@ -73,8 +73,13 @@ edit("MARGIN", "another answer than that of the fixed point", "fixed_point_wrong
      steps__4__answer=[1], claims__3__answer=[1])  # fmt: skip
 edit("MARGIN", "without cuts the bounds do not reach", "fixed_point_answer_uncut", SPLIT,
      **{f"steps__5__{k}": v for k, v in leaf(1, 4).items()})  # fmt: skip
-edit("MARGIN", "zero multipliers bound by the box alone", "fixed_point_zero_multipliers", SIXTH,
-     steps__1__matrix=vector([F(3, 16)]), steps__3__multipliers=vector([-1]))  # fmt: skip
+edit(
+    "MARGIN",
+    "multipliers that fit nothing",
+    "fixed_point_wild_multipliers",
+    SIXTH,
+    steps__3__multipliers=vector([-100]),
+)
 edit("UNSUPPORTED", "an answer of a model without readout", "fixed_point_answer_without_readout", MONOTONE,
      graph__readout=None, unused=["R"])  # fmt: skip
 edit("SHAPE", "two labels for one position", "fixed_point_two_labels", MONOTONE, steps__4__answer=[0, 0])

@@ -171,7 +171,7 @@ def test_a_unit_times_two_is_no_state_to_rescale() -> None:
         ([0, -1, -1], [0, 0], [1, 1], "NUMBER"),
         ([0, -1, -1], [0], [1], "NUMBER"),
         ([0, -1, -1], [0], [1, 0], "INEQUALITY"),  # a leaf said to be empty that is not shown to be
-        ([0, -1, -1], [0], [1, 2], "NUMBER"),
+        ([0, -1, -1], [0], [1, -2], "NUMBER"),
         ([5, -1, -1], [0], [1, 1], "WITNESS"),
         ([-2, -1, -1], [0], [1, 1], "NUMBER"),
         ([0, 0, -1, -1, -1], [0, 1], [1, 1, 1], ACCEPTED),  # a threshold beyond the parent's part

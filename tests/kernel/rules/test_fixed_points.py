@@ -52,10 +52,10 @@ def all_in(sheet: Sheet, step: int, lo: Any, hi: Any, domain: int | None = None,
 
 
 @pytest.mark.parametrize(
-    ("lo", "hi", "low", "high"), [(0, 1, -4, 1), (F(1, 8), F(1, 4), F(-1, 4), F(1, 4)), (0, F(1, 2), F(-3, 2), F(1, 2))]
+    ("lo", "hi", "low", "high"), [(0, 1, -4, 1), (F(1, 8), F(1, 4), F(1, 8), F(1, 4)), (0, F(1, 2), F(-3, 2), F(1, 2))]
 )
 def test_arguments_are_those_of_the_states_of_the_region(lo: Any, hi: Any, low: F, high: F) -> None:
-    """1 − 5z over the region, and at most the state's own bound. An interval is read off by cutting beside it.
+    """1 − 5z over the region, and a value in the region. An interval is read off by cutting beside it.
 
     A leaf whose cut leaves nothing of the interval needs no multipliers; one that meets it does.
     """

@@ -616,7 +616,7 @@ class Bench:
                     chosen = Functional([0] * system.width, 0, k, self.rng.choice([1, -1])) if k >= 0 else chosen
                 slopes = self.slopes(system.units, arguments)
                 rows.append(multipliers(system, chosen, slopes) + besides * multipliers(system, other, slopes))
-        return {"splits": splits, "at": vector(at), "weights": weights, "multipliers": dyadics(np.array(rows))}
+        return {"splits": splits, "at": vector(at), "weights": vector(weights), "multipliers": dyadics(np.array(rows))}
 
     def arguments(self, known: FixedPoints) -> list[F]:
         """Plausible arguments of the units."""
