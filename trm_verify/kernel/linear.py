@@ -44,6 +44,13 @@ def stack(forms: list[Form]) -> Form:
     return Form([row for f in forms for row in padded([rescale(r, f.exp, exp) for r in f.rows], width)], exp)
 
 
+def _placed(rows: Rows) -> int | None:
+    """The column of the first row, when row i is 1 in that column plus i and nothing else."""
+    first = len(rows[0]) - 1
+    ones = all(row and len(row) == first + i + 1 and row[-1] == 1 and not any(row[:-1]) for i, row in enumerate(rows))
+    return first if ones else None
+
+
 class Builder:
     """Builds the form of each node in turn. `base` columns come before those of the units."""
 
@@ -124,6 +131,9 @@ class Builder:
     def mapped(form: Form, matrix: Rows, exp: int) -> Form:
         """The matrix applied to each last-axis row."""
         width, columns = len(matrix[0]), max((len(r) for r in form.rows), default=0)
+        first = _placed(form.rows)
+        if first is not None and width == len(form.rows):  # the entries of the state or input themselves
+            return Form([[0] * first + row for row in matrix], form.exp + exp)
         rows = padded(form.rows, columns)
         product: Rows = []
         for start in range(0, len(rows), width):

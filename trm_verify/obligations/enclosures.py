@@ -11,16 +11,19 @@ from trm_verify.kernel.claims import (
     Convergence,
     ExactlyOne,
     FixedPoints,
+    Reached,
     WellPosed,
 )  # fmt: skip
+from trm_verify.kernel.evaluate import initial_state
 from trm_verify.kernel.graph import ACTIVATIONS, STATE, Node
 from trm_verify.kernel.numbers import dyadic, rows_of
+from trm_verify.kernel.operators import apply
 from trm_verify.kernel.rules.fixed_points import scale_of
 from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor, from_fractions
 from trm_verify.kernel.units import Interval
 from trm_verify.obligations.fixed_points import Model
-from trm_verify.obligations.scene import Scene
+from trm_verify.obligations.scene import MOST_STEPS, Scene
 from trm_verify.obligations.terms import (
     ONE,
     ZERO,
@@ -36,6 +39,7 @@ from trm_verify.obligations.terms import (
     some,
     sub,
 )
+from trm_verify.obligations.values import Refinement
 from trm_verify.obligations.walker import Walker, part_of_state
 
 
@@ -71,6 +75,24 @@ def strictly_inside(scene: Scene, image: Sequence[Term], region: Tensor) -> None
     for i, term in enumerate(image):
         low, high = map(number, region.fraction(i))
         scene.script.show(every([below(low, term), below(term, high)]), "the image lies strictly inside the box")
+
+
+def reach(scene: Scene) -> None:
+    """K applications of the operator from init(x), as one formula, end in the stated box."""
+    done, graph = scene.conclusion, scene.graph
+    if not isinstance(done, Reached):
+        raise NotExported("no iterate is stated")
+    if done.steps > MOST_STEPS:
+        raise NotExported(f"more than {MOST_STEPS} iterations")
+    inputs, box = scene.inputs(done.domain), initial_state(graph, done.domain)
+    states = [ZERO] * graph.size
+    if graph.init is not None:
+        nowhere = Tensor((graph.size,))
+        states = scene.values(graph.init, nowhere, done.domain, [], inputs, "init", Refinement()).flat()
+    for k in range(done.steps):
+        states = scene.image(done.operator, box, done.domain, states, inputs, f"f{k}.", Refinement())
+        box = apply(graph, done.operator, box, done.domain)
+    scene.keep(states, done.box, "the iterate lies in the stated box")
 
 
 class Differences(Walker[Term]):

@@ -34,7 +34,10 @@ CONDITIONS: dict[str, Callable[[Scene], None]] = {
         contraction.log_norm_convergence, loops.invariant_box, loops.invariant_radius, loops.invariant_ball,
         loops.at_most_one, loops.exactly_one, loops.convergence, loops.initial_bound, loops.answer_by_convergence,
         loops.answer_by_invariance, loops.answer_at, loops.run, loops.answer_by_fixed_point, enclosures.enclosure,
-        enclosures.located, fixed_points.fixed_points_in, fixed_points.duality, fixed_points.by_continuity,
+        enclosures.located,
+        enclosures.reach,
+        fixed_points.exhibited,
+        lipschitz.lipschitz, fixed_points.fixed_points_in, fixed_points.duality, fixed_points.by_continuity,
         fixed_points.fixed_point_answer, fixed_points.no_fixed_point, fixed_points.joined_domains,
         refutations.fixed_point_at, refutations.two_fixed_points, refutations.other_answer, refutations.cycle,
         refutations.expanding_pair, lipschitz.lipschitz,
@@ -43,7 +46,11 @@ CONDITIONS: dict[str, Callable[[Scene], None]] = {
 
 
 # Rules that look at one evaluation at a time: for many variables interval arithmetic shows as much as the kernel does.
-EITHER_WAY = {name for name, rule in CONDITIONS.items() if rule.__module__ in (contraction.__name__, loops.__name__)}
+EITHER_WAY = {
+    name
+    for name, rule in CONDITIONS.items()
+    if rule.__module__ in (contraction.__name__, loops.__name__, lipschitz.__name__)
+}
 SMALL = 16  # state and input entries together
 
 

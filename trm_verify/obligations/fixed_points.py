@@ -16,6 +16,7 @@ from trm_verify.kernel.claims import (
     Conclusion,
     Convergence,
     FixedPointAnswer,
+    FixedPointAt,
     FixedPoints,
     WellPosed,
 )  # fmt: skip
@@ -245,6 +246,24 @@ def fixed_point_answer(scene: Scene) -> None:
         )
 
 
+def exhibited(scene: Scene) -> None:
+    """The fixed point at hand lies in the region; where it is said to be the only one, every other one equals it."""
+    known, at = scene.premises
+    done = _fixed_points(scene.conclusion)
+    if not isinstance(known, FixedPoints) or not isinstance(at, FixedPointAt):
+        raise NotExported("other premises")
+    script = scene.script
+    for i, x in enumerate(at.x):
+        script.show(_in(known.domain, i, number(x)), "the premise is about the input of the fixed point")
+        script.show(equal(*map(number, known.domain.fraction(i))), "the premise is about one input")
+    for i, z in enumerate(at.z):
+        script.show(_in(known.region, i, number(z)), "the fixed point lies in the region")
+    if done.unique and not known.unique:
+        model = _assumed(scene, known)
+        for z, own in zip(model.states, at.z, strict=True):
+            script.show(equal(z, number(own)), "every fixed point of the region is this one")
+
+
 def no_fixed_point(scene: Scene) -> None:
     """There is no fixed point in the region."""
     _assumed(scene, _fixed_points(scene.premises[0]))
@@ -252,7 +271,7 @@ def no_fixed_point(scene: Scene) -> None:
 
 
 def _in(box: Tensor, i: int, x: Term) -> str:
-    low, high = box.fraction(i)
+    low, high = box.fraction(i) if box.bounded else (None, None)
     return between(low, x, high)
 
 

@@ -1,4 +1,7 @@
-"""A function as an affine map of its state and of its units (proofs/linear_forms.md), coefficients as terms."""
+"""A function as an affine map of its state and of its units (proofs/linear_forms.md), coefficients as terms.
+
+With `inputs`, of its state, its input and its units.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.obligations.terms import ONE, ZERO, Term
 from trm_verify.obligations.values import Values
-from trm_verify.obligations.walker import Walker, part_of_state, varies
+from trm_verify.obligations.walker import Walker, is_constant, part_of_state, varies
 
 Row = dict[int, Term]  # column to coefficient: states first, then units
 
@@ -27,12 +30,14 @@ class FormUnit:
 
 
 class Forms(Walker[Row]):
-    """Rows of every node that varies with the state; `values` gives the coefficients."""
+    """Rows of every node that varies; `values` gives the coefficients."""
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Values, inputs: bool = False) -> None:
         super().__init__(values.graph, values.function)
         self.values, self.script = values, values.script
         self.zero: Row = {}
+        self.inputs = inputs
+        self.first = self.graph.size + (self.graph.input_size if inputs else 0)  # column of the first unit
         self.units: list[FormUnit] = []
         for i in range(len(self.nodes)):  # in graph order, so that units have their numbers
             self.of(i)
@@ -44,9 +49,12 @@ class Forms(Walker[Row]):
         return self.values.coefficients(i)
 
     def operation(self, i: int, node: Node, args: list[list[Row]]) -> list[Row]:
-        return super().operation(i, node, args) if varies(node) else [{}] * node.size
+        moves = varies(node) or (self.inputs and not is_constant(node))
+        return super().operation(i, node, args) if moves else [{}] * node.size
 
     def leaf(self, i: int, node: Node) -> list[Row]:
+        if node.op == "input" and self.inputs:
+            return [{self.graph.size + j: ONE} for j in range(node.size)]
         if node.op != "state":
             return [{}] * node.size
         place = part_of_state(self.graph, node)
@@ -61,7 +69,7 @@ class Forms(Walker[Row]):
         return {column: term for column, term in sums.items() if not term.is_zero}
 
     def nonlinear(self, i: int, node: Node, args: list[list[Row]]) -> list[Row]:
-        first = self.graph.size + len(self.units)
+        first = self.first + len(self.units)
         for entry in range(node.size):
             read = args[0] if node.op in ACTIVATIONS else []
             self.units.append(FormUnit(i, entry, (read[entry],) if read else ()))
@@ -73,7 +81,7 @@ class Forms(Walker[Row]):
 
     @property
     def width(self) -> int:
-        return self.graph.size + len(self.units)
+        return self.first + len(self.units)
 
 
 def entry_of(row: Row, column: int) -> Term:
@@ -83,16 +91,17 @@ def entry_of(row: Row, column: int) -> Term:
 def sector(values: Values, i: int, entry: int) -> tuple[Fraction, Fraction]:
     """Slopes of one entry of an activation node: over all reals, or over the range of its argument if that is less."""
     node = values.nodes[i]
-    everywhere = _slopes(node, Tensor(node.shape), entry)
-    given = values.ranges[node.args[0]]
-    own = _slopes(node, given, entry) if given.bounded else everywhere
+    everywhere, given = slopes_of(node, Tensor((1,))), values.ranges[node.args[0]]
+    own = everywhere
+    if given.bounded:
+        own = slopes_of(node, Tensor((1,), given.exp, *([end[entry]] for end in given.ends())))
     values.script.facts[f"slopes of {node.op}"] += 1
     if own != everywhere:
         values.interval(node.args[0], entry)
     return own
 
 
-def _slopes(node: Node, given: Tensor, entry: int) -> tuple[Fraction, Fraction]:
-    one = Tensor((1,), given.exp, *([end[entry]] for end in given.ends())) if given.bounded else Tensor((1,))
-    low, high, exp = slopes(Node(node.op, node.args, node.attrs, (1,), node.kind), one)
+def slopes_of(node: Node, given: Tensor) -> tuple[Fraction, Fraction]:
+    """The slopes of an activation over one interval, by the kernel's proved bounds."""
+    low, high, exp = slopes(Node(node.op, node.args, node.attrs, (1,), node.kind), given)
     return dyadic(low[0], exp), dyadic(high[0], exp)

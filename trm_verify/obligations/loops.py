@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from trm_verify.kernel import document
-from trm_verify.kernel.claims import Answer, Contraction, Convergence, FixedPointAnswer, Invariant, Run
+from trm_verify.kernel.claims import Answer, Contraction, Convergence, FixedPointAnswer, Invariant, Reached, Run
 from trm_verify.kernel.operators import Operator, apply, difference
 from trm_verify.kernel.rules.invariance import midpoint
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.obligations.contraction import bounds_of, state_parts
 from trm_verify.obligations.radii import RadiusPass
-from trm_verify.obligations.scene import Scene
+from trm_verify.obligations.scene import MOST_STEPS, Scene
 from trm_verify.obligations.terms import (
     ZERO,
     NotExported,
@@ -25,8 +25,6 @@ from trm_verify.obligations.terms import (
     sub,
 )
 from trm_verify.obligations.values import point
-
-MOST_STEPS = 256  # iterations that one script follows
 
 
 def _invariant(scene: Scene) -> Invariant:
@@ -186,9 +184,20 @@ def answer_by_invariance(scene: Scene) -> None:
     if not isinstance(premise, Invariant):
         raise NotExported("a premise that is no invariant box")
     scene.inside(done.domain, premise.domain, "the domain lies in the premise's")
-    last = _followed(scene, done.operator, done.domain, done.steps)
+    last = (
+        _reached(scene, done) if len(scene.premises) > 1 else _followed(scene, done.operator, done.domain, done.steps)
+    )
     scene.inside(last, premise.region, "the iterate lies in the invariant box")
     scene.box_margins(premise.region, done.answer)
+
+
+def _reached(scene: Scene, done: Answer) -> Tensor:
+    """Where a premise says that the iterate lies."""
+    found = scene.premises[1]
+    if not isinstance(found, Reached) or found.operator != done.operator or found.steps != done.steps:
+        raise NotExported("a second premise about another iterate")
+    scene.inside(done.domain, found.domain, "the domain lies in that of the iterate")
+    return found.box
 
 
 def answer_at(scene: Scene) -> None:

@@ -37,6 +37,7 @@ from trm_verify.obligations.terms import (
 from trm_verify.obligations.values import Refinement, Values, applied, point, variables
 
 LARGE = "hints are large enough"
+MOST_STEPS = 256  # iterations that one script follows
 
 
 @dataclass

@@ -57,6 +57,7 @@ def number(value: Fraction | int) -> Term:
 
 
 ZERO, ONE = number(0), number(1)
+OPAQUE = Term("(unbounded)")  # in interval arithmetic, a value without ends: no goal may depend on it
 
 
 def _value(terms: Sequence[Term]) -> list[Fraction] | None:
@@ -67,24 +68,20 @@ def _value(terms: Sequence[Term]) -> list[Fraction] | None:
 def add(terms: Iterable[Term]) -> Term:
     """The sum; literal zeros are left out."""
     kept = [t for t in terms if not t.is_zero]
+    if OPAQUE in kept:
+        return OPAQUE
     if len(kept) < 2:
         return kept[0] if kept else ZERO
     known = _value(kept)
     text = f"(+ {' '.join(t.text for t in kept)})"
-    ends = (add([t.low for t in kept]), add([t.high for t in kept])) if _spread(kept) else None
+    spread = any(t.ends is not None for t in kept)
+    ends = (add([t.low for t in kept]), add([t.high for t in kept])) if spread else None
     return Term(text, None if known is None else sum(known, Fraction(0)), ends=ends)
 
 
-def _spread(terms: Sequence[Term]) -> bool:
-    """Whether intervals are to be computed with: there are ends, and nothing without them."""
-    if all(t.ends is None for t in terms):
-        return False
-    if any(t.value is None and t.ends is None for t in terms):
-        raise NotExported("interval arithmetic with an unbounded value")
-    return True
-
-
 def negative(term: Term) -> Term:
+    if term == OPAQUE:
+        return OPAQUE
     if term.literal and term.value is not None:
         return number(-term.value)
     ends = None if term.ends is None else (negative(term.high), negative(term.low))
@@ -101,7 +98,9 @@ def choose(condition: Formula, yes: Term, no: Term, value: Fraction | None) -> T
 
 def larger(a: Term, b: Term) -> Term:
     known = _value([a, b])
-    if _spread([a, b]):
+    if OPAQUE in (a, b):
+        return OPAQUE
+    if a.ends is not None or b.ends is not None:
         return Term("(max)", ends=(larger(a.low, b.low), larger(a.high, b.high)))
     return choose(at_most(b, a), a, b, None if known is None else max(known))
 
@@ -113,6 +112,8 @@ def smaller(a: Term, b: Term) -> Term:
 def absolute(term: Term) -> Term:
     if term.literal and term.value is not None:
         return number(abs(term.value))
+    if term == OPAQUE:
+        return OPAQUE
     if term.ends is not None:
         least, most = larger(term.low, negative(term.high)), larger(negative(term.low), term.high)
         return Term("(abs)", ends=(larger(least, ZERO), most))
@@ -176,9 +177,11 @@ class Script:
 
     def variable(self, name: str, low: Fraction | None = None, high: Fraction | None = None) -> Term:
         """A variable that lies between these numbers."""
+        if self.by_intervals and (low is None or high is None):
+            return OPAQUE
         own = self.fresh(name)
-        if self.by_intervals:
-            return Term(own, ends=None if low is None or high is None else (number(low), number(high)))
+        if self.by_intervals and low is not None and high is not None:
+            return Term(own, ends=(number(low), number(high)))
         self.write(f"(declare-const {own} Real)")
         found = Term(own)
         self.assume(between(low, found, high))
@@ -186,13 +189,11 @@ class Script:
 
     def define(self, name: str, term: Term) -> Term:
         """A name for the term, unless it is a name or a literal already."""
-        if term.literal or not term.text.startswith("("):
+        if term.literal or term == OPAQUE or not term.text.startswith("("):
             return term
         own = self.fresh(name)
         if term.ends is not None:
             return Term(own, ends=(self.define(f"{own}.lo", term.low), self.define(f"{own}.hi", term.high)))
-        if self.by_intervals and term.value is None:
-            return Term(own)
         if term.value is None:  # an equation, not an abbreviation: solvers then see sums of few terms
             self.write(f"(declare-const {own} Real)")
             self.write(f"(assert (= {own} {term.text}))")
@@ -204,6 +205,8 @@ class Script:
         """The product; literal zeros and ones are worked in."""
         if any(f.is_zero for f in factors):
             return ZERO
+        if OPAQUE in factors:
+            return OPAQUE
         kept = [f for f in factors if not (f.literal and f.value == 1)]
         if len(kept) < 2:
             return kept[0] if kept else ONE
@@ -220,7 +223,7 @@ class Script:
     def _scaled(self, factors: Sequence[Term]) -> tuple[Term, Term] | None:
         """The ends of a product of one term that has ends with others that have a value."""
         own = next((f for f in factors if f.ends is not None), None)
-        if own is None or not _spread(factors):
+        if own is None:
             return None
         others = [f for f in factors if f is not own]
         if any(f.ends is not None for f in others):
@@ -244,6 +247,8 @@ class Script:
 
     def show(self, formula: Formula, what: str) -> None:
         self.characters += len(formula)
+        if OPAQUE.text in formula:
+            raise NotExported("interval arithmetic with an unbounded value")
         self.goals.append((what, formula))
 
     # hints: literals found by the exporter, whose inequality is a goal
@@ -273,7 +278,7 @@ class Script:
         if not self.goals:
             return "\n".join(head) + "\n"
         logic = "QF_NRA" if self.nonlinear else "QF_LRA"
-        lines = [*head, "(set-info :smt-lib-version 2.6)", f"(set-logic {logic})", "(set-info :status unsat)"]
+        lines = [*head, "(set-info :smt-lib-version 2.6)", f"(set-logic {logic})"]
         lines += self.lines
         said = ""
         for k, (what, formula) in enumerate(self.goals):

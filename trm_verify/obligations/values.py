@@ -22,6 +22,7 @@ from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.units import Interval, Smooth, table
 from trm_verify.obligations.terms import (
     ONE,
+    OPAQUE,
     ZERO,
     NotExported,
     Script,
@@ -29,6 +30,7 @@ from trm_verify.obligations.terms import (
     absolute,
     add,
     at_most,
+    below,
     between,
     choose,
     equal,
@@ -319,7 +321,7 @@ class Values(Walker[Term]):
 
     def _inverse(self, i: int, entry: int, divisor: int) -> tuple[Term, Interval]:
         script, b = self.script, self.of(divisor)[entry]
-        script.show(f"(not {equal(b, ZERO)})", "no division by zero")
+        script.show(some([below(b, ZERO), below(ZERO, b)]), "no division by zero")
         if b.value is not None:
             if b.value == 0:
                 raise NotExported("a division by zero")
@@ -406,6 +408,8 @@ def piecewise(script: Script, name: str, op: str, attrs: Mapping[str, Any], a: T
     elif op == "abs":
         found = absolute(a)
     elif op == "leaky_relu":
+        if a == OPAQUE:
+            return OPAQUE
         if a.ends is not None:  # it increases
             return Term(script.fresh(name), ends=(piecewise(script, f"{name}.lo", op, attrs, a.low),
                                                   piecewise(script, f"{name}.hi", op, attrs, a.high)))  # fmt: skip

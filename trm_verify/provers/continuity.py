@@ -251,7 +251,7 @@ class Continuity:
             "by_continuity", domain=self.domain, region=state, scale=self.scale, input=self.middle,
             center=vector(found.state), lo=_short(lo), hi=_short(hi), targets=targets * 2,
             signs=[1] * len(targets) + [-1] * len(targets), splits=[-1] * (2 * len(targets)), at=vector([]),
-            weights=vector([1]) * (2 * len(targets)), multipliers=multipliers_json(found.multipliers.numpy()),
+            weights=vector([1] * (2 * len(targets))), multipliers=multipliers_json(found.multipliers.numpy()),
         )  # fmt: skip
 
 
