@@ -140,7 +140,8 @@ def enclosure(setting: Setting) -> tuple[list[Measure], Json]:
     exact = Decider(setting, LEFT).all(left)
     missed = sum(f["verdict"] != REFUTED for f in exact) + count(found, FAILED)
     correct = searched(found)
-    note = f"of {len(found) - count(found, MISCLASSIFIED)} correct ones; {count(found, REFUTED)} refuted, {len(left)} left to exact search"
+    right = len(found) - count(found, MISCLASSIFIED)
+    note = f"of {right} correct ones; {count(found, REFUTED)} refuted, {len(left)} left to exact search"
     measures = [
         Measure(row.name, "certified without branching", count(found, CERTIFIED), note=note),
         Measure(row.name, "not certified, and not refuted by exact search", missed, most=0),

@@ -14,7 +14,6 @@ from trm_verify.kernel.claims import (
     FixedPoints,
     Invariant,
     Lipschitz,
-    Lipschitz,
     Refuted,
     Run,
     WellPosed,
@@ -64,8 +63,6 @@ def _numbers(scene: Scene, done: Conclusion, wanted: Conclusion) -> None:
     if isinstance(wanted, Contraction):
         _no_larger(scene, done, wanted, "rate")
         scene.script.show(below(number(wanted.rate), number(1)), "the rate is below 1")
-    elif isinstance(wanted, Lipschitz):
-        _no_larger(scene, done, wanted, "constant")
     elif isinstance(wanted, Lipschitz):
         _no_larger(scene, done, wanted, "constant")
     elif isinstance(wanted, Answer) and isinstance(done, Answer):

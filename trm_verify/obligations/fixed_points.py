@@ -256,8 +256,8 @@ def exhibited(scene: Scene) -> None:
     for i, x in enumerate(at.x):
         script.show(_in(known.domain, i, number(x)), "the premise is about the input of the fixed point")
         script.show(equal(*map(number, known.domain.fraction(i))), "the premise is about one input")
-    for i, z in enumerate(at.z):
-        script.show(_in(known.region, i, number(z)), "the fixed point lies in the region")
+    for i, own in enumerate(at.z):
+        script.show(_in(known.region, i, number(own)), "the fixed point lies in the region")
     if done.unique and not known.unique:
         model = _assumed(scene, known)
         for z, own in zip(model.states, at.z, strict=True):
