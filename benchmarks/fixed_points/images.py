@@ -22,7 +22,7 @@ from trm_verify.verification.deployed import Deployed
 
 CERTIFIED, REFUTED, OPEN, MISCLASSIFIED, FAILED = "certified", "refuted", "open", "misclassified", "failed"
 VERDICTS = {tv.PROVED: CERTIFIED, tv.REFUTED: REFUTED, tv.UNKNOWN: OPEN}
-NOTHING: Json = {"search_seconds": 0.0, "model_seconds": 0.0, "kernel_seconds": 0.0, "rule": ""}
+NOTHING: Json = {"search_seconds": 0.0, "kernel_seconds": 0.0, "rule": ""}
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Decider:
             result = tv.verify_fixed_point(self.model.model, box, answer=label, timeout=row.limit)
         found: Json = {
             "verdict": VERDICTS[result.verdict], **NOTHING, **_details(result),
-            "search_seconds": watch.seconds, "model_seconds": watch.model, "kernel_seconds": watch.kernel,
+            "search_seconds": watch.seconds, "kernel_seconds": watch.kernel,
             "call_seconds": time.process_time() - started, "wall_seconds": time.perf_counter() - wall,
         }  # fmt: skip
         if result.certified is not None:
@@ -203,17 +203,8 @@ def _seconds(
     )
     return [
         Measure(name, "search, median", middle("search_seconds"), "s", most=most, note=note),
-        Measure(
-            name, "search, without the model's exact forms, median", median(_own(f) for f in found), "s",
-            note="these forms are the same for all images, and made once in each call",
-        ),
         Measure(name, "search, longest", max(f["search_seconds"] for f in found), "s", most=longest),
-    ]  # fmt: skip
-
-
-def _own(found: Json) -> float:
-    """Seconds of the search that went into this image alone."""
-    return found["search_seconds"] - found.get("model_seconds", 0.0)
+    ]
 
 
 def _wrong(setting: Setting, row: Row, found: Sequence[Json]) -> list[Measure]:

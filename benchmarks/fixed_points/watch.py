@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from trm_verify.provers import continuity, fixed_points
+from trm_verify.provers import fixed_points
 from trm_verify.provers.fixed_points import FixedPointAttempt, FixedPointSearch
 
 # The prover reads the clock on the wall; on a machine that others use as well, the processor's says more.
@@ -20,15 +20,9 @@ PROCESSOR = SimpleNamespace(perf_counter=time.process_time, monotonic=time.monot
 
 @dataclass
 class Watch:
-    """All searches made meanwhile: the search proper, and what confirms a counterexample.
-
-    Attributes:
-        model: of the seconds, those in which the step's exact affine forms were made. They are the same for all inputs,
-            and made once a call.
-    """
+    """All searches made meanwhile: the search proper, and what confirms a counterexample."""
 
     attempts: list[FixedPointAttempt] = field(default_factory=list)
-    model: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -43,7 +37,7 @@ class Watch:
 def watching(branch: bool = True) -> Iterator[Watch]:
     """Attempts report processor seconds meanwhile; with `branch` False no search branches."""
     watch = Watch()
-    run, forms = FixedPointSearch.run, continuity.step_forms
+    run = FixedPointSearch.run
 
     def watched(self: FixedPointSearch, *args: Any, **options: Any) -> FixedPointAttempt:
         given = signature(run).bind(self, *args, **options)
@@ -52,16 +46,5 @@ def watching(branch: bool = True) -> Iterator[Watch]:
         watch.attempts.append(run(*given.args, **given.kwargs))
         return watch.attempts[-1]
 
-    def timed(*args: Any) -> Any:
-        started = time.process_time()
-        try:
-            return forms(*args)
-        finally:
-            watch.model += time.process_time() - started
-
-    with (
-        patch.object(fixed_points, "time", PROCESSOR),
-        patch.object(FixedPointSearch, "run", watched),
-        patch.object(continuity, "step_forms", timed),
-    ):
+    with patch.object(fixed_points, "time", PROCESSOR), patch.object(FixedPointSearch, "run", watched):
         yield watch

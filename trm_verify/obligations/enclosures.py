@@ -14,16 +14,20 @@ from trm_verify.kernel.claims import (
     Reached,
     WellPosed,
 )  # fmt: skip
-from trm_verify.kernel.evaluate import initial_state
-from trm_verify.kernel.graph import ACTIVATIONS, STATE, Node
+from trm_verify.kernel.context import numbers
+from trm_verify.kernel.cycles import unrolled_graph
+from trm_verify.kernel.evaluate import evaluate
+from trm_verify.kernel.graph import ACTIVATIONS, STATE, Graph, Node
 from trm_verify.kernel.numbers import dyadic, rows_of
-from trm_verify.kernel.operators import apply
-from trm_verify.kernel.rules.fixed_points import scale_of
+from trm_verify.kernel.relaxation import slaved_states
+from trm_verify.kernel.rules.fixed_points import forms_over, scale_of
 from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor, from_fractions
 from trm_verify.kernel.units import Interval
 from trm_verify.obligations.fixed_points import Model
-from trm_verify.obligations.scene import MOST_STEPS, Scene
+from trm_verify.obligations.forms import Row
+from trm_verify.obligations.reduction import Reduction
+from trm_verify.obligations.scene import Scene
 from trm_verify.obligations.terms import (
     ONE,
     ZERO,
@@ -34,12 +38,13 @@ from trm_verify.obligations.terms import (
     below,
     every,
     larger,
+    negative,
     number,
     smaller,
     some,
     sub,
 )
-from trm_verify.obligations.values import Refinement
+from trm_verify.obligations.values import Values
 from trm_verify.obligations.walker import Walker, part_of_state
 
 
@@ -49,6 +54,10 @@ def enclosure(scene: Scene) -> None:
     domain, region = scene.context.box(witness["domain"], "input"), scene.context.box(witness["region"], "state")
     scale = scale_of(witness["scale"], graph.size)
     done = scene.conclusion if isinstance(scene.conclusion, FixedPoints) and scene.conclusion.arguments else None
+    scene.script.facts["Brouwer's theorem"] += 1
+    if scene.large:
+        _by_reduction(scene, domain, region, scale, done)
+        return
     model = Model(scene, region, domain, scale, () if done is None else done.arguments)
     image = preconditioned(scene, witness["matrix"], model.states, model.outputs)
     strictly_inside(scene, image, region)
@@ -57,7 +66,62 @@ def enclosure(scene: Scene) -> None:
         model.show_arguments(done.arguments)
     if witness["unique"]:
         _unique(scene, model, region, [(None, None)] * len(model.units) if done is None else done.arguments)
-    scene.script.facts["Brouwer's theorem"] += 1
+
+
+def _by_reduction(
+    scene: Scene, domain: Tensor, region: Tensor, scale: tuple[Fraction, ...] | None, done: FixedPoints | None
+) -> None:  # fmt: skip
+    """The same by computation alone, each unit as a line and what is left of it."""
+    reduced = reduction_of(scene, scene.graph, domain, region, scale)
+    images = reduced_images(scene, reduced)
+    image = [reduced.term(row) for row in images]
+    strictly_inside(scene, image, region)
+    if done is not None:
+        scene.keep(image, done.box, "the image lies in the concluded box")
+        for (low, high), (first, last) in zip(reduced.arguments, done.arguments, strict=True):
+            pairs = [(first, low), (high, last)]
+            ends = [at_most(number(p), number(q)) for p, q in pairs if p is not None and q is not None]
+            scene.script.show(every(ends), "arguments of units lie in their intervals")
+    if scene.witness["unique"]:
+        half = [(high - low) / 2 for low, high in map(region.fraction, range(region.size))]
+        spreads = reduced.spreads(half)
+        for row, size in zip(images, half, strict=True):
+            what = "the map contracts between any two points of the box"
+            scene.script.show(below(reduced.reach(row, half, spreads), number(size)), what)
+
+
+def reduction_of(
+    scene: Scene, graph: Graph, domain: Tensor, region: Tensor, scale: tuple[Fraction, ...] | None = None
+) -> Reduction:  # fmt: skip
+    """A step over region × domain, with the slopes of the witness."""
+    scene.script.by_intervals = True
+    ranges = evaluate(graph, graph.step, region, domain)
+    values = Values(scene.script, graph, graph.step, scene.states(region), scene.inputs(domain), ranges)
+    values.defined()
+    moved: dict[int, tuple[Fraction, int]] = {}
+    if scale is not None:
+        own = slaved_states(forms_over(graph, domain, region, scale))
+        moved = {own[i]: (factor, i) for i, factor in enumerate(scale) if factor != 1}
+    slopes = numbers(scene.witness["slopes"], None, "slopes")
+    return Reduction(values, [*_ends(region), *_ends(domain)], slopes, moved)
+
+
+def _ends(box: Tensor) -> list[Interval]:
+    return [box.fraction(i) if box.bounded else (None, None) for i in range(box.size)]
+
+
+def reduced_images(scene: Scene, reduced: Reduction) -> list[Row]:
+    """z + Y(f − z) as rows."""
+    outputs = reduced.flat()
+    n = len(outputs)
+    ints, exp = document.vector(scene.witness["matrix"], n * n, "matrix")
+    minus = negative(ONE)
+    rest = [reduced.combine("residual", [(ONE, f), (minus, {1 + i: ONE})]) for i, f in enumerate(outputs)]
+    found = []
+    for i, row in enumerate(rows_of(ints, n)):
+        moved = [(number(dyadic(y, exp)), r) for y, r in zip(row, rest, strict=True)]
+        found.append(reduced.combine("image", [(ONE, {1 + i: ONE}), *moved]))
+    return found
 
 
 def preconditioned(scene: Scene, raw: object, states: Sequence[Term], outputs: Sequence[Term]) -> list[Term]:
@@ -78,21 +142,13 @@ def strictly_inside(scene: Scene, image: Sequence[Term], region: Tensor) -> None
 
 
 def reach(scene: Scene) -> None:
-    """K applications of the operator from init(x), as one formula, end in the stated box."""
+    """K applications of the operator from init(x), affine in x and what is left of each unit, end in the stated box."""
     done, graph = scene.conclusion, scene.graph
     if not isinstance(done, Reached):
         raise NotExported("no iterate is stated")
-    if done.steps > MOST_STEPS:
-        raise NotExported(f"more than {MOST_STEPS} iterations")
-    inputs, box = scene.inputs(done.domain), initial_state(graph, done.domain)
-    states = [ZERO] * graph.size
-    if graph.init is not None:
-        nowhere = Tensor((graph.size,))
-        states = scene.values(graph.init, nowhere, done.domain, [], inputs, "init", Refinement()).flat()
-    for k in range(done.steps):
-        states = scene.image(done.operator, box, done.domain, states, inputs, f"f{k}.", Refinement())
-        box = apply(graph, done.operator, box, done.domain)
-    scene.keep(states, done.box, "the iterate lies in the stated box")
+    unrolled = unrolled_graph(graph, done.operator, done.steps)
+    reduced = reduction_of(scene, unrolled, done.domain, Tensor((graph.size,)))
+    scene.keep([reduced.term(row) for row in reduced.flat()], done.box, "the iterate lies in the stated box")
 
 
 class Differences(Walker[Term]):

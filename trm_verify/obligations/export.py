@@ -115,9 +115,9 @@ def export(certificate: bytes, weights: bytes, small: int = SMALL) -> Obligation
     graph = parse(predicate["graph"], stored)
     boxes = tuple(_box(raw, graph) for raw in document.items(predicate["boxes"], "boxes"))
     norms = tuple(parse_norm(raw, graph.size) for raw in document.items(predicate["norms"], "norms"))
-    by_intervals = graph.size + graph.input_size > small
+    large = graph.size + graph.input_size > small
     digest = hashlib.sha256(certificate).hexdigest()
-    writer = _Writer(Context(graph, boxes, norms), digest, stored.sha256, by_intervals)
+    writer = _Writer(Context(graph, boxes, norms), digest, stored.sha256, large)
     for raw in document.items(predicate["steps"], "steps"):
         writer.step(raw)
     for raw in document.items(predicate["claims"], "claims"):
@@ -133,8 +133,8 @@ def export(certificate: bytes, weights: bytes, small: int = SMALL) -> Obligation
 class _Writer:
     """Goes through the steps and claims in order."""
 
-    def __init__(self, context: Context, digest: str, weights: str, by_intervals: bool) -> None:
-        self.context, self.digest, self.weights, self.by_intervals = context, digest, weights, by_intervals
+    def __init__(self, context: Context, digest: str, weights: str, large: bool) -> None:
+        self.context, self.digest, self.weights, self.large = context, digest, weights, large
         self.conclusions: list[Conclusion | None] = []
         self.items: list[Obligation] = []
 
@@ -148,8 +148,8 @@ class _Writer:
         if len(known) == len(premises):
             conclusion, refused = self._conclude(rule, known, witness)
         self.conclusions.append(conclusion)
-        scene = Scene(self.context, known, witness, conclusion)
-        scene.script.by_intervals = self.by_intervals and rule in EITHER_WAY
+        scene = Scene(self.context, known, witness, conclusion, large=self.large)
+        scene.script.by_intervals = self.large and rule in EITHER_WAY
 
         def write() -> None:
             if len(known) < len(premises):

@@ -16,7 +16,7 @@ from trm_verify.kernel.operators import apply, difference
 from trm_verify.kernel.rules.enclosure import enclose
 from trm_verify.kernel.rules.refutation import around
 from trm_verify.kernel.tensor import Tensor, from_fractions
-from trm_verify.obligations.enclosures import preconditioned, strictly_inside
+from trm_verify.obligations.enclosures import preconditioned, reduced_images, reduction_of, strictly_inside
 from trm_verify.obligations.scene import Scene
 from trm_verify.obligations.terms import (
     NotExported,
@@ -110,18 +110,21 @@ def cycle(scene: Scene) -> None:
     period, n = document.integer(witness["period"], 2, 64, "period"), graph.size
     lo, hi = (numbers(witness[key], period * n, key) for key in ("lo", "hi"))
     region = from_fractions(list(zip(lo, hi, strict=True)))
-    states = scene.states(region)
-    inputs = scene.inputs(domain)
-    images: list[Term] = []
-    for copy in range(period):
-        before = slice((copy - 1) % period * n, ((copy - 1) % period + 1) * n)
-        box = from_fractions(list(zip(lo[before], hi[before], strict=True)))
-        images += scene.image(operator, box, domain, states[before], inputs, f"f{copy}.", Refinement())
-    image = preconditioned(scene, witness["matrix"], states, images)
+    whole = cycle_graph(graph, operator, period)
+    if scene.large:
+        reduced = reduction_of(scene, whole, domain, region)
+        image = [reduced.term(row) for row in reduced_images(scene, reduced)]
+    else:
+        states, inputs = scene.states(region), scene.inputs(domain)
+        images: list[Term] = []
+        for copy in range(period):
+            before = slice((copy - 1) % period * n, ((copy - 1) % period + 1) * n)
+            box = from_fractions(list(zip(lo[before], hi[before], strict=True)))
+            images += scene.image(operator, box, domain, states[before], inputs, f"f{copy}.", Refinement())
+        image = preconditioned(scene, witness["matrix"], states, images)
     strictly_inside(scene, image, region)
     found = region
     if isinstance(scene.conclusion, Refuted):
-        whole = cycle_graph(graph, operator, period)
         found = enclose(whole, domain, region, None, [witness["slopes"], witness["matrix"], False]).box
         scene.keep(image, found, "the orbit lies in the smaller boxes")
     parts = [from_fractions([found.fraction(k * n + i) for i in range(n)]) for k in range(period)]

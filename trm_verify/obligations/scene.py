@@ -42,13 +42,18 @@ MOST_STEPS = 256  # iterations that one script follows
 
 @dataclass
 class Scene:
-    """One step of a certificate, and the script about it."""
+    """One step of a certificate, and the script about it.
+
+    Attributes:
+        large: the model has too many states and inputs for a solver to choose values of.
+    """
 
     context: Context
     premises: list[Conclusion]
     witness: dict[str, Any]
     conclusion: Conclusion | None
     script: Script = field(default_factory=Script)
+    large: bool = False
 
     @property
     def graph(self) -> Graph:

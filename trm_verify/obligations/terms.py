@@ -179,13 +179,17 @@ class Script:
         """A variable that lies between these numbers."""
         if self.by_intervals and (low is None or high is None):
             return OPAQUE
-        own = self.fresh(name)
         if self.by_intervals and low is not None and high is not None:
-            return Term(own, ends=(number(low), number(high)))
-        self.write(f"(declare-const {own} Real)")
-        found = Term(own)
+            return Term(self.fresh(name), ends=(number(low), number(high)))
+        found = self.real(name)
         self.assume(between(low, found, high))
         return found
+
+    def real(self, name: str) -> Term:
+        """A number for the solver to choose, in interval arithmetic, too."""
+        own = self.fresh(name)
+        self.write(f"(declare-const {own} Real)")
+        return Term(own)
 
     def define(self, name: str, term: Term) -> Term:
         """A name for the term, unless it is a name or a literal already."""

@@ -257,14 +257,9 @@ class Values(Walker[Term]):
         for k, (steep, steeper) in enumerate(pieces.slopes):
             first, last = pieces.points[k], pieces.points[k + 1]
             (low, high), (end_low, end_high) = pieces.values[k], pieces.values[k + 1]
-
-            def line(through: Fraction, at: Fraction, slope: Fraction) -> Term:
-                return add([number(through - slope * at), self.script.mul(number(slope), a)])
-
-            facts = [
-                at_most(line(low, first, steep), value), at_most(value, line(high, first, steeper)),
-                at_most(line(end_low, last, steeper), value), at_most(value, line(end_high, last, steep)),
-            ]  # fmt: skip
+            under = [line(self.script, a, low, first, steep), line(self.script, a, end_low, last, steeper)]
+            over = [line(self.script, a, high, first, steeper), line(self.script, a, end_high, last, steep)]
+            facts = [at_most(end, value) for end in under] + [at_most(value, end) for end in over]
             found.append(f"(=> {between(first, a, last)} {every(facts)})")
         return found
 
@@ -399,6 +394,11 @@ class Values(Walker[Term]):
 
 def _given(condition: str, fact: str) -> str:
     return f"(=> {condition} {fact})"
+
+
+def line(script: Script, a: Term, through: Fraction, at: Fraction, slope: Fraction) -> Term:
+    """through + slope · (a − at)."""
+    return add([number(through - slope * at), script.mul(number(slope), a)])
 
 
 def piecewise(script: Script, name: str, op: str, attrs: Mapping[str, Any], a: Term) -> Term:
