@@ -79,8 +79,9 @@ def test_the_provers_still_find_the_searched_certificates() -> None:
     for name, (certificate, weights, _) in new.items():
         assert check(certificate, weights).claims, name
         before, after = (json.loads(files[name][0])["predicate"] for files in (old, new))
-        assert [c["claim"] for c in before["claims"]] == [c["claim"] for c in after["claims"]], name
-        for was, now in zip(before["claims"], after["claims"], strict=True):
+        kinds = [c["claim"] for c in before["claims"]]  # later provers may find more
+        assert kinds == [c["claim"] for c in after["claims"]][: len(kinds)], name
+        for was, now in zip(before["claims"], after["claims"], strict=False):
             if "rate" in was and name != f"{SEARCHED}metric_program":
                 assert float(rate_of(now)) == pytest.approx(float(rate_of(was)), rel=1e-6), name
 

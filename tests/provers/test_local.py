@@ -45,7 +45,7 @@ def test_a_region_that_orbits_leave_is_not_invariant() -> None:
 def test_networks_that_contract_only_near_their_fixed_point() -> None:
     """tanh(2z): three fixed points in all, exactly one in [1/2, 1]."""
     model = tv.recursive(lambda z: torch.tanh(2 * z), state_shape=(1,), init=lambda rows: torch.full((rows, 1), 0.75))
-    assert tv.verify_fixed_point(model).verdict is tv.UNKNOWN
+    assert tv.verify_fixed_point(model).verdict is tv.REFUTED
     result = tv.verify_fixed_point(model, region=tv.Box(0.5, 1))
     assert result.verdict is tv.PROVED, result.explain()
     assert result.rate is not None and 0.41 < result.rate < 0.85
@@ -62,5 +62,5 @@ def test_contraction_without_invariance_gives_at_most_one() -> None:
     model = tv.recursive(lambda z: torch.abs(z) / 2 + 10, state_shape=(1,))
     result = tv.verify_fixed_point(model, region=tv.Box(0, 1))
     assert result.claims["contraction"] and result.claims["at_most_one"]
-    assert not result.claims["exactly_one"] and not result.claims["convergence"]
-    assert result.verdict is tv.UNKNOWN
+    assert result.claims["exactly_one"].verdict is tv.REFUTED and not result.claims["convergence"]
+    assert result.verdict is tv.REFUTED, "the only fixed point, 20, lies outside the region"

@@ -146,7 +146,8 @@ class Values(Walker[Term]):
         if node.op in ("max", "min"):
             pick = larger if node.op == "max" else smaller
             pairs = zip(*(args if node.op == "max" else args[::-1]), strict=True)
-            return [self._pick(i, entry, pick(a, b), sub(b, a)) for entry, (a, b) in enumerate(pairs)]
+            picked = [self._pick(i, entry, pick(a, b), sub(b, a)) for entry, (a, b) in enumerate(pairs)]
+            return [self._cut(i, entry, term) for entry, term in enumerate(picked)]
         if node.op == "amax":
             return self._amax(i, node, args[0])
         if node.op == "embedding":
@@ -205,7 +206,7 @@ class Values(Walker[Term]):
 
     def _pick(self, i: int, entry: int, picked: Term, argument: Term) -> Term:
         self._file(i, UnitTerms("relu", argument))  # max(a, b) = a + relu(b − a): the unit is only a part of it
-        return self._cut(i, entry, self.script.define(self.name(i, entry), picked))
+        return self.script.define(self.name(i, entry), picked)
 
     def _amax(self, i: int, node: Node, a: list[Term]) -> list[Term]:
         width = self.nodes[node.args[0]].shape[-1]
@@ -214,7 +215,7 @@ class Values(Walker[Term]):
             others = a[column::width]
             pairs = enumerate(zip(best, others, strict=True))
             best = [self._pick(i, row, larger(p, q), sub(q, p)) for row, (p, q) in pairs]
-        return best
+        return [self._cut(i, row, term) for row, term in enumerate(best)]
 
     def _activation(self, i: int, entry: int, node: Node, a: Term) -> Term:
         if self.refinement is not None and len(self.units) in self.refinement.scale and self._is_unit(i):
