@@ -28,7 +28,7 @@ from trm_verify.verification.session import Effort, Verification
 
 EPS, IMAGES, QUICK, WARM_UP = "0.01", 40, 5, 2
 FASTER, FASTER_CHECKED = 50.0, 10.0
-SAME = 1e-6  # margins this much below CROWN's are the same: rounding, in float32 on its side
+SAME = 1e-4  # margins this much below CROWN's are the same: its float32 rounds logits of about 20, over 40 steps
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:

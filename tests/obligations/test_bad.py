@@ -13,6 +13,7 @@ import pytest
 
 from tests.corpus.changes import changed_weights, mantissa
 from tests.obligations.scripts import BAD, answer, exported, files, needs_z3, scripts
+from trm_verify.kernel.errors import CheckError
 from trm_verify.obligations import Obligations, export
 
 pytestmark = needs_z3
@@ -68,7 +69,7 @@ def changed(name: str, rng: Random) -> tuple[bytes, bytes]:
             (table, key) for table in (*predicate["steps"], *predicate["norms"]) for key in NUMBERS if key in table
         ]
         table, key = rng.choice(numbers)
-        if table[key] is not None:
+        if table[key] is not None and table[key]["int"]:
             entries = table[key]["int"].split()
             at = rng.randrange(len(entries))
             entries[at] = format(mantissa(int(entries[at], 16), rng), "x")
@@ -90,12 +91,13 @@ CHANGED = [
 def test_kernel_and_solver_agree_about_changed_certificates(name: str, tmp_path: Path) -> None:
     rng, compared = Random(sum(map(ord, name))), set()
     for _ in range(40):
-        made = export(*changed(name, rng))
+        try:
+            made = export(*changed(name, rng))
+        except CheckError:  # a norm without positive weights, say
+            continue
         for item in scripts(made):
             by_arithmetic = ARITHMETIC.match(item.refused) is not None
             if item.rule in SAME and not item.of_claim and (not item.refused or by_arithmetic):
                 assert answer(item.text, tmp_path) == ("sat" if item.refused else "unsat"), item.text[:2000]
                 compared.add(bool(item.refused))
-        if len(compared) == 2:
-            break
     assert compared == {True, False}

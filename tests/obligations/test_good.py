@@ -88,3 +88,9 @@ def test_scripts_are_the_same_every_time() -> None:
 
     first, second = (export(*files("weighted_linf_tanh")) for _ in range(2))
     assert first == second
+
+
+def test_the_examples_are_what_the_exporter_writes() -> None:
+    from tests.obligations.examples import FOLDER, examples
+
+    assert {p.name: p.read_text(encoding="utf-8") for p in FOLDER.glob("*.smt2")} == examples()

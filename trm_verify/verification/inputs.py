@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,24 +76,26 @@ class Inputs:
         if boxes:
             if eps is not None:
                 raise ValueError("expected either a Box or a point with eps, found both")
-            rows: list[tuple[Box, np.ndarray] | str] = [_box_row(session, box.expand(shape)) for box in boxes]
             batch = not isinstance(x, Box)
+            rows = [_or_error(partial(_box_row, session, box, shape), batch) for box in boxes]
         else:
             radius = _radius(session, eps)
             points, batch = _points(x, shape)
-            if batch:
-                rows = [_or_error(session, point, radius, f"row {i}") for i, point in enumerate(points)]
-            else:
-                rows = [_ball_row(session, points[0], radius, "x")]
+            names = [f"row {i}" if batch else "x" for i in range(len(points))]
+            rows = [
+                _or_error(partial(_ball_row, session, p, radius, n), batch) for p, n in zip(points, names, strict=True)
+            ]
         wanted = labels(session, answer, len(rows), batch)
         return cls(tuple(_row(row, w, shape) for row, w in zip(rows, wanted, strict=True)), batch)
 
 
-def _or_error(session: Verification, point: Any, radius: Fraction, name: str) -> tuple[Box, np.ndarray] | str:
-    """The row of a batch, or what is wrong with it: the other rows go on."""
+def _or_error(make: Callable[[], tuple[Box, np.ndarray]], batch: bool) -> tuple[Box, np.ndarray] | str:
+    """A row, or what is wrong with a row of a batch: the others go on."""
     try:
-        return _ball_row(session, point, radius, name)
+        return make()
     except ValueError as error:
+        if not batch:
+            raise
         return str(error)
 
 
@@ -144,9 +147,9 @@ def _ball_row(session: Verification, point: Any, radius: Fraction, name: str) ->
     return box if limit is None else box.intersect(limit), np.asarray(exact, dtype=np.float64)
 
 
-def _box_row(session: Verification, box: Box) -> tuple[Box, np.ndarray]:
+def _box_row(session: Verification, box: Box, shape: tuple[int, ...]) -> tuple[Box, np.ndarray]:
     """A box of inputs, cut to the domain, and its midpoint (rounded down for integer inputs)."""
-    box = admissible(box, session.spec.vocabulary)
+    box = admissible(box.expand(shape), session.spec.vocabulary)
     if session.domain_box is not None:
         try:
             box = box.intersect(session.domain_box)
