@@ -20,7 +20,8 @@ MONOTONE, BISTABLE = "monotone_rescaled", "two_fixed_points_of_tanh"
 def leaf(count: int = 1, width: int = 1) -> Json:
     """A witness of so many whole functionals with zero multipliers."""
     return {
-        "splits": [-1] * count, "at": vector([]), "weights": vector([1] * count), "multipliers": vector([0] * (count * width)),
+        "splits": [-1] * count, "at": vector([]), "weights": vector([1] * count),
+        "multipliers": vector([0] * (count * width)),
     }  # fmt: skip
 
 

@@ -233,7 +233,8 @@ def continuity_of_at_most_one() -> Sheet:
     one = sheet.step("at_most_one", contracts)
     step = sheet.step(
         "by_continuity", one, domain=domain, region=region, scale=None, input=vector([]), center=vector([0]),
-        lo=vector([]), hi=vector([]), targets=[0, 0], signs=[1, -1], splits=[-1, -1], at=vector([]), weights=vector([1, 1]),
+        lo=vector([]), hi=vector([]), targets=[0, 0], signs=[1, -1], splits=[-1, -1], at=vector([]),
+        weights=vector([1, 1]),
         multipliers=vector([1, -1]),
     )  # fmt: skip
     known(sheet, step, "the", domain, region, region)
@@ -251,7 +252,8 @@ def continuity_over_integers() -> Sheet:
     box = sheet.box([-1], [1])
     step_ = sheet.step(
         "by_continuity", converges, domain=domain, region=box, scale=None, input=vector([0]), center=vector([0]),
-        lo=vector([0]), hi=vector([8]), targets=[0, 0], signs=[1, -1], splits=[-1, -1], at=vector([]), weights=vector([1, 1]),
+        lo=vector([0]), hi=vector([8]), targets=[0, 0], signs=[1, -1], splits=[-1, -1], at=vector([]),
+        weights=vector([1, 1]),
         multipliers=vector([1, -1]),
     )  # fmt: skip
     known(sheet, step_, "the", domain, sheet.all(), box)

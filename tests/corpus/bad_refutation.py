@@ -216,7 +216,8 @@ def no_fixed_point_where_there_is_one() -> Sheet:
     domain, region = sheet.nothing(), sheet.box([0], [1])
     start = sheet.step("fixed_points_in", domain=domain, region=region, scale=None)
     none = sheet.step(
-        "no_fixed_point", start, splits=[0, -1, -1], at=vector([F(1, 6) // F(1, 64) * F(1, 64)]), weights=vector([0, 0]),
+        "no_fixed_point", start, splits=[0, -1, -1], at=vector([F(1, 6) // F(1, 64) * F(1, 64)]),
+        weights=vector([0, 0]),
         multipliers=vector([F(-3, 16), F(3, 16)]),
     )  # fmt: skip
     refuted(sheet, none, "exactly_one", domain, region)

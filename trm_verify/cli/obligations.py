@@ -70,7 +70,7 @@ def _one(certificate: Path, options: Any, folder: Path, solvers: tuple[str, ...]
     if weights is None:
         raise usage(f"expected the weights of {certificate.name} beside it, found none; name them: CERT WEIGHTS")
     try:
-        made = export(*map(_read, (certificate, weights)))
+        made = export(_read(certificate), _read(weights))
     except CheckError as error:
         if not Path(options.certificate).is_dir():
             raise

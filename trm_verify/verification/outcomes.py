@@ -316,8 +316,8 @@ def _details(session: Verification, found: Found | None) -> Details | None:
         width = float(np.mean([float(hi - lo) for lo, hi in map(box.fraction, range(box.size))]))
     refuted = found is not None and found.refutation is not None
     return Details(
-        attempt.margin, "counterexample" if refuted else attempt.rule, width, attempt.unstable, attempt.nodes, attempt.seconds, attempt.kernel,
-        attempt.limit,
+        attempt.margin, "counterexample" if refuted else attempt.rule, width, attempt.unstable, attempt.nodes,
+        attempt.seconds, attempt.kernel, attempt.limit,
     )  # fmt: skip
 
 

@@ -881,7 +881,8 @@ def test_long_thresholds_and_many_leaves_are_refused_at_once() -> None:
     known = start(sheet, 0, 3)
     many = 300_000
     sheet.step(
-        "duality", known, targets=[0], signs=[1], splits=[0] * many + [-1] * (many + 1), weights=vector([1] * (many + 1)),
+        "duality", known, targets=[0], signs=[1], splits=[0] * many + [-1] * (many + 1),
+        weights=vector([1] * (many + 1)),
         at={"exp": -20000, "int": " ".join(["1"] * many)}, multipliers={"exp": 0, "int": " ".join(["0"] * (many + 1))},
     )  # fmt: skip
     quick(sheet, "LIMIT")
