@@ -170,9 +170,13 @@ def wide(setting: Setting) -> tuple[list[Measure], Json]:
     least = 75 if len(found) == 100 else None
     measures = [*_decided(row.name, found, least), *_seconds(row.name, searched(found)), *_wrong(setting, row, found)]
     settled = [f for f in found if f["verdict"] in (CERTIFIED, REFUTED)]
-    if settled:
-        most = max(f["unstable"] for f in settled)
-        measures.append(Measure(row.name, "most unstable units of a decided image", most))
+    for seconds in (1, 10, 60):
+        soon = sum(f["search_seconds"] <= seconds for f in settled)
+        measures.append(Measure(row.name, f"decided after at most {seconds} s of search", soon))
+    for what, group in (("decided", settled), ("left open", [f for f in found if f["verdict"] == OPEN])):
+        if units := sorted(f.get("unstable", 0) for f in group):
+            note = f"{units[0]} to {units[-1]}, of {len(group)} images"
+            measures.append(Measure(row.name, f"units of either sign, {what}, median", median(units), note=note))
     return measures, {"images": found, "limit": setting.limit}
 
 

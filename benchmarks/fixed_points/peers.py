@@ -60,11 +60,14 @@ def measures(found: Sequence[Json], limit: float) -> list[Measure]:
     return rows
 
 
-def _ratio(found: Sequence[Json], kernel: bool = False) -> float:
+def _ratio(found: Sequence[Json], kernel: bool = False) -> float | None:
+    """Processor seconds of the program over ours, in the median of the images that we decided."""
+
     def ours(f: Json) -> float:
         return f["ours"]["search_seconds"] + (f["ours"]["kernel_seconds"] if kernel else 0.0)
 
-    return median(f["milp"]["seconds"] / ours(f) for f in found)
+    ratios = [f["milp"]["seconds"] / ours(f) for f in found if f["ours"]["verdict"] in (CERTIFIED, REFUTED)]
+    return median(ratios) if ratios else None
 
 
 def _late(count: int) -> str:

@@ -255,7 +255,15 @@ class Script:
             raise NotExported("interval arithmetic with an unbounded value")
         self.goals.append((what, formula))
 
-    # hints: literals found by the exporter, whose inequality is a goal
+    # hints: literals found by the exporter, whose equation or inequality is a goal
+
+    def exactly(self, term: Term) -> Term:
+        """The literal that a term without variables is equal to: what is multiplied with it then stays linear."""
+        if term.literal or term.value is None:
+            return term
+        literal = number(term.value)
+        self.show(equal(term, literal), "constants that are computed from weights have these values")
+        return literal
 
     def ceiling(self, term: Term, what: str) -> Term:
         """A literal ≥ a non-negative term without variables."""

@@ -83,6 +83,7 @@ class Values(Walker[Term]):
         self.script, self.states, self.inputs, self.ranges, self.prefix = script, states, inputs, ranges, name
         self.refinement = refinement
         self.units: list[UnitTerms] = []
+        self._exact: dict[int, list[Term] | None] = {}
         self._within: set[tuple[int, int]] = set()
         self._inverses: dict[tuple[int, int], tuple[Term, Interval]] = {}
 
@@ -110,8 +111,11 @@ class Values(Walker[Term]):
     def coefficients(self, i: int) -> list[Term] | None:
         if varies(self.nodes[i]):
             return None
-        terms = self.of(i)
-        return terms if all(t.value is not None for t in terms) else None
+        if i not in self._exact:
+            terms = self.of(i)
+            known = all(t.value is not None for t in terms)
+            self._exact[i] = [self.script.exactly(t) for t in terms] if known else None
+        return self._exact[i]
 
     def leaf(self, i: int, node: Node) -> list[Term]:
         if node.size > MOST_ENTRIES:

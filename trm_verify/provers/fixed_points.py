@@ -99,7 +99,9 @@ class FixedPointSearch:
             return FixedPointAttempt(seconds=time.perf_counter() - started, reason=str(error))
         if isinstance(found, str):
             return FixedPointAttempt(seconds=time.perf_counter() - started, reason=found)
-        if answer is not None and (question is None or not question.proved):
+        if question is not None and question.proved:
+            question.bound(QUICK, float("inf"))  # for a margin that is more than positive
+        elif answer is not None:
             question = Question(self.problem, continuity, found, answer)
             question.decide(deadline, branch)
         return self._checked(continuity, found, question, time.perf_counter() - started)
@@ -187,19 +189,21 @@ class Question:
         classes = logits.size if readout is None else readout.nodes[readout.outputs[0]].shape[-1]
         return tuple(int(v) for v in logits.reshape(-1, classes).argmax(axis=1))
 
-    def bound(self, steps: int) -> None:
-        """Dual bounds for all competitors at once."""
+    def bound(self, steps: int, enough: float = SLACK) -> None:
+        """Dual bounds for all competitors at once, until each is above `enough`."""
         size = len(self.bounds)
         places = self.relaxed.places(self.lo.expand(size, -1), self.hi.expand(size, -1))
         dual = Dual(self.relaxed, self.functionals, *places)
         start = linear_multipliers(self.relaxed, self.functionals, secants(self.relaxed, self.lo, self.hi))
-        bounds, self.multipliers = ascend(dual, start, steps, enough=SLACK)
+        rate = 0.05 if enough == SLACK else 0.002  # small steps to polish a bound that is good already
+        bounds, self.multipliers = ascend(dual, start, steps, rate, enough=enough)
         self.bounds = bounds.numpy().copy()
 
     def decide(self, deadline: float, branch: bool) -> None:
         """Dual bounds, then the attack, then a tree for each competitor that is left."""
         self.bound(ASCENT)
         if not self.open:
+            self.bound(QUICK, float("inf"))
             return
         self._attack()
         if self.counterexample is None:
