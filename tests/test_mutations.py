@@ -93,7 +93,7 @@ def test_the_models_behind_every_rule_are_changed() -> None:
 def test_rules_themselves_catch_changed_models() -> None:
     """Each rule with an inequality of its own refuses some model that every digest fits."""
     caught: dict[str, Counter[str]] = defaultdict(Counter)
-    for m in all_mutants()[1::2]:
+    for m in all_mutants():
         try:
             check(m.certificate, m.weights)
         except CheckError as error:
@@ -102,7 +102,7 @@ def test_rules_themselves_catch_changed_models() -> None:
                 caught[step["rule"]][error.code] += 1
     only_combine = {
         "damping", "at_most_one", "exactly_one", "convergence", "initial_bound", "located", "joined_domains",
-        "two_fixed_points", "other_answer", "fixed_points_in",
+        "two_fixed_points", "other_answer", "fixed_points_in", "exhibited",
     }  # fmt: skip
     assert set(RULES) - only_combine <= {rule for rule, codes in caught.items() if set(codes) - {"CLAIM"}}
 

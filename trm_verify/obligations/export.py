@@ -59,7 +59,7 @@ class Obligation:
     """One side condition: the script, or why there is none.
 
     Attributes:
-        name: of the file, `step_003_spectral.smt2` or `claim_000_contraction.smt2`.
+        name: of the file, `step_003_spectral.smt2` or `claim_000_contraction.smt2`; `…_part_002.smt2` of several.
         rule: of the step, or the name of the claim.
         status: `exported`, `no arithmetic` (nothing to compute), or `not exported` for the given reason.
         goals: how many inequalities the script shows.
@@ -136,6 +136,7 @@ class _Writer:
     def __init__(self, context: Context, digest: str, weights: str, large: bool) -> None:
         self.context, self.digest, self.weights, self.large = context, digest, weights, large
         self.conclusions: list[Conclusion | None] = []
+        self.claims = 0
         self.items: list[Obligation] = []
 
     def step(self, raw: Any) -> None:
@@ -176,7 +177,7 @@ class _Writer:
 
     def claim(self, raw: Any) -> None:
         """The script of the next claim."""
-        place = sum(item.of_claim for item in self.items)
+        place, self.claims = self.claims, self.claims + 1
         name = str(raw.get("claim", "unknown")) if isinstance(raw, dict) else "unknown"
         name = name if name.isidentifier() else "unknown"
         scene = Scene(self.context, [], {}, None)
@@ -207,14 +208,18 @@ class _Writer:
             reason = f"{reason}; the kernel says {refused}" if refused else reason
         elif not script.goals:
             status = NO_ARITHMETIC
-        header = self._header(name, rule, script, page, status, reason, refused)
-        logic = "" if status != EXPORTED else "QF_NRA" if script.nonlinear else "QF_LRA"
-        text = script.text(header)
-        item = Obligation(f"{name}.smt2", rule, status, text, reason, logic, len(script.goals), refused)
-        self.items.append(item)
+        parts = script.parts() or [[]]
+        for number, goals in enumerate(parts, 1):
+            where = "" if len(parts) == 1 else f", part {number} of {len(parts)}"
+            header = self._header(name, f"{rule}{where}", script, page, status, reason, refused, goals)
+            text = script.text(header, goals if len(parts) > 1 else None)
+            own = f"{name}.smt2" if len(parts) == 1 else f"{name}_part_{number:03d}.smt2"
+            logic = script.logic if status == EXPORTED else ""
+            self.items.append(Obligation(own, rule, status, text, reason, logic, len(goals), refused))
 
     def _header(
-        self, name: str, rule: str, script: Script, page: str, status: str, reason: str, refused: str
+        self, name: str, rule: str, script: Script, page: str, status: str, reason: str, refused: str,
+        goals: list[int],
     ) -> list[str]:  # fmt: skip
         kind, number = name.split("_")[:2]
         lines = [
@@ -227,7 +232,7 @@ class _Writer:
             return [*lines, f"NOT EXPORTED: {_plain(reason)}"]
         if status == NO_ARITHMETIC:
             return [*lines, "nothing to compute: the conclusion follows from the premises' kinds alone"]
-        for what in dict.fromkeys(what for what, _ in script.goals):
+        for what in dict.fromkeys(script.goals[k][0] for k in goals):
             lines.append(f"shown        {what}")
         for fact, count in sorted(script.facts.items()):
             lines.append(f"assumed      {fact}" + (f" ({count} times)" if count > 1 else ""))

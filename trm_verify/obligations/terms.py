@@ -10,6 +10,7 @@ variables between which it lies. Sums and products of ends are interval arithmet
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,10 @@ from fractions import Fraction
 from trm_verify.kernel.numbers import round_up, sqrt_up
 
 MAX_CHARACTERS = 8_000_000  # of one script; what would be longer is not exported
+MANY = 24  # goals about variables in one script
+MOST_PARTS = 128  # scripts of one step
 Formula = str
+_SYMBOL = re.compile(r"[^\s()]+")
 
 
 class NotExported(Exception):
@@ -160,6 +164,7 @@ class Script:
     lines: list[str] = field(default_factory=list)
     goals: list[tuple[str, Formula]] = field(default_factory=list)
     facts: Counter[str] = field(default_factory=Counter)
+    variables: set[str] = field(default_factory=set)
     nonlinear: bool = False
     by_intervals: bool = False
     characters: int = 0
@@ -189,6 +194,7 @@ class Script:
         """A number for the solver to choose, in interval arithmetic, too."""
         own = self.fresh(name)
         self.write(f"(declare-const {own} Real)")
+        self.variables.add(own)
         return Term(own)
 
     def define(self, name: str, term: Term) -> Term:
@@ -201,6 +207,7 @@ class Script:
         if term.value is None:  # an equation, not an abbreviation: solvers then see sums of few terms
             self.write(f"(declare-const {own} Real)")
             self.write(f"(assert (= {own} {term.text}))")
+            self.variables.add(own)
         else:
             self.write(f"(define-fun {own} () Real {term.text})")
         return Term(own, term.value)
@@ -284,18 +291,61 @@ class Script:
         self.show(at_most(add([self.mul(t, t) for t in ends]), self.mul(root, root)), what)
         return root
 
-    def text(self, header: Sequence[str]) -> str:
-        """The whole script: comments, definitions, goals, and the assertion that some goal fails."""
+    # the finished scripts
+
+    def parts(self) -> list[list[int]]:
+        """Goals by number, those of one script together.
+
+        Many goals about variables are a search each, and solvers are much better at one at a time: then every script has
+        few of them, and one more has all goals that are computed.
+        """
+        search = [k for k, (_, formula) in enumerate(self.goals) if not self.variables.isdisjoint(_words(formula))]
+        if len(search) <= MANY:
+            return [list(range(len(self.goals)))] if self.goals else []
+        size = -(-len(search) // MOST_PARTS)
+        rest = sorted(set(range(len(self.goals))) - set(search))
+        return [*([rest] if rest else []), *(search[i : i + size] for i in range(0, len(search), size))]
+
+    def text(self, header: Sequence[str], goals: Sequence[int] | None = None) -> str:
+        """A script of some goals, or all: comments, definitions, goals, and the assertion that one of them fails."""
         head = [f"; {line}".rstrip() for line in header]
-        if not self.goals:
+        chosen = range(len(self.goals)) if goals is None else goals
+        if not chosen:
             return "\n".join(head) + "\n"
-        logic = "QF_NRA" if self.nonlinear else "QF_LRA"
-        lines = [*head, "(set-info :smt-lib-version 2.6)", f"(set-logic {logic})"]
-        lines += self.lines
+        lines = [*head, "(set-info :smt-lib-version 2.6)", f"(set-logic {self.logic})"]
+        lines += self.lines if goals is None else self._needed(chosen)
         said = ""
-        for k, (what, formula) in enumerate(self.goals):
+        for k in chosen:
+            what, formula = self.goals[k]
             lines += [f"; {what}"] if what != said else []
             lines.append(f"(define-fun goal{k} () Bool {formula})")
             said = what
-        lines.append(f"(assert (not {every([f'goal{k}' for k in range(len(self.goals))])}))")
+        lines.append(f"(assert (not {every([f'goal{k}' for k in chosen])}))")
         return "\n".join([*lines, "(check-sat)", "(exit)"]) + "\n"
+
+    @property
+    def logic(self) -> str:
+        return "QF_NRA" if self.nonlinear else "QF_LRA"
+
+    def _needed(self, goals: Sequence[int]) -> list[str]:
+        """The lines without definitions that these goals do not need; without variables, where the goals have none."""
+        words = {word for k in goals for word in _words(self.goals[k][1])}
+        search = not self.variables.isdisjoint(words)
+        kept = []
+        for line in reversed(self.lines):
+            if line.startswith("(define-fun"):
+                own = _words(line)
+                if own[1] not in words:
+                    continue
+                words.update(own)
+            elif not search:
+                continue
+            else:
+                words.update(_words(line))
+            kept.append(line)
+        return kept[::-1]
+
+
+def _words(text: str) -> list[str]:
+    """The symbols in a formula or line."""
+    return _SYMBOL.findall(text)

@@ -22,7 +22,7 @@ def search(
     problem: Problem, grounds: Sequence[Grounds], questions: Sequence[Question], timeout: float | None,
     deadline: float, workers: int, report: Progress | None,
 ) -> list[Found]:  # fmt: skip
-    """The outcome of every question, in order; the same whatever the number of workers, unless time runs out.
+    """The outcome of every question, in order; the same claims whatever the number of workers, unless time runs out.
 
     Raises:
         RuntimeError: worker processes cannot be started.
