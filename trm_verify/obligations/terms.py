@@ -19,7 +19,7 @@ from fractions import Fraction
 from trm_verify.kernel.numbers import round_up, sqrt_up
 
 MAX_CHARACTERS = 8_000_000  # of one script; what would be longer is not exported
-MANY = 24  # goals about variables in one script
+MANY = 48  # goals about variables in one script
 MOST_PARTS = 128  # scripts of one step
 Formula = str
 _SYMBOL = re.compile(r"[^\s()]+")
@@ -296,8 +296,8 @@ class Script:
     def parts(self) -> list[list[int]]:
         """Goals by number, those of one script together.
 
-        Many goals about variables are a search each, and solvers are much better at one at a time: then every script has
-        few of them, and one more has all goals that are computed.
+        Many goals about variables are a search each, and solvers are far better at one at a time: every script has
+        few of them then, and one more has all goals that are computed.
         """
         search = [k for k, (_, formula) in enumerate(self.goals) if not self.variables.isdisjoint(_words(formula))]
         if len(search) <= MANY:
