@@ -15,7 +15,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -55,8 +54,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--any-code", action="store_true", help="keep results of other versions of the library, too")
     parser.add_argument("--publish", action="store_true", help="also copy the results to docs/benchmarks")
     options = parser.parse_args()
-    if options.images < 1 or not options.limit > 0:
-        parser.error(f"expected --images >= 1 and --limit > 0, found {options.images} and {options.limit}")
+    if min(options.images, options.hard_images) < 1 or not options.limit > 0:
+        parser.error("expected --images and --hard-images of at least 1 and a positive --limit")
     if options.data is not None and not (options.data / "mondeq").is_dir():
         parser.error(f"--data: expected a folder with mondeq/ and mnist/, found {options.data}")
     missing = [name for name in options.rows or () if options.data is None and name not in WITHOUT_DATA]
@@ -65,46 +64,49 @@ def parsed() -> argparse.Namespace:
     return options
 
 
+def measured(options: argparse.Namespace, folder: Path, progress: Console) -> tuple[list[Measure], Json, bool]:
+    """All rows asked for: what was measured, the details of each row, and whether that was interrupted."""
+    count = min(options.images, QUICK_IMAGES) if options.quick else options.images
+    hard = min(options.hard_images, QUICK_IMAGES) if options.quick else options.hard_images
+    names = options.rows or [name for name in ROWS if options.data is not None or name in WITHOUT_DATA]
+    measures: list[Measure] = []
+    details: Json = {}
+    with progress.status("starting") as status:
+        for place, name in enumerate(names, 1):
+
+            def tick(text: str, where: str = f"{name} ({place} of {len(names)})") -> None:
+                status.update(f"{where} {text}")
+
+            tick("…")
+            if not progress.is_terminal:
+                progress.print(f"{name} …")
+            images = hard if name.startswith("h100") else count
+            setting = Setting(options.data, folder, images, options.quick, options.limit, options.any_code, tick)
+            try:
+                found, details[name] = ROWS[name](setting)
+            except KeyboardInterrupt:
+                progress.print(f"interrupted in {name}; what is in its ledger will be used by the next run")
+                return measures, details, True
+            except Exception as error:  # the other rows go on
+                progress.print_exception()
+                found = [Measure(name, f"failed: {type(error).__name__}: {error}", None, most=0)]
+            measures += found
+            show(found, progress)
+    return measures, details, False
+
+
 def main() -> int:
     options = parsed()
     torch.set_num_threads(1)
     folder = options.out or (FOLDER.with_name(f"{FOLDER.name}_quick") if options.quick else FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     progress = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
-    count = min(options.images, QUICK_IMAGES) if options.quick else options.images
-    names = options.rows or [name for name in ROWS if options.data is not None or name in WITHOUT_DATA]
-    measures: list[Measure] = []
-    details: Json = {}
-    with progress.status("starting") as status:
-
-        def tick(text: str) -> None:
-            status.update(f"{name} ({list(names).index(name) + 1} of {len(names)}) {text}")
-
-        setting = Setting(options.data, folder, count, options.quick, options.limit, options.any_code, tick)
-        for name in names:
-            tick("…")
-            if not progress.is_terminal:
-                progress.print(f"{name} …")
-            try:
-                hard = name.startswith("h100") and not options.quick
-                found, details[name] = ROWS[name](replace(setting, images=options.hard_images) if hard else setting)
-            except KeyboardInterrupt:
-                progress.print(f"interrupted in {name}; what is in its ledger will be used by the next run")
-                break
-            except Exception as error:  # the other rows go on
-                progress.print_exception()
-                found = [Measure(name, f"failed: {type(error).__name__}: {error}", None, most=0)]
-            measures += found
-            show(found, progress)
+    measures, details, interrupted = measured(options, folder, progress)
     show(measures, Console(width=None if sys.stdout.isatty() else WIDTH))
-    settings = {
-        "images": count,
-        "hard_images": options.hard_images,
-        "limit": options.limit,
-        "quick": options.quick,
-        "code": code(),
-    }
-    save(measures, details, settings, folder)
+    if interrupted:
+        return 130
+    settings = {key: getattr(options, key) for key in ("images", "hard_images", "limit", "quick")}
+    save(measures, details, {**settings, "code": code()}, folder)
     drawn = draw(details, folder)
     if options.publish:
         target = ROOT / "docs" / "benchmarks"

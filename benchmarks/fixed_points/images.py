@@ -19,6 +19,7 @@ from benchmarks.fixed_points.table import Json, Measure
 from benchmarks.fixed_points.watch import watching
 from trm_verify.kernel.check import check
 from trm_verify.verification.deployed import Deployed
+from trm_verify.verification.search import INTERRUPTED
 
 CERTIFIED, REFUTED, OPEN, MISCLASSIFIED, FAILED = "certified", "refuted", "open", "misclassified", "failed"
 VERDICTS = {tv.PROVED: CERTIFIED, tv.REFUTED: REFUTED, tv.UNKNOWN: OPEN}
@@ -87,6 +88,8 @@ class Decider:
         wall, started = time.perf_counter(), time.process_time()
         with watching(row.branch) as watch:
             result = tv.verify_fixed_point(self.model.model, box, answer=label, timeout=row.limit)
+        if any(claim.reason == INTERRUPTED for claim in result.claims.values()):
+            raise KeyboardInterrupt  # the call keeps what it has; that is no result of this image
         found: Json = {
             "verdict": VERDICTS[result.verdict], **NOTHING, **_details(result),
             "search_seconds": watch.seconds, "kernel_seconds": watch.kernel,

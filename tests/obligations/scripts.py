@@ -48,7 +48,4 @@ def answer(text: str, folder: Path, solver: str = "z3") -> str:
 
 def assumptions(text: str) -> str:
     """The script without the assertion that a goal fails: satisfiable unless the assumptions contradict each other."""
-    head, last = text.split("(assert (not (and goal0 ") if "(assert (not (and goal0 " in text else (
-        text.split("(assert (not goal0)")
-    )  # fmt: skip
-    return head + last[last.index("(check-sat)") :]
+    return text[: text.rindex("(assert (not ")] + text[text.rindex("(check-sat)") :]
