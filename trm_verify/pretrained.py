@@ -29,6 +29,7 @@ from trm_verify.export import export
 from trm_verify.models import MODELS, ConfiguredModel
 
 CONFIG = "config.json"
+MAX_BRACKETS = 1000
 WEIGHTS, CHECKPOINT, HINTS = "model.safetensors", "checkpoint.safetensors", "hints.safetensors"
 _KEYS = {"model_type", "architectures", "config", "weights_sha256", "checkpoint_sha256", "hints_sha256"}
 
@@ -202,9 +203,13 @@ def _known() -> str:
 
 def _config(path: Path) -> dict[str, Any]:
     """A validated `config.json`."""
+    data = path.read_bytes()
+    brackets = data.count(b"[") + data.count(b"{")
+    if brackets > MAX_BRACKETS:  # whatever the recursion limit, the parser's stack must not overflow
+        raise PretrainedError(f"{path}: expected JSON of at most {MAX_BRACKETS} brackets, found {brackets}")
     try:
-        config = json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        config = json.loads(data)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise PretrainedError(f"{path}: expected a JSON object, found something else: {error}") from error
     if not isinstance(config, dict) or config.get("model_type") != "trm_verify":
         raise PretrainedError(f'{path}: expected "model_type": "trm_verify", found a file of another library')

@@ -18,6 +18,7 @@ from benchmarks.fixed_points.setting import Setting
 from benchmarks.fixed_points.table import Json, Measure
 from benchmarks.fixed_points.watch import watching
 from trm_verify.kernel.check import check
+from trm_verify.result import Enclosure
 from trm_verify.verification.deployed import Deployed
 from trm_verify.verification.search import INTERRUPTED
 
@@ -102,6 +103,12 @@ class Decider:
         if result.counterexample is not None:
             found["confirmed"] = self._confirmed(result.counterexample, box, label)
         return found
+
+    def enclosure(self, index: int) -> Enclosure | None:
+        """Where the fixed points of one image's box lie."""
+        with watching(branch=False):
+            result = tv.verify_fixed_point(self.model.model, self.setting.test.box(index, self.row.eps))
+        return result.enclosure
 
     def _confirmed(self, x: np.ndarray, box: tv.Box, label: int) -> bool:
         """A counterexample lies in the box, and the model answers otherwise there in floating point, too."""

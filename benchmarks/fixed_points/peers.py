@@ -26,8 +26,12 @@ def run(setting: Setting) -> tuple[list[Measure], Json]:
 
     def both(index: int) -> Json:
         label = int(setting.test.labels[index])
-        peer = milp.decide(decider.model, low[index], high[index], label, limit)
-        return {"ours": decider.one(index), "milp": asdict(peer)}
+        question = decider.model, low[index], high[index], label, limit
+        enclosure = decider.enclosure(index)
+        return {
+            "ours": decider.one(index), "milp": asdict(milp.decide(*question)),
+            "enclosed": None if enclosure is None else asdict(milp.decide(*question, enclosure)),
+        }  # fmt: skip
 
     ledger = setting.ledger(ROW.name, model=decider.model.digest, eps=ROW.eps, limit=limit)
     found = ledger.measured(
@@ -39,12 +43,13 @@ def run(setting: Setting) -> tuple[list[Measure], Json]:
 
 def measures(found: Sequence[Json], limit: float) -> list[Measure]:
     ended = [f for f in found if f["milp"]["verdict"] != milp.TIME_OUT]
-    other = sum(f["ours"]["verdict"] != f["milp"]["verdict"] for f in ended)
+    answers = [(f["ours"]["verdict"], f[name]) for f in found for name in ("milp", "enclosed") if f[name] is not None]
+    other = sum(p["verdict"] not in (milp.TIME_OUT, own) for own, p in answers)
     left = [f for f in found if f["ours"]["rule"] == "branch and bound"]
     row, late = ROW.name, len(found) - len(ended)
     ours = sum(f["ours"]["verdict"] in (CERTIFIED, REFUTED) for f in found)
     rows = [
-        Measure(row, "other verdicts than the program's", other, most=0, note=f"of {len(ended)} that it decided"),
+        Measure(row, "other verdicts than the program's", other, most=0, note="with either kind of bounds"),
         Measure(row, "decided by us", ours, note=f"of {len(found)} images"),
         Measure(row, "decided by the program", len(ended), note=f"{late} ended at the limit of {limit:.0f} s"),
         Measure(row, "the program, median", median(f["milp"]["seconds"] for f in found), "s"),
@@ -57,16 +62,34 @@ def measures(found: Sequence[Json], limit: float) -> list[Measure]:
         note = f"{len(left)} images{', ' if late else ''}{_late(late)}"
         what = "times faster where enclosure and attack leave it open"
         rows.append(Measure(row, what, _ratio(left), least=FASTER, note=note))
-    return rows
+    return rows + _given(left)
 
 
-def _ratio(found: Sequence[Json], kernel: bool = False) -> float | None:
+def _given(left: Sequence[Json]) -> list[Measure]:
+    """Branch and bound alone: the program has the bounds of our enclosure as well."""
+    given = [f for f in left if f["enclosed"] is not None]
+    if not given:
+        return []
+    late = sum(f["enclosed"]["verdict"] == milp.TIME_OUT for f in given)
+    seconds = median(f["enclosed"]["seconds"] for f in given)
+    note = f"the same {len(given)} images, {seconds:.3g} s in the median{'; ' if late else ''}{_late(late)}"
+    return [
+        Measure(
+            ROW.name,
+            "times faster there than the program given our enclosure",
+            _ratio(given, program="enclosed"),
+            note=note,
+        )
+    ]
+
+
+def _ratio(found: Sequence[Json], kernel: bool = False, program: str = "milp") -> float | None:
     """Processor seconds of the program over ours, in the median of the images that we decided."""
 
     def ours(f: Json) -> float:
         return f["ours"]["search_seconds"] + (f["ours"]["kernel_seconds"] if kernel else 0.0)
 
-    ratios = [f["milp"]["seconds"] / ours(f) for f in found if f["ours"]["verdict"] in (CERTIFIED, REFUTED)]
+    ratios = [f[program]["seconds"] / ours(f) for f in found if f["ours"]["verdict"] in (CERTIFIED, REFUTED)]
     return median(ratios) if ratios else None
 
 

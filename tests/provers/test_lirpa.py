@@ -361,7 +361,8 @@ def surroundings():
         hasattr(torch._C.Node, "__getitem__"), logging.basicConfig, warnings.simplefilter,
     )
     files = sorted(os.walk(os.environ["HOME"]))
-    return logging.root.handlers[:], warnings.filters[:], torch.get_default_dtype(), states, names, files
+    limits = torch.get_default_dtype(), sys.getrecursionlimit()
+    return logging.root.handlers[:], warnings.filters[:], limits, states, names, files
 
 import torch.onnx.symbolic_helper
 before = surroundings()

@@ -2,9 +2,9 @@
 
 The release imports two names that are gone, uses a third when it reads a traced graph, and overrides a method of
 `torch.nn.Module` with an outdated signature. Importing it moreover sends the root logger to standard output, changes
-the warning filters, makes a directory in the user's home and switches off a part of torch's JIT. All this is mended or
-undone here, for as long as the library runs. The whole process sees the patches meanwhile (a print from another
-thread is lost), hence the lock.
+the warning filters, makes a directory in the user's home, switches off a part of torch's JIT and lifts the recursion
+limit so far that a hostile JSON file overflows the stack. All this is mended or undone here, for as long as the library
+runs. The whole process sees the patches meanwhile (a print from another thread is lost), hence the lock.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 INSTALL = "pip install 'trm-verify[lirpa]', then pip install --no-deps auto-LiRPA==0.3"
+RECURSION_LIMIT = 20_000  # enough to walk a graph unrolled to some hundred steps
 _LOCK = threading.RLock()
 _TABLES: dict[str, dict[str, Any]] = {}
 
@@ -49,7 +50,9 @@ def running() -> Iterator[Any]:
         warnings.simplefilter("ignore")
         for switch in (torch._C._jit_set_profiling_executor, torch._C._jit_set_profiling_mode):
             undo.callback(switch, switch(False))
+        undo.callback(sys.setrecursionlimit, sys.getrecursionlimit())
         library = _imported()
+        sys.setrecursionlimit(RECURSION_LIMIT)
         undo.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float64)
         # It takes 0 for the NaN that an infinite term becomes, and 0 would pass for a bound.
