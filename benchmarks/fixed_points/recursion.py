@@ -14,7 +14,7 @@ from torch.nn import functional
 
 import trm_verify as tv
 from trm_verify.model import RecursiveModel
-from trm_verify.provers.lirpa_compat import running
+from trm_verify.provers.lirpa.compat import running
 
 STATES, RATE, STEPS = 87, 0.9, 40
 EPOCHS, BATCH, LEARNING_RATE = 30, 128, 2e-3

@@ -21,8 +21,8 @@ from benchmarks.fixed_points.table import Json, Measure
 from benchmarks.fixed_points.watch import watching
 from trm_verify.encode import box_json
 from trm_verify.kernel.claims import FixedPointAnswer
-from trm_verify.provers import lirpa
-from trm_verify.provers.fixed_points import FixedPointSearch
+from trm_verify.provers.fixed_points.search import FixedPointSearch
+from trm_verify.provers.lirpa import bounds as lirpa
 from trm_verify.provers.problem import ALL_STATES
 from trm_verify.verification.session import Effort, Verification
 

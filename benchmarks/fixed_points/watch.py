@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from trm_verify.provers import fixed_points
-from trm_verify.provers.fixed_points import FixedPointAttempt, FixedPointSearch
+from trm_verify.provers.fixed_points import search as fixed_points
+from trm_verify.provers.fixed_points.search import FixedPointAttempt, FixedPointSearch
 
 # The prover reads the clock on the wall; on a machine that others use as well, the processor's says more.
 PROCESSOR = SimpleNamespace(perf_counter=time.process_time, monotonic=time.monotonic)

@@ -18,7 +18,7 @@ from trm_verify.encode import dyadic
 from trm_verify.export import export
 from trm_verify.kernel.claims import Contraction
 from trm_verify.models import SandwichRefiner
-from trm_verify.provers import norms, wellposed
+from trm_verify.provers.contraction import norms, wellposed
 from trm_verify.provers.problem import ALL_INPUTS, ALL_STATES, NO_INPUT, Problem
 
 Found = tuple[bytes, bytes, str]

@@ -12,8 +12,8 @@ from trm_verify.certificate import Derivation
 from trm_verify.export import export
 from trm_verify.kernel.errors import CheckError
 from trm_verify.provers.answers import prove_answer, prove_run
+from trm_verify.provers.contraction.radius import prove_linf
 from trm_verify.provers.problem import ALL_STATES, Problem, point
-from trm_verify.provers.radius import prove_linf
 
 X = {"space": "input", "point": {"exp": -2, "int": "3"}}  # x = 3/4
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.provers.steps import Array, Case, groups
-from trm_verify.provers import spectral
-from trm_verify.provers.norms import contraction_attempts
+from trm_verify.provers.contraction import spectral
+from trm_verify.provers.contraction.norms import contraction_attempts
+from trm_verify.provers.contraction.radius import prove_linf
+from trm_verify.provers.contraction.spectral import prove_l2, prove_parts, prove_tokens, spectral_bounds
 from trm_verify.provers.problem import Attempt
-from trm_verify.provers.radius import prove_linf
-from trm_verify.provers.spectral import prove_l2, prove_parts, prove_tokens, spectral_bounds
 
 
 def weights(matrix: Array) -> nn.Linear:

@@ -15,11 +15,11 @@ from trm_verify.certificate import CertificateBuilder
 from trm_verify.encode import Json
 from trm_verify.kernel.check import check
 from trm_verify.kernel.claims import Refuted
-from trm_verify.provers.exact import Decision, decide
-from trm_verify.provers.narrowing import Narrowing
-from trm_verify.provers.pieces import Pieces, Point, Tree
+from trm_verify.provers.exact.decide import Decision, decide
+from trm_verify.provers.exact.narrowing import Narrowing
+from trm_verify.provers.exact.pieces import Pieces, Point, Tree
+from trm_verify.provers.exact.simplex import Empty, Optimum, TimeUp, Unbounded, solve
 from trm_verify.provers.problem import Problem
-from trm_verify.provers.simplex import Empty, Optimum, TimeUp, Unbounded, solve
 from trm_verify.result import PROVED, REFUTED, UNKNOWN
 
 NO_WEIGHTS = b"\x02\0\0\0\0\0\0\0{}"

@@ -14,7 +14,7 @@ from tests.provers.steps import Case
 from trm_verify.encode import vector
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.rules.contraction import propagate
-from trm_verify.provers.gains import Gains, NotCovered
+from trm_verify.provers.contraction.gains import Gains, NotCovered
 from trm_verify.provers.problem import floats
 
 torch.manual_seed(0)

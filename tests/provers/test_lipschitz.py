@@ -15,11 +15,11 @@ import trm_verify as tv
 from trm_verify.certificate import Derivation
 from trm_verify.export import export
 from trm_verify.kernel.claims import FixedPoints, Lipschitz
-from trm_verify.provers.barrier import Program
-from trm_verify.provers.fixed_points import FixedPointSearch
-from trm_verify.provers.lipschitz import MovingPart, prove_lipschitz
+from trm_verify.provers.contraction.wellposed import prove_log_norm, prove_monotone
+from trm_verify.provers.fixed_points.search import FixedPointSearch
+from trm_verify.provers.lipschitz.barrier import Program
+from trm_verify.provers.lipschitz.constant import MovingPart, prove_lipschitz
 from trm_verify.provers.problem import ALL_INPUTS, ALL_STATES, Problem
-from trm_verify.provers.wellposed import prove_log_norm, prove_monotone
 
 Array = np.ndarray
 NEVER = float("inf")

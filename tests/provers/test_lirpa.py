@@ -25,8 +25,8 @@ from tests.small import linear
 from trm_verify.encode import Json, vector
 from trm_verify.export import export
 from trm_verify.lowering import RULES, lower
-from trm_verify.provers import lirpa
-from trm_verify.provers.lirpa_compat import running
+from trm_verify.provers.lirpa import bounds as lirpa
+from trm_verify.provers.lirpa.compat import running
 from trm_verify.provers.problem import ALL_INPUTS, Problem
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -349,7 +349,7 @@ def test_each_part_of_the_shim_is_still_needed() -> None:
 TRACES = """
 import logging, os, sys, warnings
 import numpy, torch
-from trm_verify.provers import lirpa
+from trm_verify.provers.lirpa import bounds as lirpa
 
 def surroundings():
     switches = [torch._C._jit_set_profiling_executor, torch._C._jit_set_profiling_mode]

@@ -12,8 +12,8 @@ from torch import Tensor
 import trm_verify as tv
 from tests.provers.steps import Case
 from trm_verify.certificate import Derivation
-from trm_verify.provers.local import prove_invariant
-from trm_verify.provers.radius import prove_linf
+from trm_verify.provers.contraction.local import prove_invariant
+from trm_verify.provers.contraction.radius import prove_linf
 
 
 def invariant(step: Callable[[Tensor], Tensor], size: int, region: tuple[float, float], guess: list[float]) -> str:

@@ -12,11 +12,11 @@ from torch import nn
 
 from tests.provers.steps import Case
 from trm_verify.nn import SandwichStep
-from trm_verify.provers import program
-from trm_verify.provers.forms import StepForm, step_form
-from trm_verify.provers.metric import prove_metric
-from trm_verify.provers.norms import PROVERS, contraction_attempts
-from trm_verify.provers.spectral import prove_l2
+from trm_verify.provers.contraction import program
+from trm_verify.provers.contraction.forms import StepForm, step_form
+from trm_verify.provers.contraction.metric import prove_metric
+from trm_verify.provers.contraction.norms import PROVERS, contraction_attempts
+from trm_verify.provers.contraction.spectral import prove_l2
 
 
 def weights(matrix: Any) -> nn.Linear:

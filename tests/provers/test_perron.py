@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from trm_verify.provers.block import Blocks, block_norm
+from trm_verify.provers.contraction.block import Blocks, block_norm
 from trm_verify.provers.perron import Floats, components, irreducible, positive_weights
 
 

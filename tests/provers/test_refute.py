@@ -21,10 +21,10 @@ from trm_verify.export import NonFiniteWeights
 from trm_verify.kernel.check import check
 from trm_verify.kernel.claims import Conclusion
 from trm_verify.kernel.expect import Expectation, find
-from trm_verify.provers.exact import decide
-from trm_verify.provers.krawczyk import box_tests
-from trm_verify.provers.loops import Loop, inputs_of
-from trm_verify.provers.refute import Refutation, expanding, plain_norm, refute, search
+from trm_verify.provers.exact.decide import decide
+from trm_verify.provers.refutation.krawczyk import box_tests
+from trm_verify.provers.refutation.loops import Loop, inputs_of
+from trm_verify.provers.refutation.search import Refutation, expanding, plain_norm, refute, search
 from trm_verify.verification.session import Verification
 
 HALF: Json = {"outer_damped": {"exp": -1, "int": "1"}}

@@ -13,15 +13,15 @@ from tests.provers.patterns import Layer, Tiny
 from trm_verify.certificate import Derivation
 from trm_verify.encode import Json, fractions
 from trm_verify.kernel.claims import FixedPoints, Refuted
-from trm_verify.provers import z3_process
-from trm_verify.provers.exact import decide
-from trm_verify.provers.margins import Margins
-from trm_verify.provers.narrowing import tree_json
-from trm_verify.provers.pieces import Tree
+from trm_verify.provers.exact.decide import decide
+from trm_verify.provers.exact.margins import Margins
+from trm_verify.provers.exact.narrowing import tree_json
+from trm_verify.provers.exact.pieces import Tree
 from trm_verify.provers.problem import ALL_STATES, NO_INPUT, Problem
-from trm_verify.provers.smt import Smt, Sought
-from trm_verify.provers.smt_splits import splits
-from trm_verify.provers.z3_process import MISSING, Z3
+from trm_verify.provers.smt import process as z3_process
+from trm_verify.provers.smt.counterexamples import Smt, Sought
+from trm_verify.provers.smt.process import MISSING, Z3
+from trm_verify.provers.smt.splits import splits
 from trm_verify.result import PROVED
 
 F = Fraction

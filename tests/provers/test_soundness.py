@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.provers.steps import Case
 from trm_verify.nn import SandwichStep
-from trm_verify.provers.norms import PROVERS
+from trm_verify.provers.contraction.norms import PROVERS
 
 ROOM = 1 + 1e-9  # the oracle computes in doubles
 

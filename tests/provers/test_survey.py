@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from tests.provers.steps import Case
-from trm_verify.provers.loops import Loop, inputs_of
-from trm_verify.provers.orbits import Orbit, periodic
 from trm_verify.provers.problem import ALL_STATES
-from trm_verify.provers.survey import ELSEWHERE, LEAVES, MOST_ORBITS, WANDERS, Survey, draw, exponent, survey
+from trm_verify.provers.refutation.loops import Loop, inputs_of
+from trm_verify.provers.refutation.orbits import Orbit, periodic
+from trm_verify.provers.refutation.survey import ELSEWHERE, LEAVES, MOST_ORBITS, WANDERS, Survey, draw, exponent, survey
 
 Step = Callable[[Tensor], Tensor]
 

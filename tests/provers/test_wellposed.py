@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.provers.steps import Case
 from trm_verify.kernel.claims import Convergence, WellPosed
-from trm_verify.provers.wellposed import prove_convergence, prove_log_norm, prove_monotone
+from trm_verify.provers.contraction.wellposed import prove_convergence, prove_log_norm, prove_monotone
 
 
 def case(matrix: list[list[float]] | np.ndarray, act: str = "relu") -> Case:

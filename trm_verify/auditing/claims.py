@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 
 from trm_verify.kernel.expect import describe
-from trm_verify.provers.orbits import Orbit
-from trm_verify.provers.refute import Refutation, observed
-from trm_verify.provers.survey import Survey
+from trm_verify.provers.refutation.orbits import Orbit
+from trm_verify.provers.refutation.search import Refutation, observed
+from trm_verify.provers.refutation.survey import Survey
 from trm_verify.result import REFUTED, UNKNOWN, Checked, ClaimResult
 from trm_verify.verification.facts import Filing
 from trm_verify.verification.session import Verification

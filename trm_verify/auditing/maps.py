@@ -18,11 +18,11 @@ from trm_verify.auditing.claims import certified, deadline_of, judged
 from trm_verify.box import Box, exact_array
 from trm_verify.certificate import Certificate
 from trm_verify.encode import box_json
-from trm_verify.provers.loops import Loop, inputs_of
-from trm_verify.provers.orbits import Orbit
 from trm_verify.provers.problem import NO_INPUT
-from trm_verify.provers.refute import LONGEST, SHORTEST, Refutation, Witnesses, by_newton
-from trm_verify.provers.survey import ELSEWHERE, LEAVES, WANDERS, Survey, draw, exponent, survey
+from trm_verify.provers.refutation.loops import Loop, inputs_of
+from trm_verify.provers.refutation.orbits import Orbit
+from trm_verify.provers.refutation.search import LONGEST, SHORTEST, Refutation, Witnesses, by_newton
+from trm_verify.provers.refutation.survey import ELSEWHERE, LEAVES, WANDERS, Survey, draw, exponent, survey
 from trm_verify.result import REFUTED, UNKNOWN, Checked, ClaimResult, Verdict
 from trm_verify.verification.inputs import Input, Inputs
 from trm_verify.verification.session import Verification

@@ -13,7 +13,7 @@ from trm_verify.box import Box, exact_number
 from trm_verify.certificate import Certificate
 from trm_verify.encode import box_json
 from trm_verify.kernel.expect import describe
-from trm_verify.provers.refute import Expansion, Refutation, expanding, plain_norm, search
+from trm_verify.provers.refutation.search import Expansion, Refutation, expanding, plain_norm, search
 from trm_verify.result import CAVEAT, REFUTED, UNKNOWN, Checked, Verdict
 from trm_verify.verification.inputs import Input, Inputs
 from trm_verify.verification.session import Verification

@@ -21,7 +21,7 @@ from trm_verify.kernel.operators import difference
 from trm_verify.kernel.rules.fixed_point_answers import competitors, logit_reach
 from trm_verify.kernel.rules.invariance import from_init
 from trm_verify.provers.answers import MOST_STEPS, AnswerAttempt, prove_answer
-from trm_verify.provers.fixed_points import FixedPointAttempt, FixedPointSearch
+from trm_verify.provers.fixed_points.search import FixedPointAttempt, FixedPointSearch
 from trm_verify.provers.problem import Problem
 from trm_verify.verification.facts import Facts
 

@@ -21,7 +21,7 @@ from trm_verify.model import Damped, ModelSpec, flatten_state, spec_of
 from trm_verify.model import trace as recursive_trace
 from trm_verify.models.base import ConfiguredModel
 from trm_verify.nn import BoundedLayer, bake
-from trm_verify.provers.continuity import solve
+from trm_verify.provers.fixed_points.continuity import solve
 from trm_verify.provers.problem import Problem
 
 MOST_ITERATIONS = 20000

@@ -21,11 +21,13 @@ from trm_verify.kernel.evaluate import initial_state
 from trm_verify.kernel.norms import coordinate_scale
 from trm_verify.kernel.numbers import power_up
 from trm_verify.kernel.operators import difference, parse_operator
-from trm_verify.provers import exact, refute, wellposed
-from trm_verify.provers.local import prove_invariant
+from trm_verify.provers.contraction import wellposed
+from trm_verify.provers.contraction.local import prove_invariant
+from trm_verify.provers.contraction.spectral import spectral_bounds
+from trm_verify.provers.exact import decide as exact
+from trm_verify.provers.fixed_points.relaxed import units_of
 from trm_verify.provers.problem import ALL_STATES, Attempt, Problem
-from trm_verify.provers.relaxed import units_of
-from trm_verify.provers.spectral import spectral_bounds
+from trm_verify.provers.refutation import search as refute
 from trm_verify.result import PROVED, REFUTED, UNKNOWN, ClaimResult
 
 DEFAULT_EPSILON = Fraction(1, 1 << 20)  # the ε of the K(ε) that every certificate over a bounded domain states

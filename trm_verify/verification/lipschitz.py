@@ -14,8 +14,8 @@ from trm_verify.claims import Claim
 from trm_verify.encode import Json, box_json, dyadic, state_json
 from trm_verify.kernel.claims import Lipschitz
 from trm_verify.kernel.expect import Expectation, describe
-from trm_verify.provers.fixed_points import FixedPointSearch
-from trm_verify.provers.lipschitz import LipschitzAttempt, prove_lipschitz
+from trm_verify.provers.fixed_points.search import FixedPointSearch
+from trm_verify.provers.lipschitz.constant import LipschitzAttempt, prove_lipschitz
 from trm_verify.provers.problem import ALL_STATES
 from trm_verify.result import CAVEAT, PROVED, UNKNOWN, Checked, Verdict, proves
 from trm_verify.verification.facts import Filing

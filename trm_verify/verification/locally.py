@@ -9,7 +9,7 @@ import numpy as np
 
 from trm_verify.encode import Json
 from trm_verify.provers.answers import AnswerAttempt, prove_answer
-from trm_verify.provers.neighbourhood import prove_entry, regions
+from trm_verify.provers.fixed_points.neighbourhood import prove_entry, regions
 from trm_verify.verification.facts import Facts
 from trm_verify.verification.session import Effort, Verification, prove_facts
 

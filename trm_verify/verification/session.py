@@ -25,7 +25,7 @@ from trm_verify.kernel.check import check as kernel_check
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import CONSTANT, STATE
-from trm_verify.provers import norms
+from trm_verify.provers.contraction import norms
 from trm_verify.provers.problem import ALL_INPUTS, ALL_STATES, NO_INPUT, Attempt, Problem
 from trm_verify.verification.deployed import Deployed
 from trm_verify.verification.facts import Facts, Filing

@@ -1,0 +1,1 @@
+"""Complete decisions about small piecewise-linear models, in exact arithmetic."""

@@ -1,0 +1,289 @@
+"""Enclosures of the one fixed point by continuity (R6): self-consistent intervals of the units, as small as they get.
+
+For intervals of all arguments the dual bounds every argument at fixed points inside them. Where those bounds lie
+strictly inside, the intervals hold the fixed point of every input (proofs/by_continuity.md). The search alternates one
+pass of dual ascent for all sides at once with moving the intervals to what the bounds say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trm_verify.certificate import Derivation
+from trm_verify.encode import Json, integers, vector
+from trm_verify.kernel.affine import AffineForms
+from trm_verify.kernel.context import numbers
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.graph import ACTIVATIONS, CONSTANT
+from trm_verify.kernel.layout import LAYOUTS
+from trm_verify.kernel.relaxation import PROJECTIONS, System, rescaled, slaved_states, system_of
+from trm_verify.kernel.rules.fixed_points import forms_over
+from trm_verify.kernel.units import table
+from trm_verify.provers.factors import as_floats
+from trm_verify.provers.fixed_points.newton import fixed_point, sensitivities
+from trm_verify.provers.fixed_points.relaxed import (
+    Ascent,
+    Dual,
+    Functionals,
+    Relaxed,
+    apply,
+    linear_multipliers,
+    multipliers_json,
+    secants,
+)
+from trm_verify.provers.problem import ALL_STATES, Floats, Problem, floats
+
+ROUNDS, INNER = 40, 6  # rounds of moving the intervals, steps of ascent in each
+INFLATE = 0.01  # how much wider the intervals are than what the bounds say
+LEAST = 1e-7
+
+
+def scale_of(forms: AffineForms, n: int) -> Json | None:
+    """α_i = 1/(1 − W_ii), to eight bits, for states that are ReLU or clamp units; None where that changes nothing."""
+    own = slaved_states(forms)
+    if not own:
+        return None
+    scale = []
+    for i in range(n):
+        alpha = 1.0
+        if i in own and forms.units[own[i]].op in PROJECTIONS:
+            diagonal = float(floats([forms.arguments.rows[own[i]][1 + i]], forms.arguments.exp)[0])
+            alpha = 1 / (1 - diagonal) if diagonal < 0.9 else 1.0
+        mantissa, exponent = np.frexp(alpha)
+        scale.append(float(np.ldexp(np.rint(mantissa * 256), exponent - 8)))
+    return None if all(a == 1 for a in scale) else vector(scale)
+
+
+class Consistent:
+    """Intervals of the arguments, and of the kept states, with multipliers that show them to be self-consistent."""
+
+    def __init__(self, relaxed: Relaxed, centre: tuple[Tensor, Tensor], spread: tuple[Tensor, Tensor]) -> None:
+        self.relaxed, system = relaxed, relaxed.system
+        self.kept, self.active = len(system.kept), len(system.active)
+        count = self.kept + self.active
+        (states, arguments), (state_reach, reach) = centre, spread
+        self.box = torch.stack([states - state_reach, states + state_reach])
+        self.lo, self.hi = arguments - reach, arguments + reach
+        rows, shift = np.zeros((2 * count, system.width)), np.zeros((2 * count, len(system.units)))
+        for side, sign in enumerate((1.0, -1.0)):
+            at = side * count + np.arange(self.kept)
+            rows[at, 1 + system.inputs + np.arange(self.kept)] = sign
+            shift[side * count + self.kept + np.arange(self.active), list(system.active)] = sign
+        self.functionals = Functionals.of(relaxed, rows, shift)
+        self.count, self.strict = count, False
+        self.state: Floats = np.zeros(0)  # the fixed point in the middle
+        self.multipliers = self.linear()
+        self.bounds: tuple[Tensor, Tensor] = (self.ends[0], self.ends[1])
+
+    @property
+    def unstable(self) -> int:
+        """Units whose argument may have either sign."""
+        low, high = (end[self.kept :] for end in self.bounds)
+        return int(((low < 0) & (high > 0)).sum())
+
+    @property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper ends of all variables: kept states, then arguments. Shape: (count,) each."""
+        active = self.relaxed.active
+        return torch.cat([self.box[0], self.lo[active]]), torch.cat([self.box[1], self.hi[active]])
+
+    def dual(self) -> Dual:
+        """Each side of an argument that may have either sign looks at its own half only."""
+        lo, hi = (end.expand(2 * self.count, -1).clone() for end in (self.lo, self.hi))
+        active, first = self.relaxed.active, self.kept
+        crossing = (self.lo[active] < 0) & (self.hi[active] > 0)
+        rows = first + torch.nonzero(crossing).flatten()
+        columns = active[crossing]
+        hi[rows, columns] = 0.0
+        lo[self.count + rows, columns] = 0.0
+        relaxed = replace(self.relaxed, states=self.box)
+        return Dual(relaxed, self.functionals, *relaxed.places(lo, hi))
+
+    def linear(self) -> Tensor:
+        """The multipliers that are exact for units with the slopes of their chords."""
+        return linear_multipliers(self.relaxed, self.functionals, secants(self.relaxed, self.lo, self.hi))
+
+    @staticmethod
+    def better(dual: Dual, first: Tensor, second: Tensor) -> Tensor:
+        """Side by side, the multipliers with the larger bound."""
+        return torch.where((dual.bound(second)[0] > dual.bound(first)[0])[:, None], second, first)
+
+    def read(self, dual: Dual, multipliers: Tensor) -> None:
+        """The ends that the bounds give, and whether they lie strictly inside."""
+        found, _ = dual.bound(multipliers)
+        low, high = found[: self.count].clone(), -found[self.count :]
+        lo, hi = self.ends
+        arguments = torch.arange(self.count, device=lo.device) >= self.kept
+        crossing = arguments & (lo < 0) & (hi > 0)
+        low = torch.where(crossing, low.clamp(max=0.0), low)
+        high = torch.where(crossing, high.clamp(min=0.0), high)
+        slack = LEAST / 8
+        self.strict = bool(((low > lo + slack) & (high < hi - slack)).all())
+        self.bounds = low, high
+
+    def move(self, inflate: float) -> None:
+        """Take the bounds, a little wider, as the next intervals."""
+        low, high = self.bounds
+        middle, reach = (low + high) / 2, (high - low).abs() / 2 * (1 + inflate) + LEAST
+        low, high = middle - reach, middle + reach
+        self.box = torch.stack([low[: self.kept], high[: self.kept]])
+        self.lo, self.hi = self.lo.clone(), self.hi.clone()
+        self.lo[self.relaxed.active], self.hi[self.relaxed.active] = low[self.kept :], high[self.kept :]
+
+    def search(self, deadline: float, enough: Callable[[Consistent], bool] | None = None, rounds: int = ROUNDS) -> bool:
+        """Alternate ascent and moving until the intervals hold, and are small `enough` or shrink no more."""
+        ascent, before, asked = Ascent(self.multipliers, 0.05, 0.99), torch.inf, 0
+        for count in range(3 * rounds):
+            dual = self.dual()
+            ascent.multipliers = self.better(dual, ascent.multipliers, self.linear())  # the chords have moved
+            self.multipliers = ascent.multipliers = ascent.run(dual, INNER)
+            self.read(dual, self.multipliers)
+            size = float((self.bounds[1] - self.bounds[0]).mean())
+            if not size < 1e6 or time.monotonic() > deadline:
+                return False
+            settled = abs(size - before) < 1e-3 * size
+            if self.strict and (settled or count >= rounds):
+                return True
+            if self.strict and enough is not None and count >= asked:
+                asked = 2 * count + 2
+                if enough(self):
+                    return True
+            before = size
+            self.move(INFLATE if count < rounds else 3 * INFLATE)
+        return False
+
+
+MOVED_ONLY = {"linear", "add", "sub", "scale", "sum", "concat", "state", "input", "tensor", "constant", *LAYOUTS}
+
+
+def step_forms(problem: Problem, domain: Json, region: Json) -> tuple[AffineForms, Json | None]:
+    """The step's affine forms in rescaled coordinates, with the scale.
+
+    They are the same for all boxes of inputs, and made once, when the step is made of linear maps and activations.
+    """
+    graph, box = problem.graph, problem.box(domain)
+    plain = all(node.kind == CONSTANT or node.op in MOVED_ONLY | ACTIVATIONS for node in graph.step.nodes)
+    about = [region, box.is_point] if plain else [region, domain]
+
+    def make() -> tuple[AffineForms, Json | None]:
+        forms = forms_over(graph, box, problem.box(region), None)
+        scale = scale_of(forms, graph.size)
+        return rescaled(forms, None if scale is None else numbers(scale, graph.size, "scale")), scale
+
+    return problem.once("forms", about, make)
+
+
+class Continuity:
+    """The search over one box of inputs, from a premise that there is exactly one fixed point for each."""
+
+    def __init__(self, problem: Problem, domain: Json, region: Json) -> None:
+        self.problem, self.domain, self.region = problem, domain, region
+        box = problem.box(domain)
+        self.forms, self.scale = step_forms(problem, domain, region)
+        self.system = system_of(problem.graph, self.forms)
+        lo, hi = box.ends()
+        self.inputs = np.array([floats(lo, box.exp), floats(hi, box.exp)]).reshape(2, -1)
+        self.middle = integers([a + b for a, b in zip(lo, hi, strict=True)], box.exp - 1)
+
+    def consistent(
+        self, start: Floats, deadline: float, enough: Callable[[Consistent], bool] | None = None
+    ) -> Consistent | str:
+        """Self-consistent intervals, or why there are none."""
+        n = self.problem.graph.size
+        relaxed = Relaxed.of(self.system, self.inputs, np.zeros((2, n)))
+        states, arguments, error = fixed_point(relaxed, relaxed.middle[None], self.unknown(relaxed, start))
+        if not float(error) < 1e-6:
+            return f"no fixed point was found in the middle of the inputs (residual {float(error):.3g})"
+        moved = sensitivities(relaxed, arguments)[0].abs() @ relaxed.reach + 2 * LEAST
+        kept = len(self.system.kept)
+        reach = torch.zeros(len(self.system.units), dtype=moved.dtype)
+        reach[relaxed.active] = moved[kept:]
+        found = Consistent(relaxed, (states[0], arguments[0]), (moved[:kept], reach))
+        found.state = whole_state(self.system, relaxed, states[0], arguments[0])
+        if not found.search(deadline, enough):
+            return "the intervals of the units did not close (the inputs are too many, or the time was used up)"
+        return found
+
+    def unknown(self, relaxed: Relaxed, state: Floats) -> Tensor:
+        """A start for Newton's method from a state: one evaluation of the arguments."""
+        z = torch.tensor(state, dtype=torch.float64)
+        row = torch.zeros(self.forms.first + len(self.forms.units), dtype=torch.float64)
+        n, m = self.problem.graph.size, self.problem.graph.input_size
+        row[0], row[1 : 1 + n], row[1 + n : 1 + n + m] = 1.0, z, relaxed.middle
+        arguments = as_floats(self.forms.arguments.rows, self.forms.arguments.exp) if self.forms.units else None
+        found = []
+        for k, unit in enumerate(self.forms.units):
+            if unit.op is None or arguments is None:
+                row[self.forms.first + k] = float(sum(unit.range or (0, 0)) / 2)
+                continue
+            a = torch.tensor(arguments[k]) @ row
+            found.append(a)
+            row[self.forms.first + k] = apply(unit, a)
+        kept = [z[i] for i in self.system.kept]
+        return torch.stack([*kept, *found])[None] if kept or found else torch.zeros(1, 0, dtype=torch.float64)
+
+    def derivation(self, premise: Derivation, found: Consistent) -> Derivation:
+        """The kernel's step, with every number rounded to a short one."""
+        n, units = self.problem.graph.size, self.system.units
+        active = list(self.system.active)
+        lo, hi = (end.numpy().copy() for end in (found.lo, found.hi))
+        rest = [k for k in range(len(units)) if k not in set(active)]
+        lo[rest], hi[rest] = 0.0, 0.0
+        lo, hi = np.floor(np.ldexp(lo, PLACES)), np.ceil(np.ldexp(hi, PLACES))
+        ends = np.zeros((2, n))
+        for place, i in enumerate(self.system.kept):
+            ends[:, i] = found.box[:, place].numpy()
+        for i, k in self.system.slaved.items():
+            interval = (Fraction(int(lo[k]), 1 << PLACES), Fraction(int(hi[k]), 1 << PLACES))
+            least, most = table(units[k], interval).ends()
+            ends[:, i] = float(least or 0), float(most or 0)
+        ends = np.array([np.floor(np.ldexp(ends[0], PLACES)) - 1, np.ceil(np.ldexp(ends[1], PLACES)) + 1])
+        state = {"space": "state", **{side: _short(v) for side, v in zip(("lo", "hi"), ends, strict=True)}}
+        targets = [*self.system.kept, *(n + k for k in active)]
+        return premise.then(
+            "by_continuity", domain=self.domain, region=state, scale=self.scale, input=self.middle,
+            center=vector(found.state), lo=_short(lo), hi=_short(hi), targets=targets * 2,
+            signs=[1] * len(targets) + [-1] * len(targets), splits=[-1] * (2 * len(targets)), at=vector([]),
+            weights=vector([1] * (2 * len(targets))), multipliers=multipliers_json(found.multipliers.numpy()),
+        )  # fmt: skip
+
+
+PLACES = 30
+
+
+def _short(scaled: Floats) -> Json:
+    return integers([int(v) for v in scaled], -PLACES)
+
+
+def solve(problem: Problem, x: Floats) -> Floats:
+    """A fixed point for one input, in doubles, by Newton's method from zero; NaN where none is found.
+
+    Shape: x (m,), result (n,).
+    """
+    at = {"space": "input", "point": vector(x)}
+    try:
+        forms, _ = step_forms(problem, at, ALL_STATES)
+        system = system_of(problem.graph, forms)
+        relaxed = Relaxed.of(system, np.stack([x, x]), np.zeros((2, problem.graph.size)))
+        states, arguments, error = fixed_point(relaxed, relaxed.middle[None])
+    except CheckError:
+        return np.full(problem.graph.size, np.nan)
+    if not float(error) < 1e-6:
+        return np.full(problem.graph.size, np.nan)
+    return whole_state(system, relaxed, states[0], arguments[0])
+
+
+def whole_state(system: System, relaxed: Relaxed, states: Tensor, arguments: Tensor) -> Floats:
+    """All entries of a state, those kept and those that are units. Shape: states (kept,), arguments (U,) to (n,)."""
+    values, whole = relaxed.values(arguments), np.zeros(system.states)
+    whole[list(system.kept)] = states.numpy()
+    for i, k in system.slaved.items():
+        whole[i] = float(values[k])
+    return whole

@@ -1,0 +1,1 @@
+"""ℓ2 Lipschitz constants of the map from input to logits at the fixed point."""

@@ -1,0 +1,1 @@
+"""auto_LiRPA: bounds that are guesses until the kernel has proved them."""
