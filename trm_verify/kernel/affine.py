@@ -7,16 +7,23 @@ range only. Maxima are written with ReLU units: max(a, b) = a + relu(b − a). P
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import isqrt
-from typing import Any
+from typing import Any, TypeVar
 
 from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import ACTIVATIONS, CONSTANT, STATE, Function, Graph
+from trm_verify.kernel.layout import LAYOUTS
 from trm_verify.kernel.linear import MAX_FORM, Builder, Form, padded, stack
 from trm_verify.kernel.numbers import Rows, dyadic
 from trm_verify.kernel.tensor import Tensor
+
+T = TypeVar("T")
+# What is made of these alone has the same forms over every region and domain.
+PLAIN = {"state", "input", "linear", "add", "sub", "scale", "sum", "concat", *LAYOUTS, *ACTIVATIONS}
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,14 @@ class AffineForms:
     units: tuple[Unit, ...]
     arguments: Form
     first: int  # column of the first unit
+    derived: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What follows from these forms alone, made once: the rules of one certificate ask for the same again."""
+        if key not in self.derived:
+            self.derived[key] = make()
+        found: T = self.derived[key]
+        return found
 
 
 class _AffineBuilder(Builder):
@@ -64,20 +79,20 @@ class _AffineBuilder(Builder):
 
     def operation(self, i: int) -> Form:
         node = self.nodes[i]
-        args = [self.of(j) for j in node.args]
         if node.op == "max":
-            return self.larger(*args)
+            return self.larger(*map(self.of, node.args))
         if node.op == "min":  # min(a, b) = a − relu(a − b)
-            return self.plus(args[0], self.relu(self.plus(args[0], args[1], -1)), -1)
+            a, b = map(self.of, node.args)
+            return self.plus(a, self.relu(self.plus(a, b, -1)), -1)
         if node.op == "amax":
-            form, width = args[0], self.nodes[node.args[0]].shape[-1]
+            form, width = self.of(node.args[0]), self.nodes[node.args[0]].shape[-1]
             best = Form(form.rows[::width], form.exp)
             for column in range(1, width):
                 best = self.larger(best, Form(form.rows[column::width], form.exp))
             return best
         if node.op == "div" and self.ranges[node.args[1]].is_point and self.nodes[node.args[1]].kind == CONSTANT:
             factors = [1 / self.ranges[node.args[1]].fraction(entry)[0] for entry in range(node.size)]
-            return self.append([Unit("scale", {"factor": factor}) for factor in factors], args[0])
+            return self.append([Unit("scale", {"factor": factor}) for factor in factors], self.of(node.args[0]))
         if node.op == "mul" and all(self.nodes[j].kind != CONSTANT for j in node.args):
             return self.product(i, *node.args)
         return super().operation(i)
@@ -161,6 +176,21 @@ def affine_forms(graph: Graph, function: Function, ranges: list[Tensor]) -> Affi
         return Form(rows, form.exp)
 
     return AffineForms(full(outputs), tuple(builder.kinds), full(arguments), builder.base)
+
+
+def forms_of(graph: Graph, function: Function, state: Tensor, given: Tensor) -> AffineForms:
+    """The forms of a function over states and inputs; made once for a function of linear maps and activations."""
+    if not is_plain(function):
+        return affine_forms(graph, function, evaluate(graph, function, state, given))
+    key = ("forms", id(function))
+    if key not in graph.cache:
+        graph.cache[key] = affine_forms(graph, function, evaluate(graph, function, state, given))
+    found: AffineForms = graph.cache[key]
+    return found
+
+
+def is_plain(function: Function) -> bool:
+    return all(node.kind == CONSTANT or node.op in PLAIN for node in function.nodes)
 
 
 def joined(step: AffineForms, readout: AffineForms) -> tuple[AffineForms, Form]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
@@ -66,7 +66,7 @@ class Graph:
     tensors: frozenset[str]
     weights: Weights
     spent: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
-    cache: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)  # evaluated constants, per function
+    cache: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)  # what each function is made of
 
     @property
     def size(self) -> int:

@@ -26,6 +26,12 @@ def dyadic(mantissa: int, exp: int) -> Fraction:
     return Fraction(mantissa << exp) if exp >= 0 else Fraction(mantissa, 1 << -exp)
 
 
+def dyadic_exponent(value: Fraction) -> int | None:
+    """The exponent e ≤ 0 with value · 2^−e an integer, the largest there is; None where there is none."""
+    d = value.denominator
+    return None if d & (d - 1) else 1 - d.bit_length()
+
+
 def rescale(ints: list[int], exp: int, to: int) -> list[int]:
     """The same values at the exponent `to` ≤ `exp`."""
     if (exp - to) * len(ints) > MAX_SHIFT:

@@ -105,6 +105,10 @@ def rescaled(forms: AffineForms, scale: Sequence[Fraction] | None) -> AffineForm
     """
     if scale is None:
         return forms
+    return forms.once(("rescaled", *scale), lambda: _rescaled(forms, scale))
+
+
+def _rescaled(forms: AffineForms, scale: Sequence[Fraction]) -> AffineForms:
     own = slaved_states(forms)
     finest = min(1 - alpha.denominator.bit_length() for alpha in scale)
     exp = min(forms.arguments.exp, 0) + min(finest, 0)
@@ -124,6 +128,10 @@ def rescaled(forms: AffineForms, scale: Sequence[Fraction] | None) -> AffineForm
 
 def system_of(graph: Graph, forms: AffineForms, merge: bool = True) -> System:
     """The equations; without `merge` every state keeps its own (rule R5 speaks of states that are no fixed points)."""
+    return forms.once(("system", merge), lambda: _system_of(graph, forms, merge))
+
+
+def _system_of(graph: Graph, forms: AffineForms, merge: bool) -> System:
     n, m = graph.size, graph.input_size
     slaved = slaved_states(forms) if merge else {}
     kept = tuple(i for i in range(n) if i not in slaved)
@@ -178,8 +186,8 @@ def lower_bounds(
     Sound if: proofs/duality.md.
     """
     rows, low = combined(system, functionals, multipliers, exp)
-    place = {k: len(system.kept) + j for j, k in enumerate(system.active)}
-    unit, weight = dyadic(1, low), dyadic(1, exp)
+    unit = dyadic(1, low)
+    integral: dict[int, Integral] = {}  # most functionals share one list of tables
     found: list[Fraction | None] = []
     for functional, row, own, each in zip(functionals, rows, multipliers, sets, strict=True):
         given = least_over(row[1 : 1 + system.inputs], each.inputs)
@@ -188,19 +196,49 @@ def lower_bounds(
             found.append(None)
             continue
         boxes = given * dyadic(1, each.inputs.exp) + kept * dyadic(1, each.states.exp)
-        total: Fraction | None = (row[0] + boxes / 2) * unit
-        for k, table in enumerate(each.tables):
-            w, v = row[system.first + k], own[place[k]] if k in place else 0
-            shift = functional.sign if k == functional.unit else 0
-            if not w and not v and not shift:
-                continue
-            least = table.least(w * unit, v * weight - shift)
-            if least is None or total is None:
-                total = None
-                break
-            total += least
-        found.append(total)
+        if id(each.tables) not in integral:
+            integral[id(each.tables)] = integral_of(each.tables)
+        slopes = [0] * len(system.units)
+        for k, v in zip(system.active, rescale(own[len(system.kept) :], exp, low), strict=True):
+            slopes[k] = v
+        units = _least_of_units(row[system.first :], slopes, unit, functional, each.tables, integral[id(each.tables)])
+        found.append(None if units is None else (row[0] + boxes / 2) * unit + units)
     return found
+
+
+Integral = tuple[int, list[tuple[tuple[int, int], ...] | None]]  # exponent, then candidates of each table that has them
+
+
+def integral_of(tables: Sequence[Table]) -> Integral:
+    """The candidates of all tables as integers at one exponent; None for a table that has another form."""
+    each = [table.integral for table in tables]
+    exp = min((found[0] for found in each if found is not None), default=0)
+    return exp, [
+        None if found is None else tuple((a << found[0] - exp, phi << found[0] - exp) for a, phi in found[1])
+        for found in each
+    ]
+
+
+def _least_of_units(
+    weights: list[int], slopes: list[int], unit: Fraction, functional: Functional, tables: Sequence[Table],
+    integral: Integral,
+) -> Fraction | None:  # fmt: skip
+    """The sum over all units of the least w·φ(a) − v·a, with w and v in multiples of `unit`; None: unbounded below."""
+    exp, candidates = integral
+    total, rest = 0, Fraction(0)
+    for k, (w, v, points) in enumerate(zip(weights, slopes, candidates, strict=True)):
+        if points is not None and k != functional.unit:
+            if w or v:
+                total += min([w * phi - v * a for a, phi in points])
+            continue
+        shift = functional.sign if k == functional.unit else 0
+        if not w and not v and not shift:
+            continue
+        least = tables[k].least(w * unit, v * unit - shift)
+        if least is None:
+            return None
+        rest += least
+    return total * unit * dyadic(1, exp) + rest
 
 
 def part(box: Tensor, entries: Sequence[int]) -> Tensor:

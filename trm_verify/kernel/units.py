@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from trm_verify.kernel import enclosures
 from trm_verify.kernel.affine import Unit
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import STATE, Node
-from trm_verify.kernel.numbers import ceil_at, floor_at
+from trm_verify.kernel.numbers import ceil_at, dyadic_exponent, floor_at
 from trm_verify.kernel.operations import apply_operation
 from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
@@ -22,7 +23,9 @@ from trm_verify.kernel.tensor import Tensor
 PIECEWISE = {"relu", "abs", "leaky_relu", "clamp", "scale"}
 PIECES = 16
 BITS = enclosures.BITS
+MAX_EXPONENT = 1024  # of candidates as integers; finer ones stay fractions
 Interval = tuple[Fraction | None, Fraction | None]  # None: no end on that side
+Integral = tuple[int, tuple[tuple[int, int], ...]]  # exponent ≤ 0, then (argument, value) of all candidates
 Least = Callable[[Fraction, Fraction], Fraction | None]  # (w, v) ↦ a lower bound of w·φ − v·a; None: unbounded below
 
 
@@ -60,6 +63,15 @@ def _node(unit: Unit, size: int) -> Node:
     return Node(unit.op, (0,), unit.attrs, (size,), STATE)
 
 
+def _integral(candidates: tuple[tuple[Fraction, Fraction], ...]) -> Integral | None:
+    """Candidates as integers, where all of them are binary fractions."""
+    exponents = [dyadic_exponent(end) for pair in candidates for end in pair]
+    exp = min((e for e in exponents if e is not None), default=0)
+    if None in exponents or exp < -MAX_EXPONENT:
+        return None
+    return exp, tuple((int(a * (1 << -exp)), int(phi * (1 << -exp))) for a, phi in candidates)
+
+
 @dataclass(frozen=True)
 class Piecewise:
     """The candidates (argument, value) of a piecewise-linear unit, and the slopes beyond them where there is no end."""
@@ -72,6 +84,12 @@ class Piecewise:
         if self.left is not None and w * self.left > v or self.right is not None and w * self.right < v:
             return None
         return min([w * phi - v * a for a, phi in self.candidates])
+
+    @cached_property
+    def integral(self) -> Integral | None:
+        if self.left is not None or self.right is not None:
+            return None
+        return _integral(self.candidates)
 
     def ends(self) -> Interval:
         """The range of φ."""
@@ -90,6 +108,8 @@ class Smooth:
     points: tuple[Fraction, ...]
     values: tuple[tuple[Fraction, Fraction], ...]
     slopes: tuple[tuple[Fraction, Fraction], ...]
+
+    integral = None  # between neighbours the least value is no candidate
 
     def least(self, w: Fraction, v: Fraction) -> Fraction | None:
         at = [w * (lo if w >= 0 else hi) - v * a for a, (lo, hi) in zip(self.points, self.values, strict=True)]
@@ -115,6 +135,10 @@ class Ranged:
 
     def least(self, w: Fraction, v: Fraction) -> Fraction | None:
         return w * (self.lo if w >= 0 else self.hi)
+
+    @cached_property
+    def integral(self) -> Integral | None:
+        return _integral(((Fraction(0), self.lo), (Fraction(0), self.hi)))
 
     def ends(self) -> Interval:
         return self.lo, self.hi

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from trm_verify.kernel import document
-from trm_verify.kernel.affine import AffineForms, affine_forms, joined
+from trm_verify.kernel.affine import AffineForms, forms_of, joined
 from trm_verify.kernel.claims import (
     Answer,
     Conclusion,
@@ -36,12 +36,16 @@ def with_readout(graph: Graph, known: FixedPoints) -> tuple[System, list[Interva
     if graph.readout is None:
         raise CheckError("UNSUPPORTED", "a model with a readout", "none")
     graph.charge(graph.readout.cost)
-    ranges = evaluate(graph, graph.readout, known.box, known.domain)
-    step: AffineForms = forms_over(graph, known.domain, known.box, known.scale)
-    forms, logits = joined(step, affine_forms(graph, graph.readout, ranges))
-    system = system_of(graph, forms)
-    arguments = interval_arguments(system, known.domain, known.box, known.arguments)
-    return system, arguments, Form([system.reduced(row) for row in logits.rows], logits.exp)
+    step = forms_over(graph, known.domain, known.box, known.scale)
+    readout = forms_of(graph, graph.readout, known.box, known.domain)
+
+    def both() -> tuple[AffineForms, System, Form]:
+        forms, logits = joined(step, readout)
+        system = system_of(graph, forms)
+        return readout, system, Form([system.reduced(row) for row in logits.rows], logits.exp)
+
+    _, system, logits = step.once(("readout", id(readout)), both)  # kept with the readout, whose id is the key
+    return system, interval_arguments(system, known.domain, known.box, known.arguments), logits
 
 
 def competitors(graph: Graph, answer: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -8,11 +8,11 @@ from fractions import Fraction
 from typing import Any
 
 from trm_verify.kernel import document
-from trm_verify.kernel.affine import AffineForms, affine_forms, require_small
+from trm_verify.kernel.affine import AffineForms, forms_of, require_small
 from trm_verify.kernel.claims import Conclusion, Convergence, FixedPoints, WellPosed
 from trm_verify.kernel.context import Context, Witness, none, numbers, only
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.evaluate import evaluate, step
+from trm_verify.kernel.evaluate import step
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.linear import MAX_FORM
 from trm_verify.kernel.numbers import MAX_SHIFT, dot, dyadic, rows_of, sqrt_up
@@ -41,7 +41,7 @@ Side = tuple[int, int]  # (variable, sign): sign · variable is to be minimised;
 def forms_over(graph: Graph, domain: Tensor, region: Tensor, scale: Sequence[Fraction] | None) -> AffineForms:
     """The step's affine forms, in rescaled coordinates, over region × domain."""
     graph.charge(graph.step.cost)
-    return rescaled(affine_forms(graph, graph.step, evaluate(graph, graph.step, region, domain)), scale)
+    return rescaled(forms_of(graph, graph.step, region, domain), scale)
 
 
 def scale_of(raw: object, size: int) -> tuple[Fraction, ...] | None:

@@ -18,11 +18,9 @@ from torch import Tensor
 
 from trm_verify.certificate import Derivation
 from trm_verify.encode import Json, integers, vector
-from trm_verify.kernel.affine import AffineForms
+from trm_verify.kernel.affine import AffineForms, is_plain
 from trm_verify.kernel.context import numbers
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.graph import ACTIVATIONS, CONSTANT
-from trm_verify.kernel.layout import LAYOUTS
 from trm_verify.kernel.relaxation import PROJECTIONS, System, rescaled, slaved_states, system_of
 from trm_verify.kernel.rules.fixed_points import forms_over
 from trm_verify.kernel.units import table
@@ -41,6 +39,7 @@ from trm_verify.provers.fixed_points.relaxed import (
 from trm_verify.provers.problem import ALL_STATES, Floats, Problem, floats
 
 ROUNDS, INNER = 40, 6  # rounds of moving the intervals, steps of ascent in each
+CHORDS = 4  # rounds without ascent, if less than the smallest intervals is asked for
 INFLATE = 0.01  # how much wider the intervals are than what the bounds say
 LEAST = 1e-7
 
@@ -139,18 +138,21 @@ class Consistent:
 
     def search(self, deadline: float, enough: Callable[[Consistent], bool] | None = None, rounds: int = ROUNDS) -> bool:
         """Alternate ascent and moving until the intervals hold, and are small `enough` or shrink no more."""
-        ascent, before, asked = Ascent(self.multipliers, 0.05, 0.99), torch.inf, 0
+        ascent, before, asked, ascending = Ascent(self.multipliers, 0.05, 0.99), torch.inf, 0, enough is None
         for count in range(3 * rounds):
             dual = self.dual()
             ascent.multipliers = self.better(dual, ascent.multipliers, self.linear())  # the chords have moved
-            self.multipliers = ascent.multipliers = ascent.run(dual, INNER)
+            if ascending:
+                ascent.multipliers = ascent.run(dual, INNER)
+            self.multipliers = ascent.multipliers
             self.read(dual, self.multipliers)
             size = float((self.bounds[1] - self.bounds[0]).mean())
             if not size < 1e6 or time.monotonic() > deadline:
                 return False
             settled = abs(size - before) < 1e-3 * size
-            if self.strict and (settled or count >= rounds):
+            if self.strict and ascending and (settled or count >= rounds):
                 return True
+            ascending = ascending or settled or count >= CHORDS  # what chords show costs least: it comes first
             if self.strict and enough is not None and count >= asked:
                 asked = 2 * count + 2
                 if enough(self):
@@ -160,24 +162,24 @@ class Consistent:
         return False
 
 
-MOVED_ONLY = {"linear", "add", "sub", "scale", "sum", "concat", "state", "input", "tensor", "constant", *LAYOUTS}
+class Equations:
+    """A step's equations in rescaled coordinates: exactly, and in doubles."""
 
+    def __init__(self, problem: Problem, domain: Json, region: Json) -> None:
+        graph = problem.graph
+        forms = forms_over(graph, problem.box(domain), problem.box(region), None)
+        self.scale = scale_of(forms, graph.size)
+        self.forms = rescaled(forms, None if self.scale is None else numbers(self.scale, graph.size, "scale"))
+        self.system = system_of(graph, self.forms)
+        self.relaxed = Relaxed.of(self.system, np.zeros((2, graph.input_size)), np.zeros((2, graph.size)))
+        arguments = self.forms.arguments
+        self.arguments = as_floats(arguments.rows, arguments.exp) if self.forms.units else None
 
-def step_forms(problem: Problem, domain: Json, region: Json) -> tuple[AffineForms, Json | None]:
-    """The step's affine forms in rescaled coordinates, with the scale.
-
-    They are the same for all boxes of inputs, and made once, when the step is made of linear maps and activations.
-    """
-    graph, box = problem.graph, problem.box(domain)
-    plain = all(node.kind == CONSTANT or node.op in MOVED_ONLY | ACTIVATIONS for node in graph.step.nodes)
-    about = [region, box.is_point] if plain else [region, domain]
-
-    def make() -> tuple[AffineForms, Json | None]:
-        forms = forms_over(graph, box, problem.box(region), None)
-        scale = scale_of(forms, graph.size)
-        return rescaled(forms, None if scale is None else numbers(scale, graph.size, "scale")), scale
-
-    return problem.once("forms", about, make)
+    @classmethod
+    def of(cls, problem: Problem, domain: Json, region: Json) -> Equations:
+        """They are the same for all boxes of inputs, and made once, for a step of linear maps and activations."""
+        plain = is_plain(problem.graph.step)
+        return problem.once("equations", None if plain else [domain, region], lambda: cls(problem, domain, region))
 
 
 class Continuity:
@@ -186,8 +188,8 @@ class Continuity:
     def __init__(self, problem: Problem, domain: Json, region: Json) -> None:
         self.problem, self.domain, self.region = problem, domain, region
         box = problem.box(domain)
-        self.forms, self.scale = step_forms(problem, domain, region)
-        self.system = system_of(problem.graph, self.forms)
+        self.equations = Equations.of(problem, domain, region)
+        self.forms, self.system = self.equations.forms, self.equations.system
         lo, hi = box.ends()
         self.inputs = np.array([floats(lo, box.exp), floats(hi, box.exp)]).reshape(2, -1)
         self.middle = integers([a + b for a, b in zip(lo, hi, strict=True)], box.exp - 1)
@@ -197,7 +199,7 @@ class Continuity:
     ) -> Consistent | str:
         """Self-consistent intervals, or why there are none."""
         n = self.problem.graph.size
-        relaxed = Relaxed.of(self.system, self.inputs, np.zeros((2, n)))
+        relaxed = self.equations.relaxed.over(self.inputs, np.zeros((2, n)))
         states, arguments, error = fixed_point(relaxed, relaxed.middle[None], self.unknown(relaxed, start))
         if not float(error) < 1e-6:
             return f"no fixed point was found in the middle of the inputs (residual {float(error):.3g})"
@@ -217,13 +219,12 @@ class Continuity:
         row = torch.zeros(self.forms.first + len(self.forms.units), dtype=torch.float64)
         n, m = self.problem.graph.size, self.problem.graph.input_size
         row[0], row[1 : 1 + n], row[1 + n : 1 + n + m] = 1.0, z, relaxed.middle
-        arguments = as_floats(self.forms.arguments.rows, self.forms.arguments.exp) if self.forms.units else None
-        found = []
+        arguments, found = self.equations.arguments, []
         for k, unit in enumerate(self.forms.units):
             if unit.op is None or arguments is None:
                 row[self.forms.first + k] = float(sum(unit.range or (0, 0)) / 2)
                 continue
-            a = torch.tensor(arguments[k]) @ row
+            a = torch.from_numpy(arguments[k]) @ row
             found.append(a)
             row[self.forms.first + k] = apply(unit, a)
         kept = [z[i] for i in self.system.kept]
@@ -248,7 +249,7 @@ class Continuity:
         state = {"space": "state", **{side: _short(v) for side, v in zip(("lo", "hi"), ends, strict=True)}}
         targets = [*self.system.kept, *(n + k for k in active)]
         return premise.then(
-            "by_continuity", domain=self.domain, region=state, scale=self.scale, input=self.middle,
+            "by_continuity", domain=self.domain, region=state, scale=self.equations.scale, input=self.middle,
             center=vector(found.state), lo=_short(lo), hi=_short(hi), targets=targets * 2,
             signs=[1] * len(targets) + [-1] * len(targets), splits=[-1] * (2 * len(targets)), at=vector([]),
             weights=vector([1] * (2 * len(targets))), multipliers=multipliers_json(found.multipliers.numpy()),
@@ -269,9 +270,8 @@ def solve(problem: Problem, x: Floats) -> Floats:
     """
     at = {"space": "input", "point": vector(x)}
     try:
-        forms, _ = step_forms(problem, at, ALL_STATES)
-        system = system_of(problem.graph, forms)
-        relaxed = Relaxed.of(system, np.stack([x, x]), np.zeros((2, problem.graph.size)))
+        equations = Equations.of(problem, at, ALL_STATES)
+        system, relaxed = equations.system, equations.relaxed.over(np.stack([x, x]), np.zeros((2, problem.graph.size)))
         states, arguments, error = fixed_point(relaxed, relaxed.middle[None])
     except CheckError:
         return np.full(problem.graph.size, np.nan)

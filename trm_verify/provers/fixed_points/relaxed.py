@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -37,8 +36,8 @@ def _grid_points(unit: Unit) -> int:
 class Relaxed:
     """The equations M·(1, x, z, u) − (0, a) = 0 of a system, over a box of inputs and a box of the kept states.
 
-    Shape: rows (E, 1 + m + kept + U); middle, reach (m,); states (2, kept); active (A,) unit indices; owner (E,) the
-    unit of each equation, −1 for an equation of a kept state.
+    Shape: rows (E, 1 + m + kept + U); middle, reach (m,); states (2, kept); active (A,) unit indices. `kinds`: units of
+    one kind together, (their indices, the kind).
     """
 
     system: System
@@ -48,21 +47,27 @@ class Relaxed:
     states: Tensor
     active: Tensor
     points: int
+    kinds: list[tuple[Tensor, Unit]]
 
     @classmethod
     def of(cls, system: System, domain: Floats, states: Floats, device: str = "cpu") -> Relaxed:
         """domain (2, m) and states (2, n): lower ends, then upper ends."""
         rows = as_floats(system.rows, system.exp) if system.rows else np.zeros((0, system.width))
-        kept = states[:, list(system.kept)] if system.kept else np.zeros((2, 0))
-
-        def tensor(array: Floats) -> Tensor:
-            return torch.tensor(array, dtype=torch.float64, device=device)
-
+        groups: dict[str, tuple[list[int], Unit]] = {}
+        for k, unit in enumerate(system.units):
+            groups.setdefault(repr((unit.op, sorted(unit.attrs.items()), unit.range)), ([], unit))[0].append(k)
+        kinds = [(torch.tensor(found, device=device), unit) for found, unit in groups.values()]
         points = max((_grid_points(unit) for unit in system.units if unit.op is not None), default=2)
-        return cls(
-            system, tensor(rows), tensor((domain[0] + domain[1]) / 2), tensor((domain[1] - domain[0]) / 2),
-            tensor(kept), torch.tensor(system.active, dtype=torch.long, device=device), points,
-        )  # fmt: skip
+        matrix, empty = torch.tensor(rows, dtype=torch.float64, device=device), torch.zeros(0)
+        active = torch.tensor(system.active, dtype=torch.long, device=device)
+        return cls(system, matrix, empty, empty, empty, active, points, kinds).over(domain, states)
+
+    def over(self, domain: Floats, states: Floats) -> Relaxed:
+        """The same equations over other boxes; domain (2, m) and states (2, n): lower ends, then upper ends."""
+        kept = states[:, list(self.system.kept)] if self.system.kept else np.zeros((2, 0))
+        ends = (domain[0] + domain[1]) / 2, (domain[1] - domain[0]) / 2, kept
+        middle, reach, box = (torch.tensor(end, dtype=torch.float64, device=self.rows.device) for end in ends)
+        return replace(self, middle=middle, reach=reach, states=box)
 
     @property
     def inputs(self) -> int:
@@ -107,14 +112,6 @@ class Relaxed:
             elif unit.range is not None:
                 found[..., k] = float(sum(unit.range) / 2)
         return found
-
-    @cached_property
-    def kinds(self) -> list[tuple[Tensor, Unit]]:
-        """Units of one kind together: (their indices, the kind)."""
-        groups: dict[str, tuple[list[int], Unit]] = {}
-        for k, unit in enumerate(self.system.units):
-            groups.setdefault(repr((unit.op, sorted(unit.attrs.items()), unit.range)), ([], unit))[0].append(k)
-        return [(torch.tensor(found, device=self.rows.device), unit) for found, unit in groups.values()]
 
 
 def _like(tensor: Tensor, number: Fraction) -> Tensor:
@@ -257,15 +254,16 @@ def linear_multipliers(relaxed: Relaxed, functionals: Functionals, slopes: Tenso
     columns = r.rows[:, 1 + r.inputs :]  # (E, kept + U)
     own = torch.zeros_like(columns)
     own[kept + torch.arange(len(r.active)), kept + r.active] = 1.0
-    keep = [*range(kept), *(kept + int(k) for k in r.active)]
+    keep = torch.cat([torch.arange(kept, device=r.rows.device), kept + r.active])
     scale = torch.ones(columns.shape[1], dtype=slopes.dtype, device=slopes.device)
     scale[kept:] = slopes
     # unknown μ: for kept states Σ μ·column = −q; for units μ_k − shift_k = s_k (q_k + Σ μ·column)
     matrix = (columns * scale - own)[:, keep]
     right = (functionals.rows[:, 1 + r.inputs :] * scale)[:, keep]
     right[:, kept:] += functionals.shift[:, r.active]
-    found: Tensor = torch.linalg.lstsq(matrix.T, -right.T).solution.T
-    return found
+    found, singular = torch.linalg.solve_ex(matrix.T, -right.T)
+    solved: Tensor = torch.linalg.lstsq(matrix.T, -right.T).solution if bool(singular) else found
+    return solved.T
 
 
 def multipliers_json(multipliers: Floats) -> Json:

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from trm_verify.certificate import Derivation
 from trm_verify.encode import Json, vector
-from trm_verify.kernel.affine import affine_forms, joined
+from trm_verify.kernel.affine import forms_of, is_plain, joined
 from trm_verify.kernel.claims import FixedPointAnswer, FixedPoints
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.evaluate import evaluate
-from trm_verify.kernel.graph import Graph
-from trm_verify.kernel.relaxation import System, system_of
+from trm_verify.kernel.graph import Function
+from trm_verify.kernel.relaxation import system_of
 from trm_verify.kernel.rules.fixed_point_answers import competitors
 from trm_verify.provers.factors import as_floats
 from trm_verify.provers.fixed_points import programs
@@ -37,7 +36,7 @@ from trm_verify.provers.fixed_points.relaxed import (
 )
 from trm_verify.provers.problem import Floats, Problem
 
-ASCENT, QUICK = 150, 30  # steps of ascent on the margins
+ASCENT, QUICK, POLISH = 150, 30, 8  # steps of ascent on the margins
 SLACK = 1e-6  # what rounding in doubles may cost: a bound counts as positive above it
 
 
@@ -108,7 +107,7 @@ class FixedPointSearch:
         if isinstance(found, str):
             return FixedPointAttempt(seconds=time.perf_counter() - started, reason=found)
         if question is not None and question.proved:
-            question.bound(QUICK, float("inf"))  # for a margin that is more than positive
+            question.bound(POLISH, float("inf"))  # for a margin that is more than positive
         elif answer is not None:
             question = Question(self.problem, continuity, found, answer)
             question.decide(deadline, branch)
@@ -148,7 +147,8 @@ class Question:
     def __init__(
         self, problem: Problem, continuity: Continuity, found: Consistent, answer: Sequence[int] | str
     ) -> None:
-        system, rows = _readout(problem, continuity)
+        readout = _Readout.of(problem, continuity)
+        system, rows = readout.relaxed.system, readout.rows
         low, high = found.bounds
         kept, active = found.kept, found.relaxed.active
         lo, hi = found.lo.clone(), found.hi.clone()
@@ -157,7 +157,7 @@ class Question:
         states = np.zeros((2, problem.graph.size))
         for place, i in enumerate(system.kept):
             states[:, i] = float(low[place] - slack[place]), float(high[place] + slack[place])
-        self.relaxed = Relaxed.of(system, continuity.inputs, states)
+        self.relaxed = readout.relaxed.over(continuity.inputs, states)
         self.lo, self.hi = _with_readout_units(self.relaxed, lo, hi)
         self.answer = self.own(problem, rows) if isinstance(answer, str) else tuple(answer)
         pairs = competitors(problem.graph, self.answer)
@@ -211,7 +211,7 @@ class Question:
         """Dual bounds, then the attack, then a tree for each competitor that is left."""
         self.bound(ASCENT)
         if not self.open:
-            self.bound(QUICK, float("inf"))
+            self.bound(POLISH, float("inf"))
             return
         self._attack()
         if self.counterexample is None:
@@ -278,19 +278,27 @@ class Question:
         }  # fmt: skip
 
 
-def _readout(problem: Problem, continuity: Continuity) -> tuple[System, Floats]:
-    """Step and readout as one system, and the logits over its columns, in doubles."""
-    graph: Graph = problem.graph
-    if graph.readout is None:
-        raise CheckError("UNSUPPORTED", "a model with a readout", "none")
-    forms = continuity.forms
-    state, given, function = problem.box(continuity.region), problem.box(continuity.domain), graph.readout
-    readout = problem.once(
-        "readout", continuity.region, lambda: affine_forms(graph, function, evaluate(graph, function, state, given))
-    )
-    both, logits = joined(forms, readout)
-    system = system_of(graph, both)
-    return system, as_floats([system.reduced(row) for row in logits.rows], logits.exp)
+class _Readout:
+    """Step and readout as one system, in doubles, with the logits over its columns."""
+
+    def __init__(self, problem: Problem, continuity: Continuity, function: Function) -> None:
+        graph = problem.graph
+        readout = forms_of(graph, function, problem.box(continuity.region), problem.box(continuity.domain))
+        both, logits = joined(continuity.forms, readout)
+        system = system_of(graph, both)
+        self.relaxed = Relaxed.of(system, np.zeros((2, graph.input_size)), np.zeros((2, graph.size)))
+        self.rows = as_floats([system.reduced(row) for row in logits.rows], logits.exp)
+
+    @classmethod
+    def of(cls, problem: Problem, continuity: Continuity) -> _Readout:
+        """Made once where neither function depends on the boxes."""
+        graph = problem.graph
+        function = graph.readout
+        if function is None:
+            raise CheckError("UNSUPPORTED", "a model with a readout", "none")
+        plain = is_plain(graph.step) and is_plain(function)
+        about = None if plain else [continuity.domain, continuity.region]
+        return problem.once("readout", about, lambda: cls(problem, continuity, function))
 
 
 def _with_readout_units(relaxed: Relaxed, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
