@@ -28,13 +28,12 @@ from trm_verify.provers.factors import as_floats
 from trm_verify.provers.fixed_points.newton import fixed_point, sensitivities
 from trm_verify.provers.fixed_points.relaxed import (
     Ascent,
+    Chords,
     Dual,
     Functionals,
     Relaxed,
     apply,
-    linear_multipliers,
     multipliers_json,
-    secants,
 )
 from trm_verify.provers.problem import ALL_STATES, Floats, Problem, floats
 
@@ -78,7 +77,7 @@ class Consistent:
         self.functionals = Functionals.of(relaxed, rows, shift)
         self.count, self.strict = count, False
         self.state: Floats = np.zeros(0)  # the fixed point in the middle
-        self.multipliers = self.linear()
+        self.multipliers = torch.zeros(2 * count, len(system.rows), dtype=self.lo.dtype)
         self.bounds: tuple[Tensor, Tensor] = (self.ends[0], self.ends[1])
 
     @property
@@ -105,14 +104,9 @@ class Consistent:
         relaxed = replace(self.relaxed, states=self.box)
         return Dual(relaxed, self.functionals, *relaxed.places(lo, hi))
 
-    def linear(self) -> Tensor:
-        """The multipliers that are exact for units with the slopes of their chords."""
-        return linear_multipliers(self.relaxed, self.functionals, secants(self.relaxed, self.lo, self.hi))
-
-    @staticmethod
-    def better(dual: Dual, first: Tensor, second: Tensor) -> Tensor:
-        """Side by side, the multipliers with the larger bound."""
-        return torch.where((dual.bound(second)[0] > dual.bound(first)[0])[:, None], second, first)
+    def linear(self, dual: Dual) -> Tensor:
+        """The multipliers of chords and tangents."""
+        return Chords(self.relaxed, self.lo, self.hi).best(dual, 1)
 
     def read(self, dual: Dual, multipliers: Tensor) -> None:
         """The ends that the bounds give, and whether they lie strictly inside."""
@@ -141,10 +135,10 @@ class Consistent:
         ascent, before, asked, ascending = Ascent(self.multipliers, 0.05, 0.99), torch.inf, 0, enough is None
         for count in range(3 * rounds):
             dual = self.dual()
-            ascent.multipliers = self.better(dual, ascent.multipliers, self.linear())  # the chords have moved
+            self.multipliers = self.linear(dual)  # the chords have moved
             if ascending:
-                ascent.multipliers = ascent.run(dual, INNER)
-            self.multipliers = ascent.multipliers
+                ascent.multipliers = dual.better(ascent.multipliers, self.multipliers)
+                self.multipliers = ascent.multipliers = ascent.run(dual, INNER)
             self.read(dual, self.multipliers)
             size = float((self.bounds[1] - self.bounds[0]).mean())
             if not size < 1e6 or time.monotonic() > deadline:

@@ -185,6 +185,10 @@ class Dual:
         slope[:, len(r.system.kept) :] -= at[:, r.active]
         return found, slope
 
+    def better(self, first: Tensor, second: Tensor) -> Tensor:
+        """Functional by functional, the multipliers with the larger bound."""
+        return torch.where((self.bound(second)[0] > self.bound(first)[0])[:, None], second, first)
+
 
 class Ascent:
     """Adam on the multipliers, keeping the state between calls, so that the sets may change under it."""
@@ -244,26 +248,72 @@ def secants(relaxed: Relaxed, lo: Tensor, hi: Tensor) -> Tensor:
     return torch.where(inactive, torch.zeros_like(found), found)
 
 
-def linear_multipliers(relaxed: Relaxed, functionals: Functionals, slopes: Tensor) -> Tensor:
-    """Multipliers that are exact when every unit is linear with the given slope: implicit CROWN.
+class Chords:
+    """Multipliers that are exact when every unit is linear with the slope of its chord: implicit CROWN.
 
-    The coefficients of the kept states vanish, and v = s·w for each active unit with coefficient w.
-    Shape: slopes (U,); result (F, E).
+    The coefficients of the kept states vanish, and v = s·w for each active unit with coefficient w. `adapted` changes
+    the slope of each ReLU of either sign to suit the side that a functional looks at, as CROWN does: a correction of
+    low rank for each functional.
     """
-    r, kept = relaxed, len(relaxed.system.kept)
-    columns = r.rows[:, 1 + r.inputs :]  # (E, kept + U)
-    own = torch.zeros_like(columns)
-    own[kept + torch.arange(len(r.active)), kept + r.active] = 1.0
-    keep = torch.cat([torch.arange(kept, device=r.rows.device), kept + r.active])
-    scale = torch.ones(columns.shape[1], dtype=slopes.dtype, device=slopes.device)
-    scale[kept:] = slopes
-    # unknown μ: for kept states Σ μ·column = −q; for units μ_k − shift_k = s_k (q_k + Σ μ·column)
-    matrix = (columns * scale - own)[:, keep]
-    right = (functionals.rows[:, 1 + r.inputs :] * scale)[:, keep]
-    right[:, kept:] += functionals.shift[:, r.active]
-    found, singular = torch.linalg.solve_ex(matrix.T, -right.T)
-    solved: Tensor = torch.linalg.lstsq(matrix.T, -right.T).solution if bool(singular) else found
-    return solved.T
+
+    def __init__(self, relaxed: Relaxed, lo: Tensor, hi: Tensor) -> None:
+        r, kept = relaxed, len(relaxed.system.kept)
+        self.relaxed, self.kept = r, kept
+        self.slopes = secants(r, lo, hi)
+        self.keep = torch.cat([torch.arange(kept, device=r.rows.device), kept + r.active])
+        columns = r.rows[:, 1 + r.inputs :]  # (E, kept + U)
+        own = torch.zeros_like(columns)
+        own[kept + torch.arange(len(r.active)), kept + r.active] = 1.0
+        scale = torch.cat([torch.ones(kept, dtype=lo.dtype, device=lo.device), self.slopes])
+        # unknown μ: for kept states Σ μ·column = −q; for units μ_k − shift_k = s_k (q_k + Σ μ·column)
+        self.matrix = (columns * scale - own)[:, self.keep].T
+        relu = torch.zeros(len(self.slopes), dtype=torch.bool, device=lo.device)
+        for units, kind in r.kinds:
+            relu[units] = kind.op == "relu"
+        self.open = torch.nonzero(relu & (lo < 0) & (hi > 0)).flatten()
+        self.lower = (hi[self.open] > -lo[self.open]).to(lo.dtype)  # of the two tangents at 0, the one nearer the graph
+
+    def _right(self, functionals: Functionals) -> Tensor:
+        r, kept = self.relaxed, self.kept
+        right = functionals.rows[:, 1 + r.inputs :][:, self.keep].clone()
+        right[:, kept:] = right[:, kept:] * self.slopes[r.active] + functionals.shift[:, r.active]
+        return -right.T
+
+    def multipliers(self, functionals: Functionals) -> Tensor:
+        """Shape: (F, E)."""
+        right = self._right(functionals)
+        found, singular = torch.linalg.solve_ex(self.matrix, right)
+        solved: Tensor = torch.linalg.lstsq(self.matrix, right).solution if bool(singular) else found
+        return solved.T
+
+    def best(self, dual: Dual, times: int) -> Tensor:
+        """The better of both kinds, adapted so many times."""
+        found = self.multipliers(dual.functionals)
+        for _ in range(times if len(self.open) else 0):
+            found = dual.better(found, self.adapted(dual.functionals, found))
+        return found
+
+    def adapted(self, functionals: Functionals, start: Tensor) -> Tensor:
+        """Multipliers for the signs that the units' coefficients have with those of `start`. Shape: (F, E)."""
+        r, free = self.relaxed, self.open
+        if not len(free):
+            return start
+        weights = functionals.rows[:, r.first + free] + start @ r.rows[:, r.first + free]
+        change = torch.where(weights > 0, self.lower - self.slopes[free], torch.zeros_like(weights))  # (F, O)
+        place = torch.searchsorted(self.keep, self.kept + free)
+        right = self._right(functionals)
+        right[place] -= (functionals.rows[:, r.first + free] * change).T
+        unit = torch.zeros(len(self.keep), len(free), dtype=right.dtype, device=right.device)
+        unit[place, torch.arange(len(free))] = 1.0
+        both, singular = torch.linalg.solve_ex(self.matrix, torch.cat([right, unit], dim=1))
+        if bool(singular):
+            return start
+        base, spread = both[:, : len(start)], both[:, len(start) :]
+        image = r.rows[:, r.first + free].T
+        small = change[:, :, None] * (image @ spread) + torch.eye(len(free), dtype=right.dtype, device=right.device)
+        moved, singular_each = torch.linalg.solve_ex(small, (change * (image @ base).T)[:, :, None])
+        found = base.T - moved[:, :, 0] @ spread.T
+        return torch.where((singular_each == 0)[:, None], found, start)
 
 
 def multipliers_json(multipliers: Floats) -> Json:

@@ -26,17 +26,18 @@ from trm_verify.provers.fixed_points.branch import Branching, Outcome
 from trm_verify.provers.fixed_points.continuity import Consistent, Continuity
 from trm_verify.provers.fixed_points.newton import fixed_point
 from trm_verify.provers.fixed_points.relaxed import (
+    Chords,
     Dual,
     Functionals,
     Relaxed,
     ascend,
-    linear_multipliers,
     multipliers_json,
-    secants,
 )
 from trm_verify.provers.problem import Floats, Problem
 
 ASCENT, QUICK, POLISH = 150, 30, 8  # steps of ascent on the margins
+POLISHING = 0.002  # rate of the last of these
+ADAPTED = 3  # times that the chords adapt to the signs they lead to
 SLACK = 1e-6  # what rounding in doubles may cost: a bound counts as positive above it
 
 
@@ -106,9 +107,7 @@ class FixedPointSearch:
             return FixedPointAttempt(seconds=time.perf_counter() - started, reason=str(error))
         if isinstance(found, str):
             return FixedPointAttempt(seconds=time.perf_counter() - started, reason=found)
-        if question is not None and question.proved:
-            question.bound(POLISH, float("inf"))  # for a margin that is more than positive
-        elif answer is not None:
+        if answer is not None and not (question is not None and question.proved):
             question = Question(self.problem, continuity, found, answer)
             question.decide(deadline, branch)
         return self._checked(continuity, found, question, time.perf_counter() - started)
@@ -197,24 +196,23 @@ class Question:
         classes = logits.size if readout is None else readout.nodes[readout.outputs[0]].shape[-1]
         return tuple(int(v) for v in logits.reshape(-1, classes).argmax(axis=1))
 
-    def bound(self, steps: int, enough: float = SLACK) -> None:
-        """Dual bounds for all competitors at once, until each is above `enough`."""
+    def bound(self, steps: int) -> None:
+        """Dual bounds for all competitors at once, until each is positive, then a few steps more."""
         size = len(self.bounds)
         places = self.relaxed.places(self.lo.expand(size, -1), self.hi.expand(size, -1))
         dual = Dual(self.relaxed, self.functionals, *places)
-        start = linear_multipliers(self.relaxed, self.functionals, secants(self.relaxed, self.lo, self.hi))
-        rate = 0.05 if enough == SLACK else 0.002  # small steps to polish a bound that is good already
-        bounds, self.multipliers = ascend(dual, start, steps, rate, enough=enough)
-        self.bounds = bounds.numpy().copy()
+        start = Chords(self.relaxed, self.lo, self.hi).best(dual, ADAPTED)
+        found, self.multipliers = ascend(dual, start, steps, enough=SLACK)
+        if float(found.min()) > SLACK:  # small steps polish bounds that are good already
+            found, self.multipliers = ascend(dual, self.multipliers, POLISH, POLISHING)
+        self.bounds = found.numpy().copy()
 
     def decide(self, deadline: float, branch: bool) -> None:
         """Dual bounds, then the attack, then a tree for each competitor that is left."""
         self.bound(ASCENT)
-        if not self.open:
-            self.bound(POLISH, float("inf"))
-            return
-        self._attack()
-        if self.counterexample is None:
+        if self.open:
+            self._attack()
+        if self.open and self.counterexample is None:
             self._branch(deadline, branch)
 
     def _attack(self) -> None:
