@@ -20,7 +20,9 @@ from trm_verify.tasks.addition import addition
 from trm_verify.tasks.base import IGNORE, Baseline, Split, Task, accuracy, position_accuracy
 from trm_verify.tasks.denoise import denoise
 from trm_verify.tasks.digits import digits
+from trm_verify.tasks.jacobi import jacobi
 from trm_verify.tasks.mazes import mazes
+from trm_verify.tasks.pagerank import pagerank
 from trm_verify.tasks.parity import parity
 from trm_verify.tasks.sudoku import sudoku
 
@@ -28,7 +30,9 @@ TASKS: dict[str, Callable[..., Task]] = {
     "addition": addition,
     "denoise": denoise,
     "digits": digits,
+    "jacobi": jacobi,
     "mazes": mazes,
+    "pagerank": pagerank,
     "parity": parity,
     "sudoku": sudoku,
 }
@@ -63,7 +67,9 @@ __all__ = [
     "denoise",
     "digits",
     "load_task",
+    "jacobi",
     "mazes",
+    "pagerank",
     "parity",
     "position_accuracy",
     "sudoku",
