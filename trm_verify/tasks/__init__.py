@@ -18,6 +18,7 @@ from typing import Any
 
 from trm_verify.tasks.addition import addition
 from trm_verify.tasks.base import IGNORE, Baseline, Split, Task, accuracy, position_accuracy
+from trm_verify.tasks.brackets import brackets
 from trm_verify.tasks.denoise import denoise
 from trm_verify.tasks.digits import digits
 from trm_verify.tasks.jacobi import jacobi
@@ -28,6 +29,7 @@ from trm_verify.tasks.sudoku import sudoku
 
 TASKS: dict[str, Callable[..., Task]] = {
     "addition": addition,
+    "brackets": brackets,
     "denoise": denoise,
     "digits": digits,
     "jacobi": jacobi,
@@ -64,6 +66,7 @@ __all__ = [
     "Task",
     "accuracy",
     "addition",
+    "brackets",
     "denoise",
     "digits",
     "load_task",
