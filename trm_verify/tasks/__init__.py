@@ -19,23 +19,27 @@ from typing import Any
 from trm_verify.tasks.addition import addition
 from trm_verify.tasks.base import IGNORE, Baseline, Split, Task, accuracy, position_accuracy
 from trm_verify.tasks.brackets import brackets
+from trm_verify.tasks.characters import characters
 from trm_verify.tasks.denoise import denoise
 from trm_verify.tasks.digits import digits
 from trm_verify.tasks.jacobi import jacobi
 from trm_verify.tasks.mazes import mazes
 from trm_verify.tasks.pagerank import pagerank
 from trm_verify.tasks.parity import parity
+from trm_verify.tasks.snippets import snippets
 from trm_verify.tasks.sudoku import sudoku
 
 TASKS: dict[str, Callable[..., Task]] = {
     "addition": addition,
     "brackets": brackets,
+    "characters": characters,
     "denoise": denoise,
     "digits": digits,
     "jacobi": jacobi,
     "mazes": mazes,
     "pagerank": pagerank,
     "parity": parity,
+    "snippets": snippets,
     "sudoku": sudoku,
 }
 
@@ -67,6 +71,7 @@ __all__ = [
     "accuracy",
     "addition",
     "brackets",
+    "characters",
     "denoise",
     "digits",
     "load_task",
@@ -75,5 +80,6 @@ __all__ = [
     "pagerank",
     "parity",
     "position_accuracy",
+    "snippets",
     "sudoku",
 ]
