@@ -26,6 +26,7 @@ from trm_verify.tasks.jacobi import jacobi
 from trm_verify.tasks.mazes import mazes
 from trm_verify.tasks.pagerank import pagerank
 from trm_verify.tasks.parity import parity
+from trm_verify.tasks.regions import regions
 from trm_verify.tasks.snippets import snippets
 from trm_verify.tasks.sudoku import sudoku
 
@@ -39,6 +40,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "mazes": mazes,
     "pagerank": pagerank,
     "parity": parity,
+    "regions": regions,
     "snippets": snippets,
     "sudoku": sudoku,
 }
@@ -80,6 +82,7 @@ __all__ = [
     "pagerank",
     "parity",
     "position_accuracy",
+    "regions",
     "snippets",
     "sudoku",
 ]
