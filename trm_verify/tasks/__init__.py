@@ -29,6 +29,7 @@ from trm_verify.tasks.parity import parity
 from trm_verify.tasks.regions import regions
 from trm_verify.tasks.snippets import snippets
 from trm_verify.tasks.sudoku import sudoku
+from trm_verify.tasks.sudoku9 import sudoku9
 
 TASKS: dict[str, Callable[..., Task]] = {
     "addition": addition,
@@ -43,6 +44,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "regions": regions,
     "snippets": snippets,
     "sudoku": sudoku,
+    "sudoku9": sudoku9,
 }
 
 
@@ -85,4 +87,5 @@ __all__ = [
     "regions",
     "snippets",
     "sudoku",
+    "sudoku9",
 ]
