@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trm_verify.tasks.addition import addition
+from trm_verify.tasks.arc import arc
 from trm_verify.tasks.base import IGNORE, Baseline, Split, Task, accuracy, position_accuracy
 from trm_verify.tasks.brackets import brackets
 from trm_verify.tasks.characters import characters
@@ -33,6 +34,7 @@ from trm_verify.tasks.sudoku9 import sudoku9
 
 TASKS: dict[str, Callable[..., Task]] = {
     "addition": addition,
+    "arc": arc,
     "brackets": brackets,
     "characters": characters,
     "denoise": denoise,
@@ -74,6 +76,7 @@ __all__ = [
     "Task",
     "accuracy",
     "addition",
+    "arc",
     "brackets",
     "characters",
     "denoise",
