@@ -49,6 +49,11 @@ def test_originals_parse_and_corrupted_ones_do_not(task):
 def test_no_line_is_on_two_sides(task):
     known = [tuple(whole) for split in (task.train, task.validation, task.test) for _, whole in lines(split)]
     assert len(set(known)) == len(known) == 4096 + 256 + 512
+    # The side of a line does not depend on the size.
+    other = task.at(32)
+    train = {tuple(whole) for _, whole in lines(task.train)}
+    assert not train & {tuple(whole) for _, whole in lines(other.test)}
+    assert train & {tuple(whole) for _, whole in lines(other.train)}
 
 
 def test_tokens_against_the_tokenizer_of_the_library():

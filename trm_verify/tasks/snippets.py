@@ -19,16 +19,17 @@ from trm_verify.model import Box
 from trm_verify.tasks.base import (
     IGNORE,
     Baseline,
+    Split,
     Task,
     accuracy,
     check_sizes,
-    cut,
     one_hot,
     position_accuracy,
 )
-from trm_verify.tasks.library import modules
+from trm_verify.tasks.library import modules, share
 
 _SIZES = (16, 24, 32)
+_TRAIN, _VALIDATION = 0.75, 0.1  # shares of the lines; the rest is to test
 _FRAGILE = ("(", "[", "{", ")", "]", "}", ":")
 _NAMES = ("x", "0", '""')  # what any name, number and string is written as
 _OPERATORS = tuple(sorted(EXACT_TOKEN_TYPES.keys() - {*_FRAGILE, "!"}))  # "!" is one in newer versions alone
@@ -59,8 +60,9 @@ def snippets(
     tokens `( [ { ) ] } :` become another one of them, in such a way that the line no longer parses.
 
     `exact`, the metric, wants the original; a line may have several repairs that parse, so perfection is out of reach.
-    `parses` is the fraction of answers that `ast.parse` accepts. No two items have the same original. The lines come
-    from the Python that runs, so numbers of two Python versions differ a little.
+    `parses` is the fraction of answers that `ast.parse` accepts. No two items have the same original, and which split
+    a line is in depends on the line alone. The lines come from the Python that runs, so numbers of two Python versions
+    differ a little.
 
     Shape: x (rows, length, tokens) one-hot; y (rows, length) tokens, `IGNORE` on the padding.
 
@@ -71,20 +73,30 @@ def snippets(
     check_sizes("snippets", length, 4, corrupt=corruptions, train=train, validation=validation, test=test)
     rng = np.random.default_rng([seed, length])
     lines = [line for line in _lines() if len(line) <= length]
-    pairs: list[np.ndarray] = []
-    rows = train + validation + test
+    wanted = (train, validation, test)
+    pairs: tuple[list[np.ndarray], ...] = ([], [], [])
+    seen: set[bytes] = set()
     for place in rng.permutation(len(lines)):
-        if len(pairs) == rows:
-            break
         line = lines[place]
-        if parses(line) and (broken := _corrupted(rng, line, corruptions)) is not None:
-            pairs.append(np.array([np.pad(half, (0, length - len(line))) for half in (broken, line)]))
-    if len(pairs) < rows:
-        raise ValueError(f"snippets: expected {rows} lines of up to {length} tokens, found {len(pairs)}; ask for fewer")
-    x, y = (torch.from_numpy(side) for side in np.stack(pairs, axis=1))
+        side = _side(line)
+        if len(pairs[side]) == wanted[side] or not parses(line):
+            continue
+        broken = _corrupted(rng, line, corruptions)
+        if broken is not None and (key := broken.tobytes()) not in seen:
+            seen.add(key)
+            pairs[side].append(np.array([np.pad(half, (0, length - len(line))) for half in (broken, line)]))
+        if tuple(map(len, pairs)) == wanted:
+            break
+    if (found := tuple(map(len, pairs))) != wanted:
+        raise ValueError(
+            f"snippets: expected {wanted} lines of up to {length} tokens for the splits, found {found}; ask for fewer"
+        )
+    splits = [_split(np.stack(side)) for side in pairs]
     return Task(
         "snippets",
-        *cut(one_hot(x, len(TOKENS)), torch.where(y == 0, IGNORE, y), train, validation, test),
+        splits[0],
+        splits[1],
+        splits[2],
         classes=len(TOKENS),
         domain=Box(0, 1).expand((length, len(TOKENS))),
         metrics=MappingProxyType({"exact": accuracy, "parses": parse_rate, "position": position_accuracy}),
@@ -94,6 +106,17 @@ def snippets(
         text=_text,
         reference=Baseline("left to right with a stack, each closing bracket made to fit", _greedy),
     )
+
+
+def _side(line: Iterable[int]) -> int:
+    """Which split a line is in, 0 to 2: whatever the seed and the length, so that sizes can be mixed in training."""
+    where = share(written(line))
+    return 0 if where < _TRAIN else 1 if where < _TRAIN + _VALIDATION else 2
+
+
+def _split(pairs: np.ndarray) -> Split:
+    x, y = (torch.from_numpy(side) for side in (pairs[:, 0], pairs[:, 1]))
+    return Split(one_hot(x, len(TOKENS)), torch.where(y == 0, IGNORE, y))
 
 
 @lru_cache(maxsize=1)
