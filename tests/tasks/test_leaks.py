@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,3 +123,14 @@ def test_other_sizes_are_the_same_task(name):
     assert other.metric is task.metric and other.difficulties == task.difficulties
     train, validation, test = map(items, splits(other))
     assert not train & test and not train & validation and not validation & test
+
+
+def test_the_documentation_names_the_task_and_its_numbers(name):
+    table = Path(__file__).parents[2].joinpath("docs", "tasks.md").read_text(encoding="utf-8")
+    (line,) = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
+    rows, baseline, reached = line.strip("| ").split(" | ")[-3:]
+    task = made(name)
+    assert (rows, baseline) == (str(len(task.test)), task.reference.name)
+    # Text of another Python version gives other numbers; float32 solves differ between libraries.
+    close = 0.05 if name in ("snippets", "characters") else 0.3 if name in SOLVERS else 0.002
+    assert float(reached) == pytest.approx(task.baseline(), abs=close)

@@ -237,6 +237,9 @@ def check_sizes(name: str, size: int, smallest: int, **counts: int) -> None:
             raise ValueError(f"{name}: expected at least one row to {what}, found {count}")
 
 
+_IDLE = 4  # draws in a row without a new item after which there seem to be no more
+
+
 def distinct(
     draw: Callable[[int], np.ndarray], key: Callable[[np.ndarray], np.ndarray], rows: int, name: str
 ) -> np.ndarray:
@@ -251,8 +254,9 @@ def distinct(
     """
     kept: list[np.ndarray] = []
     seen: set[bytes] = set()
-    for _ in range(64):
-        items = draw(rows)
+    idle = 0
+    while idle < _IDLE:
+        items, before = draw(rows), len(kept)
         for item, row in zip(items, key(items), strict=True):
             digest = row.tobytes()
             if digest not in seen:
@@ -260,6 +264,7 @@ def distinct(
                 kept.append(item)
                 if len(kept) == rows:
                     return np.stack(kept)
+        idle = 0 if len(kept) > before else idle + 1
     raise ValueError(
         f"{name}: expected {rows} different items, found {len(kept)}; ask for fewer rows or for a larger size"
     )

@@ -9,11 +9,10 @@ from torch import Tensor
 
 from trm_verify.model import Box
 from trm_verify.tasks.base import Baseline, Split, Task, accuracy, check_sizes, position_accuracy
-from trm_verify.tasks.digits import digits
+from trm_verify.tasks.digits import digits, shaded
 
 LEVELS = 17
 _LO, _HI = -1.0, 2.0
-_RAMP = " .:-=+*#%@"
 
 
 def denoise(noise: float = 0.5, *, seed: int = 0, copies: int = 4) -> Task:
@@ -104,8 +103,5 @@ def _linear(task: Task) -> Tensor:
 
 
 def _text(x: Tensor, y: Tensor) -> str:
-    def shade(value: float) -> str:
-        return _RAMP[round(min(max(value, 0.0), 1.0) * (len(_RAMP) - 1))] * 2
-
-    rows = zip(x[..., 0].tolist(), (y / (LEVELS - 1)).tolist(), strict=True)
-    return "\n".join(f"{''.join(map(shade, noisy))} │ {''.join(map(shade, clean))} │" for noisy, clean in rows)
+    rows = zip(shaded(x[..., 0]), shaded(y / (LEVELS - 1)), strict=True)
+    return "\n".join(f"{noisy} │ {clean} │" for noisy, clean in rows)
