@@ -85,3 +85,9 @@ def test_task_is_a_value():
     assert isinstance(task, Task)
     with pytest.raises(AttributeError):
         task.name = "other"
+
+
+def test_an_image_is_shown_with_its_label():
+    task = digits()
+    lines = task.show(torch.eye(8).flatten(), torch.tensor(7)).splitlines()
+    assert lines == [f"{'  ' * i}@@" for i in range(8)] + ["→ 7"]

@@ -7,11 +7,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trm_verify.model import Box
 from trm_verify.tasks.base import Split, Task
 
 VALIDATION, TEST = 180, 360
+_RAMP = " .:-=+*#%@"
 
 
 def digits(split: Literal["images", "blocks"] = "images") -> Task:
@@ -64,4 +66,15 @@ def digits(split: Literal["images", "blocks"] = "images") -> Task:
         Split(x[choose:], y[choose:]),
         10,
         Box(0, 1).expand((64,)),
+        text=_text,
     )
+
+
+def shaded(grey: Tensor) -> list[str]:
+    """An image as lines of text, two characters a pixel. Shape: (height, width), black 0 to white 1."""
+    levels = (grey.clamp(0, 1) * (len(_RAMP) - 1)).round().long()
+    return ["".join(2 * _RAMP[level] for level in row) for row in levels.tolist()]
+
+
+def _text(x: Tensor, y: Tensor) -> str:
+    return "\n".join([*(line.rstrip() for line in shaded(x.view(8, 8))), f"→ {int(y)}"])
