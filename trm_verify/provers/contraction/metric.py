@@ -23,7 +23,7 @@ from trm_verify.kernel.norms import MetricNorm
 from trm_verify.kernel.numbers import floor_at, rescale
 from trm_verify.kernel.rules.metric import contraction_matrix
 from trm_verify.provers.contraction import program
-from trm_verify.provers.contraction.forms import StepForm, step_form
+from trm_verify.provers.contraction.forms import StepForm, best_scale, step_form
 from trm_verify.provers.factors import factor
 from trm_verify.provers.problem import Attempt, Floats, Problem
 
@@ -56,13 +56,8 @@ def _hinted(problem: Problem, form: StepForm) -> Iterator[Candidate]:
         def rate(power: float, square: Floats = square) -> float:
             return form.reach(metric, square * 2.0**power)
 
-        powers = np.linspace(-10, 3, 53).tolist()
-        middle = min(range(len(powers)), key=lambda i: rate(powers[i]))
-        low, high = powers[max(middle - 1, 0)], powers[min(middle + 1, len(powers) - 1)]
-        for _ in range(50):  # the best rates lie at the edge of what holds at all, where a ternary search still works
-            left, right = low + (high - low) / 3, high - (high - low) / 3
-            low, high = (low, right) if rate(left) <= rate(right) < np.inf else (left, high)
-        multipliers = square * 2.0**high * (1 + 1e-8)  # off the edge, where every matrix is singular
+        power = best_scale(rate)
+        multipliers = square * 2.0**power * (1 + 1e-8)  # off the edge, where every matrix is singular
         best = form.best_rate(metric, multipliers)
         if best is not None:
             yield Candidate(None, multipliers, best)
