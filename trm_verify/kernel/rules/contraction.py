@@ -139,9 +139,7 @@ def radius_contraction(context: Context, premises: list[Conclusion], witness: Wi
     if not isinstance(norm, BlockNorm):
         raise CheckError("NORM", "a block norm", norm.family)
     ranges = evaluate(context.graph, context.graph.step, region, domain)
-    out = propagate(
-        context.graph, norm, ranges, premises, (list(norm.weights), norm.exp), over=(region, domain)
-    )
+    out = propagate(context.graph, norm, ranges, premises, (list(norm.weights), norm.exp), over=(region, domain))
     for g, value in enumerate(out.values):
         if dyadic(value, out.exp) > bound * norm.weight(g):
             found = dyadic(value, out.exp) / norm.weight(g)

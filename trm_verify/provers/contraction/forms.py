@@ -30,7 +30,7 @@ class StepForm:
 
     @property
     def n(self) -> int:
-        return self.outputs.shape[1] - len(self.lo)
+        return int(self.outputs.shape[1]) - len(self.lo)
 
     @property
     def units(self) -> int:

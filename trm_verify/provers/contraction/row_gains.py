@@ -33,11 +33,11 @@ Rate = Callable[[Gains], float]
 
 @dataclass
 class Tuned:
-    """A subgraph with its multipliers up to a factor, and the gains found for proportions tried so far."""
+    """A subgraph with its multipliers ψ² up to a factor, and the gains found for proportions tried so far."""
 
     subgraph: Subgraph
-    shapes: list[Floats]  # ψ², one for each suggestion
-    log2: Floats  # proportions of the gains
+    shape: Floats
+    log2: Floats  # proportions of the gains, as the weights suggest them
     known: dict[tuple[float, ...], tuple[Floats, Floats]] = field(default_factory=dict)
 
     def at(self, log2: Floats) -> tuple[Floats, Floats]:
@@ -48,17 +48,11 @@ class Tuned:
         return self.known[key]
 
     def _solve(self, proportions: Floats) -> tuple[Floats, Floats]:
-        form, widths = self.subgraph.form, self.subgraph.widths
-        metric = np.diag(np.repeat(proportions**2, widths))
-        image = np.eye(len(form.outputs))
-        best: tuple[Floats, Floats] = (np.full(len(widths), np.inf), np.zeros(form.units))
-        for shape in self.shapes:
-            power = best_scale(lambda p, shape=shape: form.reach(metric, shape * 2.0**p, image))  # type: ignore[misc]
-            multipliers = shape * 2.0**power * (1 + 1e-8)  # off the edge, where every matrix is singular
-            reached = form.reach(metric, multipliers, image)
-            if reached * proportions[0] < best[0][0]:
-                best = reached * proportions, multipliers
-        return best
+        form = self.subgraph.form
+        metric, image = np.diag(np.repeat(proportions**2, self.subgraph.widths)), np.eye(len(form.outputs))
+        power = best_scale(lambda p: form.reach(metric, self.shape * 2.0**p, image))
+        multipliers = self.shape * 2.0**power * (1 + 1e-8)  # off the edge, where every matrix is singular
+        return form.reach(metric, multipliers, image) * proportions, multipliers
 
 
 def _suggestions(problem: Problem, subgraph: Subgraph) -> Iterator[Floats]:
@@ -76,18 +70,19 @@ def _suggestions(problem: Problem, subgraph: Subgraph) -> Iterator[Floats]:
         yield ratio / np.exp(np.log(ratio).mean())
 
 
-def _tuned(problem: Problem, subgraph: Subgraph) -> Tuned:
-    """The subgraph with proportions as its weights suggest them: the norms of ψW₁ on each input."""
-    shapes = list(_suggestions(problem, subgraph))
-    form = subgraph.form
-    starts = np.cumsum([0, *subgraph.widths])
-    scaled = form.arguments * np.sqrt(shapes[0])[:, None] if shapes else form.arguments
-    direct = form.outputs
-    sizes = [
-        float(np.linalg.norm(scaled[:, a:b], 2)) + float(np.linalg.norm(direct[:, a:b], 2))
-        for a, b in zip(starts, starts[1:], strict=False)
-    ]
-    return Tuned(subgraph, shapes, np.log2(np.maximum(sizes, 1e-12)))
+def _tuned(problem: Problem, subgraph: Subgraph) -> Tuned | None:
+    """The subgraph with the best of the suggestions, and proportions of gains like the norms of ψW₁ on each input."""
+    form, starts = subgraph.form, np.cumsum([0, *subgraph.widths])
+    found = []
+    for shape in _suggestions(problem, subgraph):
+        scaled = form.arguments * np.sqrt(shape)[:, None]
+        sizes = [
+            float(np.linalg.norm(scaled[:, a:b], 2) + np.linalg.norm(form.outputs[:, a:b], 2))
+            for a, b in zip(starts, starts[1:], strict=False)
+        ]
+        found.append(Tuned(subgraph, shape, np.log2(np.maximum(sizes, 1e-12))))
+    best = min(found, key=lambda tuned: float(tuned.at(tuned.log2)[0].max()), default=None)
+    return best if best is not None and np.isfinite(best.at(best.log2)[0]).all() else None
 
 
 def tune(problem: Problem, domain: Json, region: Json, rate: Rate) -> list[tuple[Tuned, Floats]]:
@@ -96,8 +91,10 @@ def tune(problem: Problem, domain: Json, region: Json, rate: Rate) -> list[tuple
     Args:
         rate: of the step when these gains are proved, in doubles.
     """
-    found = [_tuned(problem, s) for s in subgraphs(problem, domain, region)]
-    chosen = [(t, t.log2) for t in found if t.shapes and np.isfinite(t.at(t.log2)[0]).all()]
+    found = problem.once(
+        "tuned", [domain, region], lambda: [_tuned(problem, s) for s in subgraphs(problem, domain, region)]
+    )
+    chosen = [(tuned, tuned.log2) for tuned in found if tuned is not None]
     best, trials = rate(gains_of(chosen)) if chosen else np.inf, 0
     for step in STEPS:
         improved = True

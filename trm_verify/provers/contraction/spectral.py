@@ -1,4 +1,4 @@
-"""ℓ2 bounds of the constant matrices of a step (R2), and contraction in ℓ2 and mixed norms through layers and blocks."""
+"""ℓ2 bounds of constant matrices (R2), and contraction in ℓ2 and mixed norms through layers and whole blocks."""
 
 from __future__ import annotations
 
