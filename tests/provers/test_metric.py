@@ -147,7 +147,8 @@ def test_auto_skips_the_program_where_a_cheaper_norm_has_a_rate() -> None:
 
 def test_auto_tries_everything_that_applies() -> None:
     found = attempts(sandwich(4, 6, 0.7))
-    assert [name for name, a in found.items() if a.rate is not None] == ["metric"]
+    assert [name for name, a in found.items() if a.rate is not None] == ["l2", "metric"]
+    assert float(found["l2"].rate) == pytest.approx(float(found["metric"].rate), rel=1e-6)
     assert "one part" in found["parts"].reason and "token" in found["tokens"].reason
 
 
