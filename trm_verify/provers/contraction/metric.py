@@ -30,6 +30,7 @@ from trm_verify.provers.problem import Attempt, Floats, Problem
 
 LARGEST = 800  # state entries + units of the matrix of the rule; its factor takes time with the cube of that
 CHEAP = 256  # up to which a rate that may not be the best one is looked for
+HOPELESS = 1.5  # a rate at the best of a few scales above which no scale in between has one below 1, most likely
 METRIC_BITS = 60  # of the smallest eigenvalue of P
 SLACKS = (1e-7, 4e-7, 1e-6, 4e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # what the rate is raised by, relatively, for a short factor
 SHARES = (1e-6, 1e-4, 1e-2, 0.1, 0.3, 0.6)  # of the way from the spectral radius to 1
@@ -58,6 +59,8 @@ def _hinted(problem: Problem, form: StepForm) -> Iterator[Candidate]:
         def rate(power: float, square: Floats = square) -> float:
             return form.reach(metric, square * 2.0**power)
 
+        if not min(map(rate, np.linspace(-10, 3, 14).tolist())) < HOPELESS:
+            continue
         power = best_scale(rate)
         multipliers = square * 2.0**power * (1 + 1e-8)  # off the edge, where every matrix is singular
         best = form.best_rate(metric, multipliers)

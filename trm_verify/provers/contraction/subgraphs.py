@@ -9,6 +9,8 @@ from trm_verify.encode import Json
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import ACTIVATIONS, STATE, Node
 from trm_verify.kernel.layout import LAYOUTS
+from trm_verify.kernel.linear import Forms
+from trm_verify.kernel.radius import Gains, Propagation
 from trm_verify.kernel.rows import row_forms
 from trm_verify.provers.contraction.forms import StepForm, form_of
 from trm_verify.provers.problem import Problem
@@ -44,12 +46,17 @@ def subgraphs(problem: Problem, domain: Json, region: Json) -> list[Subgraph]:
 
 def _find(problem: Problem, domain: Json, region: Json) -> list[Subgraph]:
     nodes, ranges = problem.graph.step.nodes, problem.ranges(domain, region)
-    search = _Search(nodes)
-    found: dict[bytes, Subgraph] = {}
-    for inputs, output in search.places():
+    places: dict[int, tuple[tuple[int, ...], Forms]] = {}
+    for inputs, output in _Search(nodes).places():
         try:
-            forms = row_forms(problem.graph, ranges, inputs, output)
+            places[output] = inputs, row_forms(problem.graph, ranges, inputs, output)
         except CheckError:  # rows are mixed, or an operation has no exact linear form
+            continue
+    ends: Gains = {output: [(inputs, ())] for output, (inputs, _) in places.items()}
+    needed = Propagation(problem.graph.step, ranges, {}, ends).needed
+    found: dict[bytes, Subgraph] = {}
+    for output, (inputs, forms) in places.items():
+        if output not in needed:  # inside a larger one
             continue
         form = form_of(problem, forms, ranges)
         if form.n + form.units > LARGEST:
