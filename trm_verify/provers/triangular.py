@@ -26,7 +26,7 @@ from trm_verify.provers.contraction.gains import Gains, NotCovered
 from trm_verify.provers.problem import ALL_STATES, Attempt, Floats, Problem, floats, point
 
 MOST_ENTRIES = 2048  # of a state whose entries are parts of their own
-FIRST, GROWTH, WIDEST, TRIES = 1e-7, 4.0, 1e3, 12  # radii about the settled state within which slopes are taken
+FIRST, GROWTH, WIDEST, TRIES = 1e-7, 1.25, 1e3, 10  # radii about the settled state within which slopes are taken
 LEAST = 1e-18  # added to every radius, which is thus never 0
 GRID_BITS = 8  # of the smallest radius, below which the ends of a box are rounded outward
 NAME = "triangular"
@@ -138,7 +138,7 @@ def invariant_about(problem: Problem, domain: Json, state: Floats, deadline: flo
         radii = _settled_radii(Gains(problem, problem.ranges(domain, _about(state, reach))), away, len(state))
         if (radii <= reach).all():
             return _about(state, radii)
-        reach = np.maximum(reach, radii) * GROWTH
+        reach = np.maximum(radii, FIRST) * GROWTH
         if not float(radii.max()) < WIDEST:
             break
     raise CheckError("INCLUSION", "a box about the settled state that the step maps into itself", "radii that grow")
