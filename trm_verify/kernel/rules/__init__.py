@@ -17,6 +17,8 @@ from trm_verify.kernel.rules import (
     lipschitz,
     metric,
     refutation,
+    row_gains,
+    triangular,
     wellposed,
 )
 
@@ -30,6 +32,7 @@ RULES: dict[str, Rule] = {
         contraction.radius_contraction,
         contraction.damping,
         metric.metric_contraction,
+        row_gains.row_gain,
         wellposed.monotone,
         wellposed.log_norm,
         wellposed.monotone_convergence,
@@ -56,6 +59,8 @@ RULES: dict[str, Rule] = {
         fixed_point_answers.answer_by_fixed_point,
         fixed_point_answers.joined_domains,
         lipschitz.lipschitz,
+        triangular.triangular,
+        triangular.settled_in,
         exhibited.exhibited,
         refutation.fixed_point_at,
         refutation.two_fixed_points,
