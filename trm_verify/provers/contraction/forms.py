@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.linalg import cholesky, eigh, solve_triangular
 
 from trm_verify.encode import Json
 from trm_verify.kernel.linear import Forms, linear_forms, require_activations
@@ -58,17 +59,28 @@ class StepForm:
 
     def reach(self, metric: Floats, multipliers: Floats, image: Floats | None = None) -> float:
         """The smallest rate (perhaps above 1) at which it is positive semidefinite; infinity if there is none."""
-        n, base = self.n, self.matrix(metric, multipliers, 0.0, image)
+        return self._reach(metric, self.matrix(metric, multipliers, 0.0, image))
+
+    def reach_along(self, metric: Floats, shape: Floats, image: Floats | None = None) -> Callable[[float], float]:
+        """`reach` for the multipliers shape · 2^p, as a function of p."""
+        fixed = self.matrix(metric, np.zeros_like(shape), 0.0, image)
+        with np.errstate(over="ignore", invalid="ignore"):
+            moving = self.matrix(metric, shape, 0.0, image) - fixed
+        return lambda power: self._reach(metric, fixed + 2.0**power * moving)
+
+    def _reach(self, metric: Floats, base: Floats) -> float:
+        n = self.n
+        if not np.isfinite(base).all():  # multipliers beyond what doubles hold
+            return float("inf")
         need, live = -base[:n, :n], np.flatnonzero(np.abs(base[n:]).any(axis=1)) + n  # units without influence drop out
         try:
             if len(live):
-                half = np.linalg.solve(np.linalg.cholesky(base[np.ix_(live, live)]), base[live, :n])
+                half = solve_triangular(cholesky(base[np.ix_(live, live)], lower=True), base[live, :n], lower=True)
                 need = need + half.T @ half
-            root = np.linalg.inv(np.linalg.cholesky(metric))
-            square = float(np.linalg.eigvalsh(root @ need @ root.T)[-1])
+            (square,) = eigh(need, metric, eigvals_only=True, subset_by_index=[n - 1, n - 1])
         except np.linalg.LinAlgError:
             return float("inf")
-        return float(max(square, 0.0) ** 0.5)
+        return float(max(float(square), 0.0) ** 0.5)
 
     def best_rate(self, metric: Floats, multipliers: Floats) -> float | None:
         """The same when it is below 1."""
@@ -104,15 +116,26 @@ def step_form(problem: Problem, domain: Json, region: Json) -> StepForm:
     return form_of(problem, forms, ranges)
 
 
+GOLDEN = (5**0.5 - 1) / 2
+
+
 def best_scale(reach: Callable[[float], float]) -> float:
     """log2 of the factor s > 0 with the smallest `reach`, a little towards larger s.
 
-    The best values lie at the edge of what holds at all, where a ternary search still works.
+    The best values lie at the edge of what holds at all, where a golden-section search still works.
     """
-    powers = np.linspace(-10, 3, 53).tolist()
+    powers = np.linspace(-10, 3, 27).tolist()
     middle = min(range(len(powers)), key=lambda i: reach(powers[i]))
     low, high = powers[max(middle - 1, 0)], powers[min(middle + 1, len(powers) - 1)]
-    for _ in range(50):
-        left, right = low + (high - low) / 3, high - (high - low) / 3
-        low, high = (low, right) if reach(left) <= reach(right) < np.inf else (left, high)
+    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    at_left, at_right = reach(left), reach(right)
+    for _ in range(44):
+        if at_left <= at_right < np.inf:
+            high, right, at_right = right, left, at_left
+            left = high - GOLDEN * (high - low)
+            at_left = reach(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + GOLDEN * (high - low)
+            at_right = reach(right)
     return float(high)

@@ -50,7 +50,7 @@ class Tuned:
     def _solve(self, proportions: Floats) -> tuple[Floats, Floats]:
         form = self.subgraph.form
         metric, image = np.diag(np.repeat(proportions**2, self.subgraph.widths)), np.eye(len(form.outputs))
-        power = best_scale(lambda p: form.reach(metric, self.shape * 2.0**p, image))
+        power = best_scale(form.reach_along(metric, self.shape, image))
         multipliers = self.shape * 2.0**power * (1 + 1e-8)  # off the edge, where every matrix is singular
         return form.reach(metric, multipliers, image) * proportions, multipliers
 
