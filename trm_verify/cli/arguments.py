@@ -206,6 +206,11 @@ def _obligations(command: argparse.ArgumentParser) -> None:
     command.add_argument("--timeout", type=_seconds, metavar="S", help="seconds a script and solver (default: 30)")
 
 
+def _report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("directory", metavar="DIR", help="a model directory with its certificates")
+    command.add_argument("--out", metavar="FILE.html", help="where the page goes (default: DIR/report.html)")
+
+
 def _kernel_path(command: argparse.ArgumentParser) -> None:
     """No arguments of its own."""
 
@@ -247,6 +252,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
         "write the side conditions of a certificate as SMT-LIB 2 scripts, for z3, cvc5 or any other solver",
         ("model.trmcert.json model.safetensors --out out/smt2", "certificates/good --out out/smt2 --check",
          "model.trmcert.json --out out/smt2 --check --solver z3 --timeout 60 --json"), _obligations,
+    ),
+    "report": (
+        "write one self-contained HTML page about a model and what is proved of it",
+        ("out/digits", "out/digits --out report.html --json"), _report,
     ),
     "kernel-path": (
         "print where the kernel is, as one file that needs only Python",

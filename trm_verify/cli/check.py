@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trm_verify import archive
-from trm_verify.cli.loading import exported, load_model, model_errors, weights_beside
+from trm_verify.certificate import weights_beside
+from trm_verify.cli.loading import exported, load_model, model_errors
 from trm_verify.cli.outcome import Exit, Failure, Outcome, combined, usage
 
 if TYPE_CHECKING:
