@@ -69,20 +69,25 @@ class Bound:
 
 
 def bound(directory: ModelDirectory) -> Bound | None:
-    """The claim K(ε) of the model as a whole: that of the largest domain comes first in a certificate.
+    """The first claim K(ε): that of the model as a whole comes first in a certificate."""
+    claims = [claim for each in directory.certificates for claim in each.claims if isinstance(claim, Convergence)]
+    return bound_of(claims)
 
-    The claim was accepted because constant · rateᴷ · initial · scale ≤ ε, so the same line bounds every other step.
+
+def bound_of(claims: Sequence[Convergence]) -> Bound | None:
+    """The first K(ε) among claims.
+
+    Each was accepted because constant · rateᴷ · initial · scale ≤ ε, so the same line bounds every other step.
     """
-    for certificate in directory.certificates:
-        for claim in certificate.claims:
-            if isinstance(claim, Convergence) and claim.epsilon is not None and claim.steps is not None:
-                return Bound(above(claim.epsilon), claim.steps, above(claim.rate))
+    for claim in claims:
+        if claim.epsilon is not None and claim.steps is not None and claim.rate > 0:
+            return Bound(above(claim.epsilon), claim.steps, above(claim.rate))
     return None
 
 
 def certified_traces(directory: ModelDirectory) -> list[Trace]:
     """The audited inferences, with what each step proves about the logits at the fixed point."""
-    found = []
+    found: list[Trace] = []
     for certificate in directory.certificates:
         runs = [claim for claim in certificate.claims if isinstance(claim, Run)]
         for claim, states in zip(runs, certificate.runs, strict=True):
@@ -133,7 +138,7 @@ def measured_logits(deployed: Deployed, states: np.ndarray) -> np.ndarray | None
     if deployed.logits_shape is None:
         return None
     sizes = [math.prod(part) for part in deployed.spec.parts]
-    parts = torch.from_numpy(np.ascontiguousarray(states)).split(sizes, dim=1)
+    parts = torch.split(torch.from_numpy(np.ascontiguousarray(states)), sizes, dim=1)
     shaped = [p.reshape(len(states), *shape) for p, shape in zip(parts, deployed.spec.parts, strict=True)]
     values = deployed.lowered.readout(shaped)
     found: np.ndarray = values.detach().numpy().reshape(len(states), -1, deployed.logits_shape[-1])
@@ -197,7 +202,7 @@ class Enclosed:
 
 def enclosures(directory: ModelDirectory) -> list[Enclosed]:
     """The boxes of checked claims; where an answer is proved for the same inputs, with its margin over the box."""
-    found = []
+    found: list[Enclosed] = []
     for certificate in directory.certificates:
         if certificate.valid is None:
             continue

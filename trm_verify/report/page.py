@@ -49,7 +49,7 @@ def report_page(directory: Path | str | ModelDirectory) -> str:
             _verdict(found)),
         tag("nav", tag("ul", links), aria_label="Sections"),
         tag("main", _facts(found), [
-            tag("section", tag("h2", title, id=f"{name}-title"), content, id=name, aria_labelledby=f"{name}-title")
+            tag("section", tag("h2", title, id=f"{name}-heading"), content, id=name, aria_labelledby=f"{name}-heading")
             for name, title, content in shown
         ], id="main"),
         tag("footer", tag("p", f"Written by trm_verify {__version__} from files alone; the page loads nothing and "
@@ -192,6 +192,7 @@ def _trust(found: ModelDirectory) -> Markup:
         f'python -I -S "$(trm-verify kernel-path)" {first} {name}'
     )  # fmt: skip
     return joined([
-        tag("dl", terms, class_="terms"), tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Digests"),
+        tag("dl", terms, class_="terms"),
+        tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Digests"),
         tag("p", "Do not believe this page: check it yourself, in the model's directory."), tag("pre", commands),
     ])  # fmt: skip
