@@ -100,8 +100,9 @@ def test_anything_else_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil.trmcert.json", "/etc/evil.trmcert.json", "a/b.trmcert.json", "..\\evil.trmcert.json", "C:evil.trmcert.json",
-     ".trmcert.json", "notes.txt", "model.safetensors/", "checkpoint.safetensors", "a\n.trmcert.json", "x.trmcert.json\x00"],
+    ["../evil.trmcert.json", "/etc/evil.trmcert.json", "a/b.trmcert.json", "..\\evil.trmcert.json",
+     "C:evil.trmcert.json", ".trmcert.json", "notes.txt", "model.safetensors/", "checkpoint.safetensors",
+     "a\n.trmcert.json", "x.trmcert.json\x00"],
 )  # fmt: skip
 def test_names_that_no_bundle_has(name: str) -> None:
     with pytest.raises(BundleError, match=r"no bundle has|no complete archive|broken manifest"):

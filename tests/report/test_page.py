@@ -49,7 +49,13 @@ def test_the_page_is_whole_and_says_the_verdict(directory: Path, capsys: pytest.
     names = [name for name, _ in read.tags]
     for landmark in ("header", "nav", "main", "footer", "h1"):
         assert names.count(landmark) == 1, landmark
-    for text in ("PROVED", "exactly one", "float32 rounding not covered", "What has to be trusted", "Certified accuracy"):
+    for text in (
+        "PROVED",
+        "exactly one",
+        "float32 rounding not covered",
+        "What has to be trusted",
+        "Certified accuracy",
+    ):
         assert text in read.text
     headings = [int(n[1]) for n in names if re.fullmatch("h[1-6]", n)]
     assert all(b - a <= 1 for a, b in zip(headings, headings[1:], strict=False)), "no level is skipped"
@@ -131,10 +137,12 @@ def test_golden_certificates_without_a_saved_model(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "text, code",
-    [("[]", "JSON"), ("{}", "FIELD"), ('{"points": []}', "FIELD"), ('{"points": [{"eps": "x", "certified": 1, '
-     '"refuted": 0, "inputs": 1}]}', "NUMBER"), ('{"points": [{"eps": "1", "certified": 2, "refuted": 0, "inputs": 1}]}',
-     "NUMBER"), ('{"points": [{"eps": "nan", "certified": 1, "refuted": 0, "inputs": 1}]}', "NUMBER"),
-     ("[" * 100_000, "LIMIT")],
+    [
+        ("[]", "JSON"), ("{}", "FIELD"), ('{"points": []}', "FIELD"), ("[" * 100_000, "LIMIT"),
+        ('{"points": [{"eps": "x", "certified": 1, "refuted": 0, "inputs": 1}]}', "NUMBER"),
+        ('{"points": [{"eps": "1", "certified": 2, "refuted": 0, "inputs": 1}]}', "NUMBER"),
+        ('{"points": [{"eps": "nan", "certified": 1, "refuted": 0, "inputs": 1}]}', "NUMBER"),
+    ],
 )  # fmt: skip
 def test_figures_of_accuracy_that_are_none(directory: Path, text: str, code: str) -> None:
     (directory / "accuracy.json").write_text(text)
