@@ -19,6 +19,7 @@ from trm_verify.kernel.linear import linear_forms
 from trm_verify.kernel.norms import BlockNorm, MetricNorm, coordinate_scale
 from trm_verify.kernel.numbers import dyadic
 from trm_verify.kernel.tensor import Tensor, from_fractions
+from trm_verify.model import Damped
 from trm_verify.report.reading import ModelDirectory
 from trm_verify.report.text import above
 from trm_verify.verification.deployed import Deployed
@@ -69,9 +70,18 @@ class Bound:
 
 
 def bound(directory: ModelDirectory) -> Bound | None:
-    """The first claim K(ε): that of the model as a whole comes first in a certificate."""
+    """The first claim K(ε) about the model's own iteration: that of the model as a whole comes first."""
     claims = [claim for each in directory.certificates for claim in each.claims if isinstance(claim, Convergence)]
-    return bound_of(claims)
+    return bound_of([claim for claim in claims if directory.deployed is None or _own(claim, directory.deployed)])
+
+
+def _own(claim: Convergence, deployed: Deployed) -> bool:
+    """Whether the claim is about the iteration that the model states."""
+    iteration = deployed.spec.iteration
+    if isinstance(iteration, Damped):
+        alpha = iteration.alpha * (deployed.spec.state_size if len(iteration.alpha) == 1 else 1)
+        return claim.operator.kind == "outer_damped" and claim.operator.alpha == alpha
+    return claim.operator.kind == iteration
 
 
 def bound_of(claims: Sequence[Convergence]) -> Bound | None:
@@ -105,7 +115,7 @@ def certified_traces(directory: ModelDirectory) -> list[Trace]:
 def measured_traces(directory: ModelDirectory, steps: int, seed: int = 0) -> list[Trace]:
     """A few inputs of the domain, run in the model's own floating point; none where the domain is not known."""
     deployed = directory.deployed
-    if deployed is None or deployed.spec.iteration == "implicit":
+    if deployed is None or deployed.spec.iteration == "implicit" and not hasattr(deployed.model, "trace"):
         return []
     spec, x = deployed.spec, None
     if spec.input_shape is not None:
@@ -120,7 +130,10 @@ def measured_traces(directory: ModelDirectory, steps: int, seed: int = 0) -> lis
             x = torch.from_numpy(generator.uniform(low, high, (SAMPLES, len(low))).reshape(shape))
     found = []
     for row in range(SAMPLES if x is not None else 1):
-        states = deployed.trace(None if x is None else x[row : row + 1], steps)
+        try:
+            states = deployed.trace(None if x is None else x[row : row + 1], steps)
+        except ValueError:  # an implicit model without a solver of its own
+            return []
         if not np.isfinite(states).all():
             continue
         logits = measured_logits(deployed, states)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,23 +188,32 @@ def _draw_bound(axes: Any, line: Bound, result: VerificationResult) -> None:
 
 
 def results_figure(results: VerificationResults) -> Figure:
-    """When the answers of a batch are final, input by input; open and refuted ones are marked.
+    """Input by input: when the answers are final, or, where they hold at the fixed point, by which margin.
 
     Raises:
-        ValueError: no answer is final after a known number of steps.
+        ValueError: no answer is proved.
     """
-    settled = [(i, r.answer_steps) for i, r in enumerate(results) if r.answer_steps is not None and r]
-    if not settled:
-        raise ValueError("expected answers that are proved final after some step, found none; see results.explain()")
+    settled = {i: r.answer_steps for i, r in enumerate(results) if r.answer_steps is not None and r}
+    if settled:
+        return _by_input(results, settled, "step", "When the answers are final", "proved final from this step on")
+    margins = {i: r.details.margin for i, r in enumerate(results) if r and r.details and r.details.margin is not None}
+    if margins:
+        return _by_input(results, margins, "smallest logit difference", "Margins of the answers", "proved margin")
+    raise ValueError("expected proved answers to draw, found none; see results.explain()")
+
+
+def _by_input(
+    results: VerificationResults, found: Mapping[int, float], label: str, title: str, meaning: str
+) -> Figure:  # fmt: skip
     figure = blank(6.4, 3.8)
     axes = figure.subplots()
-    rows, steps = zip(*settled, strict=True)
-    axes.scatter(steps, rows, s=16, color=FINAL, label="proved final from this step on")
-    rest = [i for i, r in enumerate(results) if not r or r.answer_steps is None]
+    axes.scatter(list(found.values()), list(found), s=16, color=FINAL, label=meaning)
+    rest = [i for i in range(len(results)) if i not in found]
     if rest:
-        axes.scatter([0] * len(rest), rest, s=16, color=MEASURED, marker="x", label="not proved final")
-    axes.set(xlabel="step", title="When the answers are final", xlim=(-0.8, None))
+        axes.scatter([0] * len(rest), rest, s=16, color=MEASURED, marker="x", label="not proved")
+    axes.set(xlabel=label, title=title)
     axes.set_ylabel(f"{len(results)} inputs")
+    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
     axes.invert_yaxis()
     axes.legend(frameon=False, fontsize=8.5)
     styled(axes, grid=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
 from trm_verify.kernel.claims import Conclusion, Convergence, Refuted
-from trm_verify.kernel.expect import describe, name_of
+from trm_verify.kernel.expect import box_digest, describe, name_of
+from trm_verify.kernel.tensor import Tensor
 from trm_verify.report.accuracy import AccuracyCurve
 from trm_verify.report.charts import Chart, rows_table, span
 from trm_verify.report.evidence import Bound, Enclosed, Trace, settling
@@ -15,7 +17,7 @@ from trm_verify.report.markup import Child, Markup, joined, tag
 from trm_verify.report.reading import ModelDirectory, ReadCertificate
 from trm_verify.report.stepper import stepper
 from trm_verify.report.text import labels, upper
-from trm_verify.report.words import plain
+from trm_verify.report.words import plain, up
 
 SHOWN, MOST_CLAIMS, MOST_TRACES, MOST_DRAWN = 3, 200, 4, 300
 
@@ -47,8 +49,15 @@ def claims(directory: ModelDirectory) -> Markup:
 def _claim(claim: Conclusion, names: list[str]) -> Markup:
     refuted = isinstance(claim, Refuted)
     word = tag("b", "✗ REFUTED" if refuted else "✓ PROVED")
-    where = tag("small", ", ".join(names), class_="muted")
+    domain = getattr(claim, "domain", None)
+    which = f"inputs sha256:{box_digest(domain)[:12]}…, " if isinstance(domain, Tensor) and _many(domain) else ""
+    where = tag("small", f"({which}{', '.join(names)})", class_="muted")
     return tag("li", tag("p", word, plain(claim), " ", where), class_="bad" if refuted else "good")
+
+
+def _many(domain: Tensor) -> bool:
+    """Whether plain words do not tell this set of inputs from others: a point, or a ball about one."""
+    return domain.bounded and domain.size > 0 and len({domain.fraction(i) for i in range(domain.size)}) > 1
 
 
 def _rejected(certificate: ReadCertificate) -> Markup:
@@ -83,7 +92,7 @@ def convergence(traces: list[Trace], proved: Bound | None, directory: ModelDirec
         chart.line(range(steps + 1), [proved.at(k) for k in range(steps + 1)], "proved", "proved for every input", 2.8)
         words += (
             f" Proved for every input in question: at most {upper(proved.at(0))} at the start, falling at a rate of "
-            f"{upper(proved.rate, 6)} a step, at most {upper(proved.epsilon)} after {proved.steps} steps. "
+            f"{up(Fraction(proved.rate), 6)} a step, at most {upper(proved.epsilon)} after {proved.steps} steps. "
             f"{_compared(traces, proved)}"
         )
     return tag("div", chart.figure(words), _settling(directory), class_="side")
@@ -139,25 +148,29 @@ def enclosure(found: list[Enclosed], traces: list[Trace]) -> Markup | None:
     for trace in traces:
         if trace.distances is not None:
             last, reach = trace.states[-1], float(trace.distances[-1])
-            boxes.append(Enclosed(f"fixed point of {trace.title}", last - reach, last + reach))
+            boxes.append(Enclosed(f"the end of {trace.title}", last - reach, last + reach))
     if not boxes:
         return None
     first = boxes[0]
     count = min(len(first.low), MOST_DRAWN)
     order = np.arange(count)
-    chart = Chart("enclosure", f"Enclosure: {first.title}", "coordinate of the state", "value", (-1, count),
+    chart = Chart("enclosure", "Enclosure of the fixed point", "coordinate of the state", "value", (-1, count),
                   span(np.concatenate([first.low[:count], first.high[:count]])))  # fmt: skip
     chart.ranges(order, first.low[:count], first.high[:count], "proved", "proved: a fixed point's coordinate lies here")
     cut = "" if count == len(first.low) else f" The first {count} of {len(first.low)} coordinates are drawn."
-    widths = [each.width for each in boxes]
     drawn = chart.figure(
-        f"On average {float(first.width.mean()):.3g} wide, at most {float(first.width.max()):.3g}.{cut}",
+        f"{first.title[0].upper()}{first.title[1:]}: on average about {float(first.width.mean()):.3g} wide, "
+        f"at most {_widest(first)}.{cut}",
         rows_table("Enclosures", ["of", "mean width", "largest width", "margin"],
-                   [[b.title, f"{float(w.mean()):.3g}", f"{float(w.max()):.3g}",
+                   [[b.title, f"{float(b.width.mean()):.3g}", f"≤ {_widest(b)}",
                      "–" if b.margin is None else f"≥ {math.floor(b.margin * 1e4) / 1e4:.4f}"]
-                    for b, w in list(zip(boxes, widths, strict=True))[:200]], "all enclosures as a table"),
+                    for b in boxes[:200]], "all enclosures as a table"),
     )  # fmt: skip
     return joined([tag("div", drawn, margins(found, traces), class_="side")])
+
+
+def _widest(box: Enclosed) -> str:
+    return upper(math.nextafter(float(box.width.max()), math.inf))
 
 
 def margins(found: list[Enclosed], traces: list[Trace]) -> Markup | None:
@@ -173,8 +186,8 @@ def margins(found: list[Enclosed], traces: list[Trace]) -> Markup | None:
                      "smallest difference over the whole enclosure")  # fmt: skip
         clear = sum(m > 0 for m in known)
         return chart.figure(
-            f"In {clear} of {len(known)} enclosures the box alone shows the answer; "
-            "others are proved by finer rules or in parts."
+            f"In {clear} of {len(known)} enclosures the box alone shows the answer"
+            + ("." if clear == len(known) else "; others are proved by finer rules or in parts.")
         )
     trace = next((t for t in traces if t.low is not None and t.logits is not None and t.final is not None), None)
     if trace is None or trace.low is None or trace.high is None or trace.logits is None or not trace.answers[-1]:
@@ -226,12 +239,13 @@ def accuracy(curve: AccuracyCurve | None) -> Markup | None:
     chart.dots(radii, lower, "proved")
     rows = [[p.eps, str(p.certified), str(p.wrong), str(p.open), str(p.total)] for p in curve.points]
     columns = ["ε", "proved", "counterexample", "open", "inputs"]
-    return chart.figure(
+    drawn = chart.figure(
         f"Of {curve.points[0].total} inputs, {lower[0]:.1f} % are proved right at ε = {curve.points[0].eps} and "
         f"{lower[-1]:.1f} % at ε = {curve.points[-1].eps}. These counts come from accuracy.json beside the model; "
         "their certificates are not part of this page.",
         rows_table("Certified accuracy", columns, rows, "the numbers as a table"),
     )
+    return tag("div", drawn, class_="side")
 
 
 def steps_to_draw(directory: ModelDirectory, most: int) -> int:

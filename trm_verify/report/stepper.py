@@ -13,7 +13,7 @@ from trm_verify.report.evidence import Trace
 from trm_verify.report.markup import Markup, raw, tag
 from trm_verify.report.text import labels, upper
 
-MOST_FRAMES, MOST_NUMBERS, MOST_CELLS, MOST_CLASSES, MOST_POSITIONS = 150, 60_000, 512, 24, 256
+MOST_FRAMES, MOST_NUMBERS, MOST_CELLS, MOST_CLASSES, MOST_POSITIONS = 150, 40_000, 512, 24, 256
 COLUMNS, CELL = 32, 15.0
 
 

@@ -58,11 +58,11 @@ def plain(claim: Conclusion) -> str:
         return _convergence(claim)
     if isinstance(claim, Answer):
         if claim.at:
-            return (
-                f"After exactly {_steps(claim.steps)} the answer is {labels(claim.answer)}, for {inputs(claim.domain)}."
-            )
+            after = f"After exactly {_steps(claim.steps, claim.operator)} the answer is {labels(claim.answer)}"
+            return f"{after}, for {inputs(claim.domain)}."
+        damped = "" if claim.operator.kind == "picard" else " of the damped iteration"
         return (
-            f"From step {claim.steps} on the answer is {labels(claim.answer)}, however long the model runs, "
+            f"From step {claim.steps}{damped} on the answer is {labels(claim.answer)}, however long it runs, "
             f"for {inputs(claim.domain)}."
         )
     if isinstance(claim, FixedPointAnswer):
@@ -138,20 +138,21 @@ def _each(operator: Operator) -> str:
     return "Each step" if operator.kind == "picard" else "Each damped step"
 
 
-def _steps(count: int) -> str:
-    return "1 step" if count == 1 else f"{count} steps"
+def _steps(count: int, operator: Operator) -> str:
+    return f"{count} {'' if operator.kind == 'picard' else 'damped '}step{'' if count == 1 else 's'}"
 
 
 def _convergence(claim: Convergence) -> str:
     start = "the model's own start" if claim.start is None else "every start" + _within(claim.start)
     if claim.epsilon is not None and claim.steps is not None:
         return (
-            f"From {start}, after {_steps(claim.steps)} every coordinate of the state is within {up(claim.epsilon)} of "
-            f"its final value and stays there, for {inputs(claim.domain)}."
+            f"From {start}, after {_steps(claim.steps, claim.operator)} every coordinate of the state is within "
+            f"{up(claim.epsilon)} of its final value and stays there, for {inputs(claim.domain)}."
         )
     factor = "" if claim.constant <= 1 else f" {up(claim.constant)} times"
     return (
-        f"From {start} the model runs into the fixed point: after k steps the distance "
+        f"From {start}, repeating the {'' if claim.operator.kind == 'picard' else 'damped '}step leads to the fixed "
+        f"point: after k steps the distance "
         f"({NORMS[claim.norm.family]}) is at most{factor} {up(claim.rate, 6)} to the power k times the first one, "
         f"for {inputs(claim.domain)}."
     )
@@ -160,8 +161,8 @@ def _convergence(claim: Convergence) -> str:
 def _run(claim: Run) -> str:
     radius = claim.radius * coordinate_scale(claim.norm)
     return (
-        f"One recorded inference of {_steps(len(claim.distances) - 1)}: from step {claim.final} on the answer is "
-        f"{labels(claim.answer)} and continuing exactly from there never changes it. The last state is within "
+        f"One recorded inference of {_steps(len(claim.distances) - 1, claim.operator)}: from step {claim.final} on the "
+        f"answer is {labels(claim.answer)} and continuing exactly from there never changes it. The last state is within "
         f"{up(radius)} of the fixed point in every coordinate."
     )
 
