@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from trm_verify.report.markup import Child, Markup, tag
 
 WIDTH, HEIGHT = 520, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 16, 48
+MOST_POINTS = 400  # of a line
 Numbers = Sequence[float] | np.ndarray
 
 
@@ -78,7 +79,13 @@ class Chart:
         return Scale(*self.y, self.height - BOTTOM, TOP, self.log)
 
     def line(self, xs: Numbers, ys: Numbers, kind: str, label: str = "", width: float = 2.0) -> None:
-        """A line; values that are not finite (or not positive on a logarithmic axis) leave a gap."""
+        """A line; values that are not finite (or not positive on a logarithmic axis) leave a gap.
+
+        Of more points than can be told apart, evenly spaced ones are drawn, with the first and the last.
+        """
+        if len(xs) > MOST_POINTS:
+            picked = np.linspace(0, len(xs) - 1, MOST_POINTS).round().astype(int)
+            xs, ys = np.asarray(xs)[picked], np.asarray(ys)[picked]
         runs: list[list[str]] = [[]]
         for x, y in zip(xs, ys, strict=True):
             if math.isfinite(y) and (y > 0 or not self.log) and (not self.log or y >= self.y[0]):
@@ -200,6 +207,3 @@ def rows_table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Chi
     content = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", body))
     return tag("details", tag("summary", summary), tag("div", content, class_="scroll", tabindex=0, role="region",
                                                        aria_label=caption))  # fmt: skip
-
-
-Step = Callable[[int], float]

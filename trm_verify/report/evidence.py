@@ -25,6 +25,7 @@ from trm_verify.report.text import above
 from trm_verify.verification.deployed import Deployed
 
 MOST_STEPS, SAMPLES = 240, 6
+MOST_WORK = 20_000_000  # multiplications of long integers spent on a drawing
 Labels = tuple[int, ...]
 
 
@@ -162,7 +163,9 @@ def _logit_bounds(graph: Graph, claim: Run, states: np.ndarray) -> tuple[np.ndar
     """From each step, an enclosure of the logits at the fixed point: it lies in the ball of the certified distance."""
     if graph.readout is None:
         return None, None
-    *_, classes = graph.readout.nodes[graph.readout.outputs[0]].shape
+    logits = graph.readout.nodes[graph.readout.outputs[0]]
+    if logits.size != logits.shape[-1] or logits.size * graph.size * len(states) > MOST_WORK:
+        return None, None  # drawn for one position only
     low, high = [], []
     for state, distance in zip(states, claim.distances, strict=True):
         try:
@@ -171,7 +174,7 @@ def _logit_bounds(graph: Graph, claim: Run, states: np.ndarray) -> tuple[np.ndar
             return None, None
         low.append([a for a, _ in ends])
         high.append([b for _, b in ends])
-    shape = (len(states), -1, classes)
+    shape = (len(states), 1, logits.size)
     return np.array(low).reshape(shape), np.array(high).reshape(shape)
 
 
@@ -220,7 +223,7 @@ def enclosures(directory: ModelDirectory) -> list[Enclosed]:
         if certificate.valid is None:
             continue
         graph = certificate.valid.graph
-        answers = [c for c in certificate.claims if isinstance(c, (FixedPointAnswer, Answer))]
+        answers = [c for c in certificate.claims if isinstance(c, FixedPointAnswer)]
         for claim in certificate.claims:
             if not isinstance(claim, Encloses) or not claim.box.bounded:
                 continue
@@ -249,6 +252,7 @@ def _box_margin(graph: Graph, readout: Function, box: Tensor, answer: Labels) ->
     logits = over[readout.outputs[0]]
     forms = linear_forms(graph, readout, over)
     classes, least = logits.shape[-1], []
+    exact = not forms.units and logits.size * classes * box.size <= MOST_WORK // 10
     middle = [(a + b) / 2 for a, b in map(box.fraction, range(box.size))]
     half = [(b - a) / 2 for a, b in map(box.fraction, range(box.size))]
     at = evaluate(graph, readout, from_fractions([(m, m) for m in middle]), Tensor((graph.input_size,)))
@@ -259,9 +263,10 @@ def _box_margin(graph: Graph, readout: Function, box: Tensor, answer: Labels) ->
             if other == own:
                 continue
             plain = logits.fraction(own)[0] - logits.fraction(other)[1]
-            if not forms.units:
-                rows = zip(forms.outputs.rows[own], forms.outputs.rows[other], half, strict=False)
-                reach = sum((abs(a - b) * h for a, b, h in rows), Fraction(0)) * dyadic(1, forms.outputs.exp)
+            if exact:
+                pairs = zip(forms.outputs.rows[own], forms.outputs.rows[other], strict=True)
+                q = [abs(a - b) for a, b in pairs][: box.size]
+                reach = sum((a * h for a, h in zip(q, half, strict=True)), Fraction(0)) * dyadic(1, forms.outputs.exp)
                 plain = max(plain, centre.fraction(own)[0] - centre.fraction(other)[1] - reach)
             least.append(plain)
     return -above(-min(least)) if least else None

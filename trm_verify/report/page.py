@@ -13,7 +13,7 @@ from trm_verify.kernel.claims import Answer, Conclusion, Contraction, ExactlyOne
 from trm_verify.kernel.expect import describe, rounded_up
 from trm_verify.report import sections
 from trm_verify.report.evidence import MOST_STEPS, bound, certified_traces, enclosures, measured_traces
-from trm_verify.report.markup import Child, Markup, escaped, joined, raw, tag
+from trm_verify.report.markup import Child, Markup, joined, raw, tag
 from trm_verify.report.reading import ModelDirectory, read_directory
 from trm_verify.report.text import size, upper
 from trm_verify.report.words import up
@@ -171,6 +171,11 @@ _TRUSTED = (
 )
 
 
+def _listed(names: list[str], most: int = 40) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(name[:80] for name in names[:most]) + more if names else "none"
+
+
 def _trust(found: ModelDirectory) -> Markup:
     same = {
         True: "compared with the saved model, equal", False: "NOT the saved model's", None: "not compared with a model",
@@ -181,7 +186,7 @@ def _trust(found: ModelDirectory) -> Markup:
         (f"weights, {name}", tag("span", f"sha256:{digest}", class_="digest")),
         *((f"graph ({same})", tag("span", f"sha256:{graph}", class_="digest")) for graph in found.graphs),
         *((c.name, tag("span", f"sha256:{c.digest}", class_="digest")) for c in found.certificates),
-        ("tensors that the graph does not use", ", ".join(map(escaped, unused)) if unused else "none"),
+        ("tensors that the graph does not use", _listed(unused)),
     ]
     lines = [tag("tr", tag("th", key, scope="row"), tag("td", value)) for key, value in rows]
     table = tag("table", tag("caption", "What the claims are about"), tag("tbody", lines))

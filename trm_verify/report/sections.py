@@ -19,7 +19,7 @@ from trm_verify.report.stepper import stepper
 from trm_verify.report.text import labels, upper
 from trm_verify.report.words import plain, up
 
-SHOWN, MOST_CLAIMS, MOST_TRACES, MOST_DRAWN = 3, 200, 4, 300
+SHOWN, MOST_CLAIMS, MOST_LETTERS, MOST_TRACES, MOST_LINES, MOST_DRAWN = 3, 200, 400, 4, 24, 300
 
 
 def claims(directory: ModelDirectory) -> Markup:
@@ -39,7 +39,9 @@ def claims(directory: ModelDirectory) -> Markup:
             cut = "" if len(items) <= MOST_CLAIMS else f", {len(rest)} of them here"
             summary = tag("summary", f"{len(items) - SHOWN} more of this kind{cut}")
             parts.append(tag("details", summary, tag("ul", rest, class_="claims")))
-    words = list(found)[: 2 * MOST_CLAIMS]
+    words = [
+        text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…" for text in list(found)[: 2 * MOST_CLAIMS]
+    ]
     left = len(found) - len(words)
     lines = "\n".join([*words, *([f"… and {left} more (trm-verify show lists all)"] if left else [])])
     parts.append(tag("details", tag("summary", "all of it in the kernel's words"), tag("pre", lines)))
@@ -69,6 +71,7 @@ def convergence(traces: list[Trace], proved: Bound | None, directory: ModelDirec
     """Measured distances against what is proved, and when answers are final."""
     if not traces:
         return None
+    traces = traces[:MOST_LINES]
     steps = max(len(t.states) for t in traces) - 1
     lines = [t.errors[:-1] for t in traces]
     ends = [float(v) for values in lines for v in values if v > 0]

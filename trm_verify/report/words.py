@@ -161,9 +161,9 @@ def _convergence(claim: Convergence) -> str:
 def _run(claim: Run) -> str:
     radius = claim.radius * coordinate_scale(claim.norm)
     return (
-        f"One recorded inference of {_steps(len(claim.distances) - 1, claim.operator)}: from step {claim.final} on the "
-        f"answer is {labels(claim.answer)} and continuing exactly from there never changes it. The last state is within "
-        f"{up(radius)} of the fixed point in every coordinate."
+        f"One recorded inference of {_steps(len(claim.distances) - 1, claim.operator)}: from step {claim.final} on "
+        f"the answer is {labels(claim.answer)} and continuing exactly from there never changes it. The last state is "
+        f"within {up(radius)} of the fixed point in every coordinate."
     )
 
 
