@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("model_signing", reason="model-signing is not installed (the extra sign)")
-from cryptography.hazmat.primitives import serialization  # noqa: E402
+from cryptography.hazmat.primitives import hashes, serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519  # noqa: E402
 
 from tests.deploy.keys import write_keys  # noqa: E402
@@ -102,6 +102,31 @@ def test_a_signature_of_a_folder_is_not_one_of_a_file(tmp_path: Path) -> None:
         signing.Config().use_elliptic_key_signer(private_key=private).sign(folder, tmp_path / "sig")
         with pytest.raises(SignatureError):
             verify(DATA, (tmp_path / "sig").read_bytes(), public)
+
+
+def test_the_signature_does_not_choose_what_is_compared(tmp_path: Path) -> None:
+    """A statement about nothing, with the file itself among the paths to ignore: the reference verifier accepts it."""
+    from model_signing import hashing, verifying
+
+    private, public = write_keys(tmp_path)
+    forged = json.loads(sign(DATA, private, "a"))
+    statement = json.loads(base64.b64decode(forged["dsseEnvelope"]["payload"]))
+    statement["predicate"]["resources"] = []
+    statement["subject"][0]["digest"]["sha256"] = hashlib.sha256(b"").hexdigest()  # of all digests: there is none
+    statement["predicate"]["serialization"]["ignore_paths"] = ["."]
+    payload, kind = json.dumps(statement).encode(), forged["dsseEnvelope"]["payloadType"].encode()
+    key = serialization.load_pem_private_key(private.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    signed = key.sign(b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload), ec.ECDSA(hashes.SHA256()))
+    forged["dsseEnvelope"]["payload"] = base64.b64encode(payload).decode()
+    forged["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(signed).decode()
+    file, signature = tmp_path / "any", tmp_path / "any.sig"
+    file.write_bytes(b"anything at all")
+    signature.write_text(json.dumps(forged))
+    hashed = hashing.Config().use_file_serialization(hashing_algorithm="sha256")
+    verifying.Config().set_hashing_config(hashed).use_elliptic_key_verifier(public_key=public).verify(file, signature)
+    with pytest.raises(SignatureError, match="one of something else by the same key"):
+        verify(file.read_bytes(), signature.read_bytes(), public)
 
 
 def test_the_same_signature_satisfies_the_reference_tool(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import torch
 
 import trm_verify as tv
 from tests.report.saved import save
-from trm_verify.kernel.claims import Run
+from trm_verify.kernel.claims import Convergence, Run
 from trm_verify.kernel.tensor import from_fractions
 from trm_verify.report.evidence import bound, box_margin, certified_traces, enclosures, measured_traces, settling
 from trm_verify.report.reading import ModelDirectory, read_directory
+from trm_verify.report.words import plain
+from trm_verify.verification.deployed import Deployed
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,38 @@ def test_margins_hold_at_every_corner() -> None:
     assert margin <= true + 1e-12 and margin == pytest.approx(true, abs=1e-9), "of an affine readout it is exact"
 
 
+def test_a_bound_of_another_iteration_is_not_drawn(tmp_path: Path) -> None:
+    """The certificate of an implicit model bounds a damped iteration, which is not the model's own solver."""
+    model = tv.models.MonotoneEquilibrium(6, 4, 3)
+    tv.save_pretrained(model, tmp_path)
+    results = tv.verify_fixed_point(model, torch.tensor([[0.5, 0.25, 0.75, 0.0]]), eps="1/1024")
+    results.certificate.save(tmp_path / "model.trmcert.json")
+    found = read_directory(tmp_path)
+    converging = [c for c in found.certificates[0].claims if isinstance(c, Convergence)]
+    assert converging and all(c.operator.kind == "inner_damped" for c in converging)
+    assert bound(found) is None
+    assert all("damped step" in plain(c) for c in converging)
+    boxes = enclosures(found)
+    assert boxes and all(b.margin is not None for b in boxes)
+    shown = np.asarray(results.plot().axes[0].collections[0].get_offsets())
+    assert shown.tolist() == [[results[0].details.margin, 0]]
+
+
+def test_a_damped_model_owns_its_bound(tmp_path: Path) -> None:
+    model = tv.recursive(lambda z, x: x - z / 2, state_shape=(2,), input_shape=(2,), domain=tv.Box(-1, 1),
+                         iteration=tv.Damped(0.5))  # fmt: skip
+    tv.verify_fixed_point(model).certificate.save(tmp_path / "m.trmcert.json")
+    deployed = Deployed.of(model)
+    (tmp_path / "m.safetensors").write_bytes(deployed.weights)
+    found = replace(read_directory(tmp_path), model=model)
+    line = bound(found)
+    assert line is not None
+    traces = measured_traces(found, 8)
+    assert traces and all(t.errors[k] <= line.at(k) for t in traces for k in range(8))
+    assert bound(replace(found, model=tv.recursive(model.step, state_shape=(2,), input_shape=(2,),
+                                                   domain=tv.Box(-1, 1)))) is None  # fmt: skip
+
+
 def test_enclosures_hold_the_fixed_points(tmp_path: Path) -> None:
     torch.manual_seed(0)
     step = torch.nn.Linear(3, 3)
@@ -85,7 +120,7 @@ def test_enclosures_hold_the_fixed_points(tmp_path: Path) -> None:
     if result.enclosure is None:
         pytest.skip("nothing was enclosed")
     result.certificate.save(tmp_path / "m.trmcert.json")
-    (tmp_path / "m.safetensors").write_bytes(tv.verification.deployed.Deployed.of(model).weights)
+    (tmp_path / "m.safetensors").write_bytes(Deployed.of(model).weights)
     found = enclosures(read_directory(tmp_path))
     z = torch.zeros(1, 3)
     for _ in range(200):
