@@ -88,6 +88,17 @@ class Certificate:
         return str(self.statement["subject"][0]["digest"]["sha256"])
 
 
+def weights_beside(certificate: Path) -> Path | None:
+    """The weights that a certificate lies beside: NAME.trmcert.json or NAME.run.trmcert.json, NAME.safetensors."""
+    name = certificate.name.removesuffix(SUFFIX)
+    while name:
+        candidate = certificate.with_name(f"{name}.safetensors")
+        if candidate.is_file():
+            return candidate
+        name = name.rpartition(".")[0]
+    return None
+
+
 def write_atomic(path: Path, data: bytes) -> Path:
     """Write a file so that a reader sees the old one or the whole new one.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from trm_verify.certificate import Certificate
 from trm_verify.claims import Claim, expectation_of
+from trm_verify.display import Plotted
 from trm_verify.kernel.check import Valid
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import Expectation, find, rounded_up
@@ -131,7 +132,7 @@ def proves(checked: Checked | None, expected: Claim | Expectation | str) -> bool
 
 
 @dataclass(frozen=True, eq=False)
-class VerificationResult:
+class VerificationResult(Plotted):
     """The outcome of `verify_fixed_point` for the model, or for one input.
 
     Attributes:
@@ -220,7 +221,7 @@ class VerificationResult:
         return self.explain()
 
 
-class VerificationResults(Sequence[VerificationResult]):
+class VerificationResults(Plotted, Sequence[VerificationResult]):
     """Results of a batch of inputs, in order; true when every one is PROVED. `certificate` holds all of them."""
 
     def __init__(self, results: Sequence[VerificationResult], checked: Checked | None) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 from trm_verify.auditing.claims import certified, deadline_of, judged
 from trm_verify.box import Box, exact_array
 from trm_verify.certificate import Certificate
+from trm_verify.display import Plotted
 from trm_verify.encode import box_json
 from trm_verify.provers.problem import NO_INPUT
 from trm_verify.provers.refutation.loops import Loop, inputs_of
@@ -71,7 +72,7 @@ class Attractor:
 
 
 @dataclass(frozen=True, eq=False)
-class AttractorMap:
+class AttractorMap(Plotted):
     """Where the starts of one loop end.
 
     Attributes:

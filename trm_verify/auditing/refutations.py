@@ -11,6 +11,7 @@ from torch import nn
 from trm_verify.auditing.claims import certified, deadline_of
 from trm_verify.box import Box, exact_number
 from trm_verify.certificate import Certificate
+from trm_verify.display import Displayed
 from trm_verify.encode import box_json
 from trm_verify.kernel.expect import describe
 from trm_verify.provers.refutation.search import Expansion, Refutation, expanding, plain_norm, search
@@ -22,7 +23,7 @@ Number = float | str | Fraction | Decimal
 
 
 @dataclass(frozen=True, eq=False)
-class RefutationResult:
+class RefutationResult(Displayed):
     """What was found against a loop.
 
     Attributes:

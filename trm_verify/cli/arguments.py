@@ -135,9 +135,13 @@ def _curve(command: argparse.ArgumentParser) -> None:
 
 
 def _check(command: argparse.ArgumentParser) -> None:
-    command.add_argument("certificate", metavar="CERT", help="a .trmcert.json file, or a directory: every one in it")
+    command.add_argument("certificate", metavar="CERT", nargs="?",
+                         help="a .trmcert.json file, or a directory: every one in it")  # fmt: skip
     command.add_argument("weights", metavar="WEIGHTS", nargs="?",
                          help="the .safetensors file (default: the one of that name beside CERT)")  # fmt: skip
+    command.add_argument("--bundle", metavar="FILE", help="a .trmbundle instead: signature, digests, then proof")
+    command.add_argument("--key", metavar="PUBLIC.pem", help="the key that must have signed the bundle")
+    command.add_argument("--signature", metavar="FILE", help="of the bundle (default: FILE.sig beside it)")
     command.add_argument("--expect", metavar="CLAIM", action="append", default=[], help="a claim that must be proved")
     command.add_argument("--model", metavar="MODEL", help="must have this graph and these weights: " + MODEL_HELP)
 
@@ -206,6 +210,17 @@ def _obligations(command: argparse.ArgumentParser) -> None:
     command.add_argument("--timeout", type=_seconds, metavar="S", help="seconds a script and solver (default: 30)")
 
 
+def _report(command: argparse.ArgumentParser) -> None:
+    command.add_argument("directory", metavar="DIR", help="a model directory with its certificates")
+    command.add_argument("--out", metavar="FILE.html", help="where the page goes (default: DIR/report.html)")
+
+
+def _bundle(command: argparse.ArgumentParser) -> None:
+    command.add_argument("directory", metavar="DIR", help="a model directory with its certificates")
+    command.add_argument("--out", metavar="FILE", help="where the bundle goes (default: DIR/model.trmbundle)")
+    command.add_argument("--key", metavar="PRIVATE.pem", help="sign it with this elliptic-curve key, into FILE.sig")
+
+
 def _kernel_path(command: argparse.ArgumentParser) -> None:
     """No arguments of its own."""
 
@@ -227,7 +242,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
     "check": (
         "re-check certificates with the isolated kernel",
         ("out/digits", "model.trmcert.json model.safetensors --expect 'contraction(rate<=0.9,norm=l2)'",
-         "model.trmcert.json model.safetensors --model out/digits"), _check,
+         "model.trmcert.json model.safetensors --model out/digits",
+         "--bundle digits.trmbundle --key signing.pub"), _check,
     ),
     "show": (
         "say what a certificate states and how it is proved, after checking it (exit 3 if there are no weights)",
@@ -247,6 +263,14 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
         "write the side conditions of a certificate as SMT-LIB 2 scripts, for z3, cvc5 or any other solver",
         ("model.trmcert.json model.safetensors --out out/smt2", "certificates/good --out out/smt2 --check",
          "model.trmcert.json --out out/smt2 --check --solver z3 --timeout 60 --json"), _obligations,
+    ),
+    "report": (
+        "write one self-contained HTML page about a model and what is proved of it",
+        ("out/digits", "out/digits --out report.html --json"), _report,
+    ),
+    "bundle": (
+        "pack weights, configuration, certificates and report into one file, and sign it",
+        ("out/digits", "out/digits --out digits.trmbundle --key signing.key"), _bundle,
     ),
     "kernel-path": (
         "print where the kernel is, as one file that needs only Python",

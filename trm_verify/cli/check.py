@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trm_verify import archive
-from trm_verify.cli.loading import exported, load_model, model_errors, weights_beside
+from trm_verify.certificate import weights_beside
+from trm_verify.cli.loading import exported, load_model, model_errors
 from trm_verify.cli.outcome import Exit, Failure, Outcome, combined, usage
 
 if TYPE_CHECKING:
@@ -27,6 +28,14 @@ def run(options: Any) -> Outcome:
             parse_expectation(text)
         except ValueError as error:
             raise usage(f"--expect: {error}") from error
+    if options.bundle is not None:
+        from trm_verify.cli.bundle import checked
+
+        return checked(options)
+    if options.certificate is None:
+        raise usage("expected a certificate, a directory of them or --bundle FILE, found none of these")
+    if options.key is not None or options.signature is not None:
+        raise usage("--key, --signature: expected --bundle FILE with them, found none; certificates are not signed")
     source = Path(options.certificate)
     certificates = sorted(source.glob(f"*{SUFFIX}")) if source.is_dir() else [source]
     if not certificates:

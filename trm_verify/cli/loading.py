@@ -170,14 +170,3 @@ def writable(folder: Path, flag: str) -> None:
     except OSError as error:
         failure = cannot("write to the folder", error, f"choose another with {flag}")
         raise usage(failure.message if error.filename else f"{failure.message} ({folder})") from error
-
-
-def weights_beside(certificate: Path) -> Path | None:
-    """The weights that a certificate lies beside: NAME.trmcert.json or NAME.run.trmcert.json, NAME.safetensors."""
-    name = certificate.name.removesuffix(".trmcert.json")
-    while name:
-        candidate = certificate.with_name(f"{name}.safetensors")
-        if candidate.is_file():
-            return candidate
-        name = name.rpartition(".")[0]
-    return None

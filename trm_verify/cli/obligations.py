@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trm_verify.cli.loading import weights_beside, writable
+from trm_verify.certificate import weights_beside
+from trm_verify.cli.loading import writable
 from trm_verify.cli.outcome import Exit, Failure, Outcome, cannot, combined, usage
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Results for people: terminal tables with rich, figures with matplotlib."""
+"""Results for people: terminal tables with rich, figures with matplotlib, and a page of its own without either."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from trm_verify.report.accuracy import AccuracyCurve, AccuracyPoint, certified_a
 from trm_verify.report.figures import Curve, accuracy_figure, convergence_figure, run_figure, save_figure
 from trm_verify.report.maps import attractor_figure, print_attractors
 from trm_verify.report.obligations import print_obligations
+from trm_verify.report.page import report_page
+from trm_verify.report.reading import ModelDirectory, read_directory
 from trm_verify.report.tables import (
     fields,
     print_certificate,
@@ -15,12 +17,13 @@ from trm_verify.report.tables import (
     print_run,
     statements,
 )
-from trm_verify.report.text import abbreviated, size, upper
+from trm_verify.report.text import abbreviated, short, size, upper
 
 __all__ = [
     "AccuracyCurve",
     "AccuracyPoint",
     "Curve",
+    "ModelDirectory",
     "abbreviated",
     "accuracy_figure",
     "certified_accuracy",
@@ -34,8 +37,11 @@ __all__ = [
     "print_refutations",
     "print_results",
     "print_run",
+    "read_directory",
+    "report_page",
     "run_figure",
     "save_figure",
+    "short",
     "size",
     "statements",
     "upper",

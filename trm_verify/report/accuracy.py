@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from trm_verify.api import verify_fixed_point
+from trm_verify.display import Plotted
 from trm_verify.result import PROVED, REFUTED, VerificationResults
 
 
@@ -31,7 +32,7 @@ class AccuracyPoint:
 
 
 @dataclass(frozen=True)
-class AccuracyCurve:
+class AccuracyCurve(Plotted):
     """Points by increasing radius."""
 
     points: tuple[AccuracyPoint, ...]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, Context, Decimal
+from fractions import Fraction
 
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
@@ -18,6 +20,15 @@ def upper(value: float | None, digits: int = 3) -> str:
         return str(value)
     text = Context(prec=digits, rounding=ROUND_CEILING).create_decimal(Decimal(value))
     return format(text, "e" if value and not 1e-4 <= abs(value) < 1e6 else "f")
+
+
+def above(value: Fraction) -> float:
+    """A float that is at least the value."""
+    try:
+        found = float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -sys.float_info.max
+    return found if Fraction(found) >= value else math.nextafter(found, math.inf)
 
 
 def labels(answer: Sequence[int] | None, most: int = 24) -> str:

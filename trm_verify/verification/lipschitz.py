@@ -11,6 +11,7 @@ from torch import nn
 from trm_verify.box import Box
 from trm_verify.certificate import Certificate, Derivation
 from trm_verify.claims import Claim
+from trm_verify.display import Displayed
 from trm_verify.encode import Json, box_json, dyadic, state_json
 from trm_verify.kernel.claims import Lipschitz
 from trm_verify.kernel.expect import Expectation, describe
@@ -27,7 +28,7 @@ ONE_LAYER = "one layer z = φ(Wz + Ux + b) with slopes in [0, 1] and a linear re
 
 
 @dataclass(frozen=True, eq=False)
-class LipschitzResult:
+class LipschitzResult(Displayed):
     """The outcome of `verify_lipschitz`.
 
     Attributes:

@@ -9,6 +9,7 @@ from torch import nn
 
 from trm_verify.box import Box
 from trm_verify.certificate import Certificate, Derivation
+from trm_verify.display import Plotted
 from trm_verify.encode import box_json, dyadic, fractions, integers, round_up
 from trm_verify.kernel.claims import Run
 from trm_verify.kernel.norms import coordinate_scale
@@ -21,7 +22,7 @@ from trm_verify.verification.session import Effort, Verification
 
 
 @dataclass(frozen=True, eq=False)
-class RunResult:
+class RunResult(Plotted):
     """The audit of one inference.
 
     Attributes:
