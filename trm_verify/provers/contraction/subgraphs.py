@@ -120,7 +120,7 @@ class _Search:
         return tuple(inputs) or None
 
     def _is_inexact(self, i: int) -> bool:
-        """Whether the node scales by a number that is no binary fraction, such as a mean: radii pass it, forms do not."""
+        """Whether the node scales by no binary fraction, as a mean does: radii pass it, forms do not."""
         if self.nodes[i].op != "scale":
             return False
         denominator: int = self.nodes[i].attrs["factor"].denominator
