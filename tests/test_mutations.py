@@ -102,7 +102,7 @@ def test_rules_themselves_catch_changed_models() -> None:
                 caught[step["rule"]][error.code] += 1
     only_combine = {
         "damping", "at_most_one", "exactly_one", "convergence", "initial_bound", "located", "joined_domains",
-        "two_fixed_points", "other_answer", "fixed_points_in", "exhibited",
+        "two_fixed_points", "other_answer", "fixed_points_in", "exhibited", "settled_in",
         "invariant_radius",  # refused by the contraction that its certificate proves first
     }  # fmt: skip
     assert set(RULES) - only_combine <= {rule for rule, codes in caught.items() if set(codes) - {"CLAIM"}}

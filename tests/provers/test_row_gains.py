@@ -79,6 +79,22 @@ class TwoTimescales(nn.Module):
         return self.high(high, low), low
 
 
+class Pooled(nn.Module):
+    """A coarse z_H of one token that reads the mean over the tokens of z_L, which all read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = (FEATURES, FEATURES)
+        self.low = SandwichBlock(FEATURES, 32, sizes, 3, (0.65, 0.25), generator=generator(12))
+        self.high = SandwichBlock(FEATURES, 32, sizes, 0, (0.4, 0.6), generator=generator(13))
+
+    def forward(self, z: tuple[Tensor, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        high, low = z
+        for _ in range(2):
+            low = self.low(low, high.expand(-1, low.shape[1], -1), x=x)
+        return self.high(high, low.mean(1, keepdim=True)), low
+
+
 class IdealisedGain(nn.Module):
     """At the inner fixed point z_L = z_H/6, a gain of 5/6; the loop that is run diverges for n = 3."""
 
@@ -101,6 +117,7 @@ PROVED = {
     "constant mixing": (Mixed, ONE, 0.9),
     "attention over x": (Attending, ONE, 0.9),
     "two timescales": (lambda: TwoTimescales((0.7, 0.25), (0.4, 0.6)), TWO, 0.6),
+    "a pooled token": (Pooled, ((1, FEATURES), (TOKENS, FEATURES)), 0.6),
     "one part of two expands by itself": (lambda: TwoTimescales((0.5, 1.5), (0.2, 0.25)), TWO, 0.95),
 }
 

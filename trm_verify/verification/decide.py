@@ -92,7 +92,9 @@ class Found:
 def decide(problem: Problem, grounds: Grounds, question: Question, deadline: float) -> Found:
     """The answer over the domain, proved, refuted with a counterexample, or left open with the best bound."""
     if grounds.settled is not None:
-        return _at_the_end(problem, grounds.settled, question, deadline)
+        found = _at_the_end(problem, grounds.settled, question, deadline)
+        if grounds.convergence is None or found.proof.derivation is not None or found.refutation is not None:
+            return found
     if question.wanted is None or (grounds.loop and grounds.convergence is None):
         reason = "the model has no readout" if question.wanted is None else NO_GROUND
         return _enclose(problem, grounds, question, deadline, reason)

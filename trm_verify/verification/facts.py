@@ -164,9 +164,12 @@ class Facts:
     def from_settling(self, settled: Derivation) -> None:
         """Everything that follows from a loop that settles exactly: its convergence needs no norm and no rate."""
         self.settled = settled
-        self._prove("exactly_one", settled, domain=self.domain, region=ALL_STATES)
         steps = self.problem.conclude_as(settled, Settled).steps
         fields = {"operator": "picard", "domain": self.domain, "steps": steps}
+        if self.claims.get("convergence"):  # at a rate; then this is said beside it
+            self._prove("settles", settled, **fields)
+            return
+        self._prove("exactly_one", settled, domain=self.domain, region=ALL_STATES)
         self.filings.append(("convergence", Filing(settled, "settles", fields)))
         self.claims["convergence"] = ClaimResult("convergence", PROVED)
 

@@ -33,6 +33,7 @@ from trm_verify.verification.facts import Facts, Filing
 
 __all__ = ["Deployed", "Effort", "Progress", "Verification", "admissible", "prove_facts"]
 
+MOST_FOR_A_RATE = 256  # state entries up to which a norm is looked for where the loop settles exactly anyway
 REFUTING = 10.0  # seconds to look for a counterexample
 GUESS_ITERATIONS = 2000  # for a likely fixed point, about which regions and initial errors are tried
 Progress = Callable[[int, int, str], None]
@@ -186,16 +187,17 @@ def prove_facts(
     """
     names, attempts = effort.names, []
     problem.graph.spent.clear()  # the kernel's cap is on one certificate, not on a search
-    if operator == "picard" and region == ALL_STATES and effort.norm == "auto" and effort.provers is None:
-        attempts.append(prove_settled(problem, domain))  # needs no norm, and then no norm is needed
-        if attempts[0].derivation is not None:
-            settled = Facts(problem, domain, region, operator, guess)
-            settled.attempts = attempts
-            settled.from_settling(attempts[0].derivation)
-            return settled
-    found = (
-        norms.contraction_attempts(problem, domain, region, effort.norm, effort.provers) if effort.norms else iter(())
-    )
+    settled: Derivation | None = None
+    asked = operator == "picard" and region == ALL_STATES and effort.norm == "auto" and effort.provers is None
+    if asked and time.monotonic() <= effort.deadline:
+        first = prove_settled(problem, domain)
+        settled = first.derivation
+        if settled is not None:  # needs no norm; a rate is a cheap extra
+            attempts, names = [first], ["linf"] if problem.graph.size <= MOST_FOR_A_RATE else []
+    provers = effort.provers if settled is None else names
+    found = iter(()) if not effort.norms or not names else norms.contraction_attempts(
+        problem, domain, region, effort.norm, provers
+    )  # fmt: skip
     for done, attempt in enumerate(found, 1):
         attempts.append(attempt)
         if effort.progress is not None:
@@ -211,8 +213,12 @@ def prove_facts(
             best = facts
         if facts.complete:
             break
+    if settled is not None and (best is None or not best.complete):
+        best = Facts(problem, domain, region, operator, guess)
     best = best or Facts(problem, domain, region, operator, guess)
     best.attempts = attempts
+    if settled is not None:
+        best.from_settling(settled)
     if not best.complete:
         best.from_well_posedness()
     if not best.complete and effort.thorough:
