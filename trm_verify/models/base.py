@@ -1,14 +1,16 @@
-"""What a model of this library adds to a recursive model: a configuration it can be rebuilt from, and
-baking.
-"""
+"""What a model of this library adds to a recursive model: a configuration it can be rebuilt from, baking, a size."""
 
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Self, cast
 
+from torch import Tensor, nn
+
 from trm_verify import nn as layers
-from trm_verify.model import RecursiveModel
+from trm_verify.model import Damped, RecursiveModel, State, flatten_state, initial_state, unflatten_state
 
 
 class ConfiguredModel(RecursiveModel):
@@ -34,6 +36,11 @@ class ConfiguredModel(RecursiveModel):
         config: dict[str, Any] = json.loads(self._config)
         return config
 
+    @property
+    def parameter_count(self) -> int:
+        """Numbers the model learns (for a baked model: numbers it stores); shared parameters count once."""
+        return sum(p.numel() for p in self.parameters())
+
     def bake(self) -> Self:
         """The deployed model: the same class, every bounded layer replaced by its baked form, frozen.
 
@@ -42,3 +49,111 @@ class ConfiguredModel(RecursiveModel):
         clone = cast(Self, layers.bake(self))
         clone.baked = True
         return clone
+
+    def at(self, **changes: Any) -> Self:
+        """The same weights in a model of another size: a causal model at other lengths, a planner on other grids.
+
+        Args:
+            changes: constructor arguments that differ, none of which may change the shape of a parameter.
+
+        Raises:
+            ValueError: an argument that the model does not have, or parameters of other shapes.
+        """
+        config = self.config
+        unknown = sorted(changes.keys() - config.keys())
+        if unknown:
+            raise ValueError(f"{type(self).__name__}.at: expected arguments among {sorted(config)}, found {unknown}")
+        model = type(self)(**{**config, **changes})
+        if self.baked:
+            model = model.bake()
+        model.to(next(self.parameters()))
+        own, other = self._tensors(), model._tensors()
+        differ = sorted(n for n in own.keys() | other.keys() if _shape(own.get(n)) != _shape(other.get(n)))
+        if differ:
+            raise ValueError(
+                f"{type(self).__name__}.at: expected the same weights at {changes}, found that {differ[0]} changes "
+                f"from {_shape(own.get(differ[0]))} to {_shape(other.get(differ[0]))}; train a model of that size"
+            )
+        for name, value in own.items():
+            other[name].data.copy_(value.data)
+        return model.train(self.training)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers, hints to provers (buffers outside the state) included."""
+        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
+
+
+class EncodedModel(ConfiguredModel):
+    """A model whose step sees its input through an encoding: `step(z, x) = refine(z, encode(x))`.
+
+    A loop encodes its input once instead of once a step; the exported step encodes it.
+    """
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Any:
+        """What the step sees of x: a tensor, or a tuple of them."""
+
+    @abstractmethod
+    def refine(self, z: Any, encoded: Any) -> State:
+        """One step from z."""
+
+    def step(self, z: State, x: Tensor) -> State:
+        """One step."""
+        return self.refine(z, self.encode(x))
+
+    def trace(self, x: Tensor | None, steps: int, batch_size: int = 1) -> list[State]:
+        """z₀ … z_steps of the model's own iteration."""
+        states = [initial_state(self, x, batch_size)]
+        once = iteration(self, x)
+        for _ in range(steps):
+            states.append(once(states[-1]))
+        return states
+
+
+def iteration(model: RecursiveModel, x: Tensor | None) -> Callable[[State], State]:
+    """One application of the model's own iteration at input x, damping included, as a function of the state.
+
+    Raises:
+        ValueError: an implicit model, which names no iteration.
+    """
+    if model.iteration == "implicit":
+        raise ValueError('iteration="implicit" names no loop; use the solver of the model')
+    step: Callable[[State], State]
+    if isinstance(model, EncodedModel) and x is not None:
+        encoded, encoder = model.encode(x), model
+
+        def step(z: State) -> State:
+            return encoder.refine(z, encoded)
+    else:
+
+        def step(z: State) -> State:
+            return model.forward(z, x)
+
+    if not isinstance(model.iteration, Damped):
+        return step
+    damping = model.iteration
+
+    def damped(z: State) -> State:
+        old = flatten_state(z)
+        alpha = damping.tensor(old)
+        return unflatten_state((1 - alpha) * old + alpha * flatten_state(step(z)), model.state_shape)
+
+    return damped
+
+
+def require(owner: str, **checks: bool) -> None:
+    """Refuse arguments out of range.
+
+    Args:
+        checks: what is expected, spelled as a condition with underscores for spaces, to whether it holds.
+
+    Raises:
+        ValueError: the conditions that do not hold.
+    """
+    wrong = [text.replace("_", " ") for text, good in checks.items() if not good]
+    if wrong:
+        raise ValueError(f"{owner}: expected {' and '.join(wrong)}")
+
+
+def _shape(value: Tensor | nn.Parameter | None) -> tuple[int, ...] | None:
+    return None if value is None else tuple(value.shape)
