@@ -20,6 +20,7 @@ from trm_verify.nn import (
     Proof,
     ResidualAveraged,
     RowStochasticMixing,
+    SandwichBlock,
     SandwichStep,
     activation,
     bake,
@@ -41,6 +42,10 @@ LAYERS = {
     "sandwich_autonomous": (lambda **k: SandwichStep(6, 10, act="tanh", **k), (random(4, 6),)),
     "sandwich_no_offset": (
         lambda **k: SandwichStep(6, 10, 3, 0.8, offset=False, **k),
+        (random(4, 6), random(4, 3)),
+    ),
+    "sandwich_block": (
+        lambda **k: SandwichBlock(5, 10, (6, 3), gains=(0.8, 0.2), **k),
         (random(4, 6), random(4, 3)),
     ),
     "linf": (lambda **k: LinfLinear(6, 5, 0.9, **k), (random(4, 6),)),

@@ -3,6 +3,7 @@
 | layer | norm | rule that proves the baked layer |
 |---|---|---|
 | `SandwichStep` | ℓ2 | `metric_contraction` |
+| `SandwichBlock` (several bounded inputs) | ℓ2 of each token | `row_gain`, `radius_contraction` |
 | `LinfLinear`, `LinfConv2d` | weighted ℓ∞ | `radius_contraction` |
 | `OrthogonalLinear`, `L2Conv2d` | ℓ2 | `spectral`, `radius_contraction` |
 | `RowStochasticMixing` | maximum over tokens of ℓ2 | `spectral`, `radius_contraction` |
@@ -19,6 +20,7 @@ from trm_verify.nn.mixing import BakedRowStochasticMixing, RowStochasticMixing
 from trm_verify.nn.orthogonal import L2Conv2d, OrthogonalLinear, cayley
 from trm_verify.nn.residual import BakedGated, BakedResidualAveraged, Gated, ResidualAveraged
 from trm_verify.nn.sandwich import BakedSandwichStep, SandwichStep
+from trm_verify.nn.sandwich_block import BakedSandwichBlock, SandwichBlock
 
 __all__ = [
     "ACTIVATIONS",
@@ -27,6 +29,7 @@ __all__ = [
     "BakedGated",
     "BakedResidualAveraged",
     "BakedRowStochasticMixing",
+    "BakedSandwichBlock",
     "BakedSandwichStep",
     "BoundedLayer",
     "Gated",
@@ -38,6 +41,7 @@ __all__ = [
     "Proof",
     "ResidualAveraged",
     "RowStochasticMixing",
+    "SandwichBlock",
     "SandwichStep",
     "Sine",
     "activation",
