@@ -18,13 +18,19 @@ from typing import Any
 
 from trm_verify.tasks.addition import addition
 from trm_verify.tasks.base import IGNORE, Baseline, Split, Task, accuracy, position_accuracy
+from trm_verify.tasks.denoise import denoise
 from trm_verify.tasks.digits import digits
+from trm_verify.tasks.mazes import mazes
 from trm_verify.tasks.parity import parity
+from trm_verify.tasks.sudoku import sudoku
 
 TASKS: dict[str, Callable[..., Task]] = {
     "addition": addition,
+    "denoise": denoise,
     "digits": digits,
+    "mazes": mazes,
     "parity": parity,
+    "sudoku": sudoku,
 }
 
 
@@ -54,8 +60,11 @@ __all__ = [
     "Task",
     "accuracy",
     "addition",
+    "denoise",
     "digits",
     "load_task",
+    "mazes",
     "parity",
     "position_accuracy",
+    "sudoku",
 ]
