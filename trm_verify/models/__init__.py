@@ -4,18 +4,35 @@ in.
 
 from __future__ import annotations
 
-from trm_verify.models.base import ConfiguredModel
+from trm_verify.models.base import ConfiguredModel, EncodedModel, distance, iteration
 from trm_verify.models.causal import CausalRefiner
 from trm_verify.models.equilibrium import MonotoneEquilibrium
 from trm_verify.models.log_norm import LogNormEquilibrium
+from trm_verify.models.planner import GatedMaxPlanner
 from trm_verify.models.refiner import SandwichRefiner
 from trm_verify.models.solvers import NotConverged
+from trm_verify.models.tiny import TinyRecursive
 
 MODELS: dict[str, type[ConfiguredModel]] = {
     "CausalRefiner": CausalRefiner,
+    "GatedMaxPlanner": GatedMaxPlanner,
     "LogNormEquilibrium": LogNormEquilibrium,
     "MonotoneEquilibrium": MonotoneEquilibrium,
     "SandwichRefiner": SandwichRefiner,
+    "TinyRecursive": TinyRecursive,
 }
 
-__all__ = ["MODELS", "ConfiguredModel", "LogNormEquilibrium", "MonotoneEquilibrium", "NotConverged", "SandwichRefiner"]
+__all__ = [
+    "MODELS",
+    "CausalRefiner",
+    "ConfiguredModel",
+    "EncodedModel",
+    "GatedMaxPlanner",
+    "LogNormEquilibrium",
+    "MonotoneEquilibrium",
+    "NotConverged",
+    "SandwichRefiner",
+    "TinyRecursive",
+    "distance",
+    "iteration",
+]

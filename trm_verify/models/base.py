@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Self, cast
 
+import torch
 from torch import Tensor, nn
 
 from trm_verify import nn as layers
@@ -18,7 +19,15 @@ class ConfiguredModel(RecursiveModel):
 
     Subclasses pass every constructor argument to `set_config`, as plain JSON values, so that a saved model
     can be made again without storing code.
+
+    Attributes:
+        rate: the contraction rate of an application of the model's iteration that the parametrization aims for, in
+            `norm`, for every input; None where there is none by construction.
+        norm: "l2", "tokens_l2" (maximum over tokens and parts of ℓ2) or "linf".
     """
+
+    rate: float | None = None
+    norm: str = "l2"
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,6 +50,18 @@ class ConfiguredModel(RecursiveModel):
         """Numbers the model learns (for a baked model: numbers it stores); shared parameters count once."""
         return sum(p.numel() for p in self.parameters())
 
+    @property
+    def head_weight(self) -> Tensor | None:
+        """The matrix of a readout that is linear in each last-axis row of the (answer) state; None for other ones.
+
+        Shape: (classes, features).
+        """
+        return None
+
+    def size_arguments(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
+        """Constructor arguments of the same weights for inputs of another shape; none if no other shape fits."""
+        return {}
+
     def bake(self) -> Self:
         """The deployed model: the same class, every bounded layer replaced by its baked form, frozen.
 
@@ -50,10 +71,12 @@ class ConfiguredModel(RecursiveModel):
         clone.baked = True
         return clone
 
-    def at(self, **changes: Any) -> Self:
+    def at(self, *, shared: bool = False, **changes: Any) -> Self:
         """The same weights in a model of another size: a causal model at other lengths, a planner on other grids.
 
         Args:
+            shared: whether both models own the same parameters, so that training one trains the other; otherwise the
+                new one has copies.
             changes: constructor arguments that differ, none of which may change the shape of a parameter.
 
         Raises:
@@ -76,6 +99,10 @@ class ConfiguredModel(RecursiveModel):
             )
         for name, value in own.items():
             other[name].data.copy_(value.data)
+        if shared:
+            for name, parameter in self.named_parameters():
+                owner, _, last = name.rpartition(".")
+                setattr(model.get_submodule(owner), last, parameter)
         return model.train(self.training)
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -117,7 +144,7 @@ def iteration(model: RecursiveModel, x: Tensor | None) -> Callable[[State], Stat
         ValueError: an implicit model, which names no iteration.
     """
     if model.iteration == "implicit":
-        raise ValueError('iteration="implicit" names no loop; use the solver of the model')
+        raise ValueError('iteration="implicit" names no loop; override trace() with the solver you use')
     step: Callable[[State], State]
     if isinstance(model, EncodedModel) and x is not None:
         encoded, encoder = model.encode(x), model
@@ -141,18 +168,24 @@ def iteration(model: RecursiveModel, x: Tensor | None) -> Callable[[State], Stat
     return damped
 
 
-def require(owner: str, **checks: bool) -> None:
-    """Refuse arguments out of range.
+def distance(norm: str, first: State, second: State) -> Tensor:
+    """How far two states are from each other, row by row, differentiably.
 
     Args:
-        checks: what is expected, spelled as a condition with underscores for spaces, to whether it holds.
+        norm: "l2", "tokens_l2" (largest ℓ2 norm of a last-axis row) or "linf".
 
-    Raises:
-        ValueError: the conditions that do not hold.
+    Shape: states (batch, …), result (batch,).
     """
-    wrong = [text.replace("_", " ") for text, good in checks.items() if not good]
-    if wrong:
-        raise ValueError(f"{owner}: expected {' and '.join(wrong)}")
+    parts = (first, second) if isinstance(first, Tensor) and isinstance(second, Tensor) else None
+    pairs = [parts] if parts is not None else list(zip(first, second, strict=True))
+    if norm == "l2":
+        whole: Tensor = torch.linalg.vector_norm(torch.cat([(a - b).flatten(1) for a, b in pairs], dim=1), dim=1)
+        return whole
+    if norm not in ("tokens_l2", "linf"):
+        raise ValueError(f'distance: expected norm "l2", "tokens_l2" or "linf", found {norm!r}')
+    each = [torch.linalg.vector_norm(a - b, dim=-1) if norm == "tokens_l2" else (a - b).abs() for a, b in pairs]
+    largest: Tensor = torch.cat([part.flatten(1) for part in each], dim=1).amax(dim=1)
+    return largest
 
 
 def _shape(value: Tensor | nn.Parameter | None) -> tuple[int, ...] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -83,6 +85,9 @@ class CausalRefiner(EncodedModel):
         self.outer = free_linear(hidden, features, generator, device=device, dtype=dtype)
         self.act, self.bound = activation(act).make(), activation(bound).make()
         self.readout = free_linear(features, classes, generator, device=device, dtype=dtype)
+
+    def size_arguments(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
+        return {"tokens": input_shape[0]}
 
     def encode(self, x: Tensor) -> Tensor:
         drive: Tensor = self.encoder(x)

@@ -14,14 +14,20 @@ def free_conv(
     kernel: int,
     generator: torch.Generator,
     *,
+    shift: float = 0.0,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> nn.Conv2d:
-    """An unconstrained convolution that keeps the grid's size; initial values come from `generator` alone."""
+    """An unconstrained convolution that keeps the grid's size; initial values come from `generator` alone.
+
+    Args:
+        kernel: odd side of the kernel.
+        shift: added to every initial bias.
+    """
     drawn = free_linear(channels * kernel * kernel, outputs, generator, device=device, dtype=dtype)
     layer = nn.Conv2d(channels, outputs, kernel, padding=kernel // 2, device="meta")
     weight = drawn.weight.detach().reshape(outputs, channels, kernel, kernel)
-    fill(layer, weight, drawn.bias.detach(), trainable=True)
+    fill(layer, weight, drawn.bias.detach() + shift, trainable=True)
     return layer
 
 

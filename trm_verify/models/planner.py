@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -76,33 +78,33 @@ class GatedMaxPlanner(EncodedModel):
         self.rho, self.features = rho, features
         self.encoder = GridInput(channels, hidden, layers, generator, device=device, dtype=dtype)
         self.base = free_conv(hidden, features, 1, generator, device=device, dtype=dtype)
-        self.gates = free_conv(hidden, len(MOVES) * features, 1, generator, device=device, dtype=dtype)
-        self.mixing: nn.Module = LinfConv2d(
-            features, features, 1, bias=False, generator=generator, device=device, dtype=dtype
-        )
-        with torch.no_grad():
-            for layer in (self.mixing,):  # values travel from the start: every channel mostly keeps itself
-                layer.free.mul_(0.25).add_(torch.eye(features).to(layer.free))
+        self.gates = free_conv(hidden, len(MOVES) * features, 1, generator, shift=1.5, device=device, dtype=dtype)
+        self.mixing = LinfConv2d(features, features, 1, bias=False, generator=generator, device=device, dtype=dtype)
+        with torch.no_grad():  # values travel far at first: channels keep to themselves, and the gates are open
+            self.mixing.free.mul_(0.25).add_(torch.eye(features).to(self.mixing.free))
         self.readout = GridReadout(features, hidden, classes, generator, device=device, dtype=dtype)
+        self.rate, self.norm = rho, "linf"
+
+    def size_arguments(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
+        return {"height": input_shape[0], "width": input_shape[1]}
 
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         seen = self.encoder(x)
-        gates = torch.tanh(self.gates(seen)).chunk(len(MOVES), dim=1)
-        return (self.base(seen), *gates)
+        gates = torch.tanh(self.gates(seen))
+        return self.base(seen), gates.reshape(gates.shape[0], len(MOVES), -1, *gates.shape[2:])
 
     def refine(self, z: Tensor, encoded: tuple[Tensor, ...]) -> Tensor:
-        best, *gates = encoded
-        values = self.mixing(z)
-        for gate, move in zip(gates, MOVES, strict=True):
-            best = torch.maximum(best, gate * shifted(values, *move))
-        return self.rho * best
+        base, gates = encoded
+        moved = (gates * neighbours(self.mixing(z))).amax(dim=1)
+        return self.rho * torch.maximum(base, moved)
 
 
-def shifted(z: Tensor, down: int, right: int) -> Tensor:
-    """The grid moved by at most one cell each way, zeros moving in.
+def neighbours(z: Tensor) -> Tensor:
+    """What every cell sees at itself and at its four neighbours; zeros beyond the edge.
 
-    Shape: (…, height, width) to the same.
+    Shape: (batch, features, height, width) to (batch, moves, features, height, width).
     """
     height, width = z.shape[-2:]
-    padded = nn.functional.pad(z, (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0)))
-    return padded[..., max(-down, 0) : max(-down, 0) + height, max(-right, 0) : max(-right, 0) + width]
+    padded = nn.functional.pad(z, (1, 1, 1, 1))
+    seen = [padded[..., 1 + down : 1 + down + height, 1 + right : 1 + right + width] for down, right in MOVES]
+    return torch.stack(seen, dim=1)

@@ -75,6 +75,12 @@ class SandwichRefiner(ConfiguredModel):
             act=act, offset=offset, generator=generator, device=device, dtype=dtype,
         )  # fmt: skip
         self.readout = free_linear(state, classes, generator, device=device, dtype=dtype)
+        self.rate = rho
+
+    @property
+    def head_weight(self) -> Tensor:
+        weight: Tensor = self.readout.weight
+        return weight
 
     def step(self, z: Tensor, x: Tensor) -> Tensor:
         """One refinement of the state."""

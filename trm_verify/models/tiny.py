@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trm_verify.model import Box, Damped
 from trm_verify.models.base import EncodedModel
@@ -139,9 +139,16 @@ class TinyRecursive(EncodedModel):
         )
         self.mixing = None if mixing == "attention" else TokenMixing(tokens, heads, generator, **made)
         self.feedback = (
-            None if temperature is None else OrthogonalLinear(features, classes, bias=False, generator=generator, **made)
+            None
+            if temperature is None
+            else OrthogonalLinear(features, classes, bias=False, generator=generator, **made)
         )
         self.head = free_linear(features, classes, generator, **made)
+        self.rate, self.norm = 1 - (damping or 1) * (1 - rho), "tokens_l2"
+
+    @property
+    def head_weight(self) -> Tensor:
+        return self.head.weight
 
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         rows = self.encoder(x)
