@@ -17,20 +17,36 @@ from collections.abc import Callable
 from typing import Any
 
 from trm_verify.tasks.addition import addition
+from trm_verify.tasks.arc import arc
 from trm_verify.tasks.base import IGNORE, Baseline, Split, Task, accuracy, position_accuracy
+from trm_verify.tasks.brackets import brackets
+from trm_verify.tasks.characters import characters
 from trm_verify.tasks.denoise import denoise
 from trm_verify.tasks.digits import digits
+from trm_verify.tasks.jacobi import jacobi
 from trm_verify.tasks.mazes import mazes
+from trm_verify.tasks.pagerank import pagerank
 from trm_verify.tasks.parity import parity
+from trm_verify.tasks.regions import regions
+from trm_verify.tasks.snippets import snippets
 from trm_verify.tasks.sudoku import sudoku
+from trm_verify.tasks.sudoku9 import sudoku9
 
 TASKS: dict[str, Callable[..., Task]] = {
     "addition": addition,
+    "arc": arc,
+    "brackets": brackets,
+    "characters": characters,
     "denoise": denoise,
     "digits": digits,
+    "jacobi": jacobi,
     "mazes": mazes,
+    "pagerank": pagerank,
     "parity": parity,
+    "regions": regions,
+    "snippets": snippets,
     "sudoku": sudoku,
+    "sudoku9": sudoku9,
 }
 
 
@@ -60,11 +76,19 @@ __all__ = [
     "Task",
     "accuracy",
     "addition",
+    "arc",
+    "brackets",
+    "characters",
     "denoise",
     "digits",
     "load_task",
+    "jacobi",
     "mazes",
+    "pagerank",
     "parity",
     "position_accuracy",
+    "regions",
+    "snippets",
     "sudoku",
+    "sudoku9",
 ]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trm_verify.model import Box
+from trm_verify.model import Box, RecursiveModel
 
 IGNORE = -100
 """The target of a position that does not count: `ignore_index` of torch's cross-entropy."""
@@ -122,6 +122,7 @@ class Task:
         sized: the same task at another size.
         text: an item as text, see `show`.
         reference: the baseline.
+        solver: the model that solves the task by construction, where the loop is a known method and not learned.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Task:
     sized: Callable[[int], Task] | None = None
     text: Callable[[Tensor, Tensor], str] = field(default=_plain)
     reference: Baseline = field(default=NEAREST)
+    solver: RecursiveModel | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -90,9 +90,9 @@ def units(block: int) -> list[list[int]]:
 
 
 def geometric(block: int) -> np.ndarray:
-    """The symmetries that move cells, as indices: `image[i] = grid[symmetry[i]]`.
+    """All symmetries that move cells, as indices: `image[i] = grid[symmetry[i]]`.
 
-    Shape: (number of symmetries, side²); meant for block 2, where there are 128.
+    Shape: (number of symmetries, side²); for block 2, where there are 128. Block 3 has three millions.
     """
     side = block * block
     lines = [
@@ -103,6 +103,19 @@ def geometric(block: int) -> np.ndarray:
     cells = np.arange(side * side).reshape(side, side)
     moved = [cells[np.ix_(rows, columns)] for rows in lines for columns in lines]
     return np.array([view.ravel() for grid in moved for view in (grid, grid.T)])
+
+
+def random_moves(rng: np.random.Generator, rows: int, block: int) -> np.ndarray:
+    """Random symmetries that move cells, all equally likely, as in `geometric`. Shape: (rows, side²)."""
+    side = block * block
+    lines = []
+    for _ in range(2):
+        bands = rng.permuted(np.tile(np.arange(block), (rows, 1)), axis=1)
+        inner = rng.permuted(np.tile(np.arange(block), (rows, block, 1)), axis=2)
+        lines.append((bands[..., None] * block + inner).reshape(rows, side))
+    moves = lines[0][:, :, None] * side + lines[1][:, None, :]
+    turned = rng.random(rows) < 0.5
+    return np.asarray(np.where(turned[:, None, None], moves.transpose(0, 2, 1), moves).reshape(rows, -1))
 
 
 @lru_cache(maxsize=1)
@@ -162,7 +175,7 @@ def _sides(givens: np.ndarray, seed: int) -> np.ndarray:
 def _images(rng: np.random.Generator, part: np.ndarray, rows: int) -> Split:
     """Random symmetric images of these orbits, each orbit as often as every other, up to one."""
     solution, shown = (array[np.resize(part, rows)] for array in orbits())
-    moves = geometric(2)[rng.integers(0, 128, rows)]
+    moves = random_moves(rng, rows, 2)
     names = rng.permuted(np.tile(np.arange(4), (rows, 1)), axis=1)
     y = np.take_along_axis(np.take_along_axis(names, solution, axis=1), moves, axis=1)
     shown = np.take_along_axis(shown, moves, axis=1)
