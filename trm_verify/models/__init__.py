@@ -6,26 +6,31 @@ from __future__ import annotations
 
 from trm_verify.models.base import ConfiguredModel, EncodedModel, distance, iteration
 from trm_verify.models.causal import CausalRefiner
+from trm_verify.models.conv import ConvRefiner
 from trm_verify.models.equilibrium import MonotoneEquilibrium
 from trm_verify.models.log_norm import LogNormEquilibrium
 from trm_verify.models.planner import GatedMaxPlanner
 from trm_verify.models.refiner import SandwichRefiner
 from trm_verify.models.solvers import NotConverged
 from trm_verify.models.tiny import TinyRecursive
+from trm_verify.models.unconstrained import Unconstrained
 
 MODELS: dict[str, type[ConfiguredModel]] = {
     "CausalRefiner": CausalRefiner,
+    "ConvRefiner": ConvRefiner,
     "GatedMaxPlanner": GatedMaxPlanner,
     "LogNormEquilibrium": LogNormEquilibrium,
     "MonotoneEquilibrium": MonotoneEquilibrium,
     "SandwichRefiner": SandwichRefiner,
     "TinyRecursive": TinyRecursive,
+    "Unconstrained": Unconstrained,
 }
 
 __all__ = [
     "MODELS",
     "CausalRefiner",
     "ConfiguredModel",
+    "ConvRefiner",
     "EncodedModel",
     "GatedMaxPlanner",
     "LogNormEquilibrium",
@@ -33,6 +38,7 @@ __all__ = [
     "NotConverged",
     "SandwichRefiner",
     "TinyRecursive",
+    "Unconstrained",
     "distance",
     "iteration",
 ]

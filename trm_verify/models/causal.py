@@ -24,7 +24,7 @@ class CausalRefiner(EncodedModel):
 
     Proved by: `triangular` (parts are tokens, diagonal rates zero); answers by the invariance of a box.
 
-    Shape: z (batch, tokens, features); x (batch, tokens) of reals or integers, or (batch, tokens, channels); readout
+    Shape: z (batch, tokens, features); x (batch, tokens) of integers or (batch, tokens, channels) of reals; readout
         (batch, tokens, classes).
     Norm: none is needed; the answer is exact after `tokens` steps.
 
@@ -33,8 +33,7 @@ class CausalRefiner(EncodedModel):
         features: size of a token's state.
         hidden: units of φ.
         classes: number of answers a token.
-        channels: reals a token, or None for a bare number.
-        vocabulary: number of integers, or None for reals.
+        channels: reals a token. vocabulary: number of integers. One of them is given.
         reach: how many previous tokens a token sees.
         act: φ. bound: ψ, an activation with bounded values, so that states stay in a box.
         domain: ends `(lo, hi)` of every real input, or None for all reals.

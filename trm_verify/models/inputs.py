@@ -17,18 +17,17 @@ class TokenInput(nn.Module):
 
     Unconstrained: the rate of a recursion does not depend on it, for every x.
 
-    Shape: x (batch, *positions) of integers 0 … vocabulary−1, or of reals; with `channels`, (batch, *positions,
-        channels) of reals; to (batch, tokens, features), tokens in row-major order of the positions.
+    Shape: x (batch, *positions) of integers 0 … vocabulary−1, or (batch, *positions, channels) of reals; to (batch,
+        tokens, features), tokens in row-major order of the positions.
 
     Args:
         positions: shape of the grid of tokens.
         features: size of a row.
-        channels: reals a position, or None for a bare number a position.
-        vocabulary: number of integers, or None for reals.
+        channels: reals a position. vocabulary: number of integers. One of them is given.
         located: whether every token has an embedding of its own place; then the weights fit this grid alone.
 
     Raises:
-        ValueError: sizes out of range, or both channels and vocabulary.
+        ValueError: sizes out of range, or not one of channels and vocabulary.
     """
 
     def __init__(
@@ -46,13 +45,12 @@ class TokenInput(nn.Module):
         super().__init__()
         if not positions or min(positions) < 1 or features < 1:
             raise ValueError(f"TokenInput: expected positive sizes, found {positions=}, {features=}")
-        if channels is not None and (channels < 1 or vocabulary is not None):
+        if (channels is None) == (vocabulary is None) or (channels or 1) < 1 or (vocabulary or 2) < 2:
             raise ValueError(
-                f"TokenInput: expected positive channels of reals, or a vocabulary, found {channels=}, {vocabulary=}"
+                "TokenInput: expected channels >= 1 of reals, or a vocabulary >= 2 of integers, and not both, found "
+                f"{channels=}, {vocabulary=}"
             )
-        if vocabulary is not None and vocabulary < 2:
-            raise ValueError(f"TokenInput: expected a vocabulary of at least two integers, found {vocabulary!r}")
-        self.tokens, self.channels, self.vocabulary = prod(positions), channels, vocabulary
+        self.tokens = prod(positions)
         self.input_shape: Shape = (*positions, *(() if channels is None else (channels,)))
 
         def drawn(rows: int, scale: float) -> nn.Parameter:
@@ -61,7 +59,7 @@ class TokenInput(nn.Module):
 
         self.table = None if vocabulary is None else drawn(vocabulary, 1.0)
         self.linear = (
-            free_linear(channels or 1, features, generator, device=device, dtype=dtype) if vocabulary is None else None
+            None if channels is None else free_linear(channels, features, generator, device=device, dtype=dtype)
         )
         self.places = drawn(self.tokens, 1.0) if located else None
 
@@ -69,5 +67,5 @@ class TokenInput(nn.Module):
         if self.linear is None:
             rows = nn.functional.embedding(x.flatten(1), self.table)  # type: ignore[arg-type]
         else:
-            rows = self.linear(x.reshape(x.shape[0], self.tokens, self.channels or 1))
+            rows = self.linear(x.reshape(x.shape[0], self.tokens, x.shape[-1]))
         return rows if self.places is None else rows + self.places

@@ -36,7 +36,7 @@ class TinyRecursive(EncodedModel):
 
     Proved by: `row_gain` for the blocks, `radius_contraction` for the round.
 
-    Shape: z (batch, tokens, features), or a pair (z_H, z_L) of these; x (batch, *positions) of integers or reals, or
+    Shape: z (batch, tokens, features), or a pair (z_H, z_L) of these; x (batch, *positions) of integers or
         (batch, *positions, channels) of reals; readout (batch, *positions, classes).
     Norm: maximum over tokens (and over z_H, z_L) of ℓ2, rate `rho`; holds for every x and z.
     Source: Jolicoeur-Martineau, Less is more: recursive reasoning with tiny networks (2025), for the two states;
@@ -46,8 +46,7 @@ class TinyRecursive(EncodedModel):
         positions: grid of tokens.
         features: size of a token's state. hidden: activation units of a block. inputs: size of a token's encoding.
         classes: number of answers a token.
-        channels: reals a position, or None for a bare number.
-        vocabulary: number of integers, or None for reals.
+        channels: reals a position. vocabulary: number of integers. One of them is given.
         inner: latent updates before one update of the answer; 0 for a single state.
         rho: the rate, below 1.
         mixing: "attention", whose weights see the input alone, or "constant" weights of either sign.
