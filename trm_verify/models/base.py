@@ -58,9 +58,16 @@ class ConfiguredModel(RecursiveModel):
         """
         return None
 
-    def size_arguments(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
-        """Constructor arguments of the same weights for inputs of another shape; none if no other shape fits."""
-        return {}
+    @classmethod
+    def arguments(cls, input_shape: tuple[int, ...], vocabulary: int | None = None) -> dict[str, Any]:
+        """Constructor arguments that inputs of this shape (without batch axis) ask for.
+
+        Raises:
+            ValueError: inputs that this family does not take.
+        """
+        raise ValueError(
+            f"{cls.__name__}: expected a family that says which inputs it takes, found none; build it yourself"
+        )
 
     def bake(self) -> Self:
         """The deployed model: the same class, every bounded layer replaced by its baked form, frozen.
@@ -166,6 +173,35 @@ def iteration(model: RecursiveModel, x: Tensor | None) -> Callable[[State], Stat
         return unflatten_state((1 - alpha) * old + alpha * flatten_state(step(z)), model.state_shape)
 
     return damped
+
+
+def token_arguments(input_shape: tuple[int, ...], vocabulary: int | None) -> dict[str, Any]:
+    """Arguments of models that see a grid of tokens: integers, or channels of reals on the last axis.
+
+    Raises:
+        ValueError: no position or no channel axis.
+    """
+    positions = input_shape if vocabulary is not None else input_shape[:-1]
+    if not positions:
+        raise ValueError(
+            f"expected inputs of shape (*positions, channels), or (*positions,) of integers, found {input_shape}"
+        )
+    channels = None if vocabulary is not None else input_shape[-1]
+    return {"positions": list(positions), "channels": channels, "vocabulary": vocabulary}
+
+
+def grid_arguments(owner: str, input_shape: tuple[int, ...], vocabulary: int | None) -> dict[str, Any]:
+    """Arguments of models that see a grid of reals.
+
+    Raises:
+        ValueError: no such grid.
+    """
+    if len(input_shape) != 3 or vocabulary is not None:
+        raise ValueError(
+            f"{owner}: expected reals of shape (height, width, channels), found {input_shape}"
+            + ("" if vocabulary is None else " of integers; use task options or models for one-hot channels")
+        )
+    return dict(zip(("height", "width", "channels"), input_shape, strict=True))
 
 
 def distance(norm: str, first: State, second: State) -> Tensor:

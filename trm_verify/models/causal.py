@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trm_verify.model import Box
-from trm_verify.models.base import EncodedModel
+from trm_verify.models.base import EncodedModel, token_arguments
 from trm_verify.models.inputs import TokenInput
 from trm_verify.nn import activation, free_linear
 
@@ -85,8 +85,13 @@ class CausalRefiner(EncodedModel):
         self.act, self.bound = activation(act).make(), activation(bound).make()
         self.readout = free_linear(features, classes, generator, device=device, dtype=dtype)
 
-    def size_arguments(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
-        return {"tokens": input_shape[0]}
+    @classmethod
+    def arguments(cls, input_shape: tuple[int, ...], vocabulary: int | None = None) -> dict[str, Any]:
+        found = token_arguments(input_shape, vocabulary)
+        positions = found.pop("positions")
+        if len(positions) != 1:
+            raise ValueError(f"CausalRefiner: expected a sequence of tokens, found a grid of shape {tuple(positions)}")
+        return {"tokens": positions[0], **found}
 
     def encode(self, x: Tensor) -> Tensor:
         drive: Tensor = self.encoder(x)

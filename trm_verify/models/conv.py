@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trm_verify.model import Box
-from trm_verify.models.base import EncodedModel
+from trm_verify.models.base import EncodedModel, grid_arguments
 from trm_verify.models.grid import GridInput
 from trm_verify.nn import SandwichBlock, free_linear
 
@@ -94,8 +94,9 @@ class ConvRefiner(EncodedModel):
         weight = self.head.weight
         return weight if self.levels is None else 2 * SHARPNESS * self._ramp(weight)[:, None] * weight
 
-    def size_arguments(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
-        return {"height": input_shape[0], "width": input_shape[1]}
+    @classmethod
+    def arguments(cls, input_shape: tuple[int, ...], vocabulary: int | None = None) -> dict[str, Any]:
+        return grid_arguments(cls.__name__, input_shape, vocabulary)
 
     def encode(self, x: Tensor) -> Tensor:
         return torch.permute(self.encoder(x), (0, 2, 3, 1))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trm_verify.model import Box
-from trm_verify.models.base import EncodedModel
+from trm_verify.models.base import EncodedModel, grid_arguments
 from trm_verify.models.grid import GridInput, GridReadout, free_conv
 from trm_verify.nn import LinfConv2d
 
@@ -85,8 +85,9 @@ class GatedMaxPlanner(EncodedModel):
         self.readout = GridReadout(features, hidden, classes, generator, device=device, dtype=dtype)
         self.rate, self.norm = rho, "linf"
 
-    def size_arguments(self, input_shape: tuple[int, ...]) -> dict[str, Any]:
-        return {"height": input_shape[0], "width": input_shape[1]}
+    @classmethod
+    def arguments(cls, input_shape: tuple[int, ...], vocabulary: int | None = None) -> dict[str, Any]:
+        return grid_arguments(cls.__name__, input_shape, vocabulary)
 
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         seen = self.encoder(x)

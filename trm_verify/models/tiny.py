@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trm_verify.model import Box, Damped
-from trm_verify.models.base import EncodedModel
+from trm_verify.models.base import EncodedModel, token_arguments
 from trm_verify.models.inputs import TokenInput
 from trm_verify.models.mixing import InputAttention, TokenMixing
 from trm_verify.nn import OrthogonalLinear, SandwichBlock, free_linear
@@ -148,6 +148,10 @@ class TinyRecursive(EncodedModel):
     @property
     def head_weight(self) -> Tensor:
         return self.head.weight
+
+    @classmethod
+    def arguments(cls, input_shape: tuple[int, ...], vocabulary: int | None = None) -> dict[str, Any]:
+        return token_arguments(input_shape, vocabulary)
 
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         rows = self.encoder(x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trm_verify.model import Box
-from trm_verify.models.base import EncodedModel
+from trm_verify.models.base import EncodedModel, token_arguments
 from trm_verify.models.inputs import TokenInput
 from trm_verify.nn import free_linear
 
@@ -143,6 +143,10 @@ class Unconstrained(EncodedModel):
         drawn = torch.randn((2, features), generator=generator)
         self.start = nn.Parameter(drawn.to(device=device, dtype=dtype))
         self.head = free_linear(features, classes, generator, **made)
+
+    @classmethod
+    def arguments(cls, input_shape: tuple[int, ...], vocabulary: int | None = None) -> dict[str, Any]:
+        return token_arguments(input_shape, vocabulary)
 
     def init(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The learned start, the same for every token."""

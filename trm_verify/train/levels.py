@@ -50,13 +50,12 @@ def _level(model: RecursiveModel, task: Task, settings: Settings) -> Level:
             f"{task.difficulty}, found {len(task.train)}; choose a smaller batch_size or other levels"
         )
     if task.input_shape != model.input_shape:
-        changes = model.size_arguments(task.input_shape) if isinstance(model, ConfiguredModel) else {}
-        if not changes or not isinstance(model, ConfiguredModel):
+        if not isinstance(model, ConfiguredModel):
             raise ValueError(
-                f"train: expected a model whose weights fit inputs of shape {task.input_shape} as well as "
-                f"{model.input_shape}, found {type(model).__name__}; use levels of one size"
+                f"train: expected a model that is rebuilt from its configuration for inputs of shape "
+                f"{task.input_shape} as well as {model.input_shape}, found {type(model).__name__}"
             )
-        model = model.at(shared=True, **changes)
+        model = model.at(shared=True, **model.arguments(task.input_shape, task.vocabulary))
     return Level(model, inputs(model, task.train.x), task.train.y.to(like(model).device))
 
 
