@@ -136,7 +136,9 @@ class TinyRecursive(EncodedModel):
             if mixing == "attention"
             else None
         )
-        self.mixing: nn.Module = nn.Identity() if self.attention else TokenMixing(tokens, heads, generator, **made)
+        self.mixing: nn.Module = (
+            nn.Identity() if self.attention is not None else TokenMixing(tokens, heads, generator, **made)
+        )
         self.feedback = (
             None
             if temperature is None
