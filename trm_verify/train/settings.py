@@ -25,7 +25,8 @@ class Settings:
         recall: share of the loss that is taken from a second unrolling, which starts at a partially iterated,
             detached state.
         jacobian: weight of the estimated squared Frobenius norm of the step's Jacobian at the last state, a coordinate
-            of the state: for models that contract only where they are taught to.
+            of the state, at the end of the run; it grows with the square of the share of the run that is over. For
+            models that contract only where they are taught to.
         margin: weight of the cross-entropy of logits whose competitors are raised by all that the distance to the
             fixed point allows: it is small only where the answer is provably final.
         ema: decay of the moving average of the parameters that is validated and kept; 0 for none.
