@@ -35,7 +35,7 @@ RECIPES: dict[str, dict[str, Any]] = {
             "hidden": 128,
             "heads": 4,
             "mixing": "constant",
-            "rho": 0.89,
+            "rho": 0.88,
         },
         "train": _PUZZLE,
     },
