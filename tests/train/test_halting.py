@@ -21,8 +21,8 @@ def test_the_head_saves_steps_and_changes_no_answer(tmp_path):
         full = model.readout(states[12])
         for row in range(0, len(x), 37):  # logits are those of the step at which the row was stopped
             there = model.readout(states[int(stopped.steps[row])])[row]
-            assert torch.allclose(stopped.logits[row], there, atol=1e-5)
-    assert 1 <= int(stopped.steps.min()) and float(stopped.steps.double().mean()) < 9
+            assert torch.allclose(there, stopped.logits[row], atol=1e-5)
+    assert int(stopped.steps.min()) >= 1 and float(stopped.steps.double().mean()) < 9
     assert task.metric(stopped.logits, task.test.y) > task.metric(full, task.test.y) - 0.03
     never = halted(model, head, x, most=12, threshold=1.0)
     assert torch.allclose(never.logits, full, atol=1e-6) and bool((never.steps == 12).all())
