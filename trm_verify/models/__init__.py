@@ -1,5 +1,17 @@
-"""Tiny recursive models, one file a family. `MODELS` is the closed table that saved models are looked up
-in.
+"""Tiny recursive models, one file a family. `MODELS` is the closed table that saved models are looked up in.
+
+| family | contracts in | rule |
+|---|---|---|
+| `SandwichRefiner` | ℓ2 | `metric_contraction` |
+| `TinyRecursive` (one state or two timescales) | maximum over tokens of ℓ2 | `row_gain`, `radius_contraction` |
+| `ConvRefiner` | maximum over cells of ℓ2 | `row_gain`, `radius_contraction` |
+| `GatedMaxPlanner` | ℓ∞ | `radius_contraction` |
+| `CausalRefiner` | settles exactly after as many steps as there are tokens | `triangular` |
+| `MonotoneEquilibrium`, `LogNormEquilibrium` | implicit models | `monotone`, `log_norm` |
+| `Stack` | whatever its parts and their wiring allow | those of the parts |
+| `Unconstrained` | nothing by construction: the baseline | |
+
+`commit` is inference with any of them: contract, then commit.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class TinyRecursive(EncodedModel):
     its bounded inputs moves by at most `√Σ γ_i²` times what they move. With half of the squared gain `rho²` of L on
     z_H and half on z_L, any number of inner steps contracts at `rho`; H has `rho²/2` on z_H and `1/2` on the new z_L,
     hence again `√(rho²/2 + rho²/2)`. One outer round contracts at `rho` in the larger of both norms, the rate of the
-    loop that is run (RULES: composition).
+    loop that is run.
 
     With a `temperature` τ the answer is fed back as `softmax(C z_H / τ)`, C with orthonormal rows: this moves by at
     most `1/(2τ)` times z_H, and the gain on it is what a third of `rho²` leaves, so that τ enters the weights.
@@ -97,7 +97,10 @@ class TinyRecursive(EncodedModel):
         }
         wrong = [text for text, good in checks.items() if not good]
         if wrong:
-            raise ValueError(f"TinyRecursive: expected {' and '.join(wrong)}; found other values")
+            raise ValueError(
+                f"TinyRecursive: expected {' and '.join(wrong)}; found {features=}, {hidden=}, {inputs=}, {heads=}, "
+                f"{key_size=}, {classes=}, {inner=}, {rho=}, {mixing=}, {window=}, {temperature=}"
+            )
         self.set_config(
             positions=list(positions), features=features, hidden=hidden, inputs=inputs, classes=classes,
             channels=channels, vocabulary=vocabulary, inner=inner, rho=rho, mixing=mixing, heads=heads,
