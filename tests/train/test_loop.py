@@ -74,10 +74,10 @@ def test_the_test_split_has_no_influence():
 def test_epochs_differ_in_order_and_depth_and_train_in_training_mode(monkeypatch):
     seen, original = [], loop_module._Run._update
 
-    def update(run, rows, steps, index):
-        assert run.model.training
+    def update(run, level, rows, steps, index, generator):
+        assert level.model is run.model and run.model.training
         seen.append((tuple(rows.tolist()), steps, index))
-        return original(run, rows, steps, index)
+        return original(run, level, rows, steps, index, generator)
 
     monkeypatch.setattr(loop_module._Run, "_update", update)
     model = small().eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -75,6 +77,18 @@ class SandwichRefiner(ConfiguredModel):
             act=act, offset=offset, generator=generator, device=device, dtype=dtype,
         )  # fmt: skip
         self.readout = free_linear(state, classes, generator, device=device, dtype=dtype)
+        self.rate = rho
+
+    @property
+    def head_weight(self) -> Tensor:
+        weight: Tensor = self.readout.weight
+        return weight
+
+    @classmethod
+    def arguments(cls, input_shape: tuple[int, ...], vocabulary: int | None = None) -> dict[str, Any]:
+        if len(input_shape) != 1 or vocabulary is not None:
+            raise ValueError(f"SandwichRefiner: expected one axis of reals, found {input_shape}, {vocabulary=}")
+        return {"inputs": input_shape[0]}
 
     def step(self, z: Tensor, x: Tensor) -> Tensor:
         """One refinement of the state."""

@@ -3,63 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import AdamW
 
 from trm_verify.model import RecursiveModel
 from trm_verify.nn import cached_weights
 from trm_verify.tasks import Split, Task
+from trm_verify.train.curricula import curriculum
+from trm_verify.train.ema import Average
+from trm_verify.train.levels import Level, inputs, levels_of, like
+from trm_verify.train.logs import reports
+from trm_verify.train.objectives import check_margins, cross_entropy, objective
+from trm_verify.train.settings import Settings
 from trm_verify.train.state import EpochRecord, TrainingState, load_state, save_state
+from trm_verify.train.unrolling import readouts
 
 _ROWS_AT_ONCE = 1024
 _TINY = 1 << 20
-_Show = Callable[[EpochRecord], None]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a training run does; two runs with equal settings, model and task give the same parameters.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: rows a step; the rest of an epoch that fills no batch is left out.
-        lr: peak learning rate (warm-up over at most 50 steps, then a cosine down to zero).
-        weight_decay: AdamW's.
-        depth: smallest and largest number of recursions; each step draws one at random.
-        supervise_from: the loss is the mean over the recursions after this fraction of the depth.
-        seed: seed of shuffling and of random depths.
-
-    Raises:
-        ValueError: a value out of range.
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    weight_decay: float
-    depth: tuple[int, int]
-    supervise_from: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        checks = {
-            "epochs >= 1": self.epochs >= 1,
-            "batch_size >= 1": self.batch_size >= 1,
-            "a finite lr > 0": 0 < self.lr < math.inf,
-            "a finite weight_decay >= 0": 0 <= self.weight_decay < math.inf,
-            "1 <= depth[0] <= depth[1]": 1 <= self.depth[0] <= self.depth[1],
-            "supervise_from in [0, 1)": 0 <= self.supervise_from < 1,
-        }
-        wrong = [text for text, good in checks.items() if not good]
-        if wrong:
-            raise ValueError(f"train: expected {' and '.join(wrong)}; found {self}")
 
 
 @dataclass(frozen=True)
@@ -82,18 +49,16 @@ class TrainResult:
 def train(
     model: RecursiveModel,
     task: Task,
+    settings: Settings | None = None,
     *,
-    epochs: int = 40,
-    batch_size: int = 64,
-    lr: float = 3e-3,
-    weight_decay: float = 1e-2,
-    depth: tuple[int, int] = (6, 12),
-    supervise_from: float = 0.5,
-    seed: int = 0,
     device: torch.device | str | None = None,
     progress: bool = False,
     checkpoint: Path | str | None = None,
     resume: bool = False,
+    log: Path | str | None = None,
+    tensorboard: Path | str | None = None,
+    certify_every: int = 0,
+    **changes: Any,
 ) -> TrainResult:
     """Train `model` in place with random depth and deep supervision; it ends with its best parameters.
 
@@ -104,11 +69,16 @@ def train(
     Ctrl-C ends the run at once and keeps the best parameters so far.
 
     Args:
+        settings: what the run does; see `Settings` for the defaults and for every `changes`.
         device: where to train; None leaves the model where it is.
         progress: show a progress bar with loss and accuracy on stderr.
         checkpoint: file that receives the state of the run after each epoch (whole or not at all).
         resume: continue from `checkpoint`, with the same result, bit for bit, as a run that was never
             stopped.
+        log: CSV file with a row an epoch.
+        tensorboard: directory of event files; needs the package tensorboard.
+        certify_every: prove the rate after every so many epochs and record it; 0: never. It changes no parameter.
+        changes: single settings, such as `epochs=20`.
 
     Raises:
         ValueError: settings out of range, a model without readout, a task that does not fit the model, or a
@@ -116,24 +86,25 @@ def train(
         FileNotFoundError: `resume` without a checkpoint file.
         FloatingPointError: the loss became NaN or infinite.
     """
-    settings = Settings(epochs, batch_size, lr, weight_decay, depth, supervise_from, seed)
+    settings = replace(settings or Settings(), **changes)
     if resume and checkpoint is None:
         raise ValueError("train: resume=True needs checkpoint=, the file to continue from; found None")
     fits(model, task, settings)
     if device is not None:
         model.to(device)
-    run = _Run(model, task, settings)
+    run = _Run(model, task, settings, certify_every)
     path = None if checkpoint is None else Path(checkpoint)
     if resume and path is not None:
-        run.state = load_state(path, model, run.optimizer, settings)
+        run.resume(path)
     interrupted = False
-    with _one_thread_if_tiny(model), _shown(progress, settings.epochs, len(run.state.history)) as show:
+    shown = {"progress": progress, "log": log, "tensorboard": tensorboard}
+    with _one_thread_if_tiny(model), reports(settings.epochs, len(run.state.history), **shown) as report:  # type: ignore[arg-type]
         try:
             while len(run.state.history) < settings.epochs:
                 run.epoch()
                 if path is not None:
-                    save_state(path, model, run.optimizer, settings, run.state)
-                show(run.state.history[-1])
+                    run.save(path)
+                report(run.state.history)
         except KeyboardInterrupt:
             # Asked for by the user: what was reached so far is the result, and `interrupted` says so.
             interrupted = True
@@ -152,7 +123,9 @@ def evaluate(model: RecursiveModel, split: Split, task: Task, steps: int) -> tup
     if steps < 1:
         raise ValueError(f"evaluate: expected steps >= 1, found {steps}")
     logits = _answers(model, split, steps)
-    return tuple(task.metric(values, split.y) for values in logits)
+    # An implicit model has one answer, whatever the number of steps.
+    reached = [task.metric(values, split.y) for values in logits]
+    return tuple(reached * steps if len(reached) == 1 else reached)
 
 
 def fits(model: RecursiveModel, task: Task, settings: Settings) -> None:
@@ -169,7 +142,7 @@ def fits(model: RecursiveModel, task: Task, settings: Settings) -> None:
             f"found {model.input_shape}"
         )
     with torch.no_grad():
-        logits = _logits(model, _inputs(model, task.train.x[:1]), 1)[-1]
+        logits = readouts(model, inputs(model, task.train.x[:1]), 1)[0][-1]
     wanted = (1, *task.train.y.shape[1:], task.classes)
     if tuple(logits.shape) != wanted:
         raise ValueError(f"train: expected a readout of shape {wanted}, found {tuple(logits.shape)}")
@@ -180,58 +153,87 @@ def fits(model: RecursiveModel, task: Task, settings: Settings) -> None:
         )
     if settings.batch_size > len(task.train):
         raise ValueError(f"train: expected a batch_size of at most {len(task.train)} rows, found {settings.batch_size}")
+    if settings.margin:
+        check_margins(model)
 
 
 class _Run:
     """One training run between two epochs."""
 
-    def __init__(self, model: RecursiveModel, task: Task, settings: Settings) -> None:
-        self.model, self.task, self.settings = model, task, settings
-        self.x, self.y = _inputs(model, task.train.x), task.train.y.to(_like(model).device)
+    def __init__(self, model: RecursiveModel, task: Task, settings: Settings, certify_every: int) -> None:
+        self.model, self.task, self.settings, self.certify_every = model, task, settings, certify_every
+        self.levels = levels_of(model, task, settings)
+        self.curriculum = curriculum(settings, len(self.levels))
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.optimizer = AdamW([p for _, p in named], lr=settings.lr, weight_decay=settings.weight_decay)
         self.batches = len(task.train) // settings.batch_size
+        self.average = Average(model, settings.ema) if settings.ema else None
         self.state = TrainingState((), 0, copied(model))
 
+    def resume(self, path: Path) -> None:
+        """Go on where a checkpoint was written."""
+        self.state, chosen = load_state(path, self.model, self.optimizer, self.settings, self.average)
+        self.curriculum.restore(chosen)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint."""
+        chosen = self.curriculum.state()
+        save_state(path, self.model, self.optimizer, self.settings, self.state, self.average, chosen)
+
     def epoch(self) -> None:
-        """One pass over the training split, then validation."""
+        """As many steps as fill one pass over the training split, then validation."""
         settings, done = self.settings, len(self.state.history)
         # Fresh randomness for each epoch, from its number alone: a resumed run draws what the first one
         # would.
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + done)
-        order = torch.randperm(len(self.x), generator=generator).to(self.x.device)
-        self.model.train()
+        orders = [torch.randperm(len(level.x), generator=generator) for level in self.levels]
+        taken = [0] * len(self.levels)
+        for level in self.levels:
+            level.model.train()
         total = torch.zeros((), dtype=torch.float64)
         for batch in range(self.batches):
-            rows = order[batch * settings.batch_size : (batch + 1) * settings.batch_size]
+            index = done * self.batches + batch
+            which = self.curriculum.choose(index / (settings.epochs * self.batches), generator)
+            if taken[which] + settings.batch_size > len(orders[which]):
+                orders[which], taken[which] = torch.randperm(len(orders[which]), generator=generator), 0
+            rows = orders[which][taken[which] : taken[which] + settings.batch_size]
+            taken[which] += settings.batch_size
             low, high = settings.depth
             steps = int(torch.randint(low, high + 1, (), generator=generator))
-            total += self._update(rows, steps, done * self.batches + batch)
-        loss = float(total) / self.batches
-        if not math.isfinite(loss):
+            loss = self._update(self.levels[which], rows, steps, index, generator)
+            self.curriculum.learn(which, float(loss))
+            total += loss
+        mean = float(total) / self.batches
+        if not math.isfinite(mean):
             raise FloatingPointError(
-                f"train: expected a finite loss, found {loss} in epoch {done + 1}; lower the learning rate "
+                f"train: expected a finite loss, found {mean} in epoch {done + 1}; lower the learning rate "
                 f"(now {settings.lr}) or check the inputs for NaN"
             )
-        self._record(done + 1, loss)
+        with nullcontext() if self.average is None else self.average.applied(self.model):
+            self._record(done + 1, mean)
 
-    def _update(self, rows: Tensor, steps: int, index: int) -> Tensor:
+    def _update(self, level: Level, rows: Tensor, steps: int, index: int, generator: torch.Generator) -> Tensor:
+        total = self.settings.epochs * self.batches
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * schedule(index, self.settings.epochs * self.batches)
+            group["lr"] = self.settings.lr * schedule(index, total)
         self.optimizer.zero_grad(set_to_none=True)
-        first = math.floor(self.settings.supervise_from * steps)
-        with cached_weights(self.model):
-            logits = _logits(self.model, self.x[rows], steps)[first:]
-            loss = torch.stack([cross_entropy(values, self.y[rows]) for values in logits]).mean()
+        rows = rows.to(level.x.device)
+        with cached_weights(level.model):
+            loss = objective(level.model, level.x[rows], level.y[rows], steps, self.settings, generator, index / total)
             loss.backward()  # type: ignore[no-untyped-call]
+        if self.settings.clip:
+            nn.utils.clip_grad_norm_(level.model.parameters(), self.settings.clip)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.model)
         return loss.detach().double().cpu()
 
     def _record(self, epoch: int, loss: float) -> None:
         split = self.task.validation
         logits = _answers(self.model, split, self.settings.depth[1])[-1]
         reached = self.task.metric(logits, split.y)
-        record = EpochRecord(epoch, loss, reached, float(cross_entropy(logits, split.y)))
+        proved = self._rate() if self.certify_every and epoch % self.certify_every == 0 else None
+        record = EpochRecord(epoch, loss, reached, float(cross_entropy(logits, split.y)), proved)
         before = next((r for r in self.state.history if r.epoch == self.state.best_epoch), None)
         better = before is None or (record.validation, -record.validation_loss) > (
             before.validation,
@@ -245,6 +247,14 @@ class _Run:
             else TrainingState(history, self.state.best_epoch, self.state.best)
         )
 
+    def _rate(self) -> float | None:
+        """The rate that is proved of the present parameters, None if none is."""
+        from trm_verify.api import verify_fixed_point
+
+        result = verify_fixed_point(self.model)
+        rate: float | None = getattr(result, "rate", None)
+        return rate
+
 
 def schedule(index: int, total: int) -> float:
     """Learning-rate factor of optimizer step `index`: linear warm-up, then a cosine to zero."""
@@ -252,38 +262,9 @@ def schedule(index: int, total: int) -> float:
     return min(1.0, (index + 1) / warm) * 0.5 * (1 + math.cos(math.pi * index / total))
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy over rows and output positions.
-
-    Shape: logits (rows, *positions, classes), target (rows, *positions).
-    """
-    return functional.cross_entropy(logits.flatten(0, -2), target.flatten())
-
-
 def copied(model: nn.Module) -> dict[str, Tensor]:
     """A copy of a model's parameters and buffers."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def _like(model: nn.Module) -> Tensor:
-    return next(p for p in model.parameters() if p.is_floating_point())
-
-
-def _inputs(model: RecursiveModel, x: Tensor) -> Tensor:
-    like = _like(model)
-    return x.to(like.device, like.dtype) if x.is_floating_point() else x.to(like.device)
-
-
-def _logits(model: RecursiveModel, x: Tensor, steps: int) -> list[Tensor]:
-    """Readouts of z_1 … z_steps under the model's own iteration.
-
-    An implicit model has no depth: where it offers `logits(x)`, the readout of its fixed point, that stands in every
-    place, and a loss over several depths is the loss of the fixed point.
-    """
-    solved = getattr(model, "logits", None) if model.iteration == "implicit" else None
-    if solved is not None:
-        return [solved(x)] * steps
-    return [model.readout(z) for z in model.trace(x, steps)[1:]]
 
 
 @torch.no_grad()
@@ -296,8 +277,8 @@ def _answers(model: RecursiveModel, split: Split, steps: int) -> list[Tensor]:
     try:
         parts = []
         with cached_weights(model):
-            for x in torch.split(_inputs(model, split.x), _ROWS_AT_ONCE):
-                parts.append([values.cpu() for values in _logits(model, x, steps)])
+            for x in torch.split(inputs(model, split.x), _ROWS_AT_ONCE):
+                parts.append([values.cpu() for values in readouts(model, x, steps)[0]])
     finally:
         model.train(training)
     return [torch.cat(values) for values in zip(*parts, strict=True)]
@@ -308,31 +289,9 @@ def _one_thread_if_tiny(model: nn.Module) -> Iterator[None]:
     """Train tiny models on one thread: handing such small matrices to several costs more than it saves, and one
     thread gives the same bits on every number of cores."""
     threads = torch.get_num_threads()
-    if _like(model).device.type == "cpu" and sum(p.numel() for p in model.parameters()) < _TINY:
+    if like(model).device.type == "cpu" and sum(p.numel() for p in model.parameters()) < _TINY:
         torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@contextmanager
-def _shown(progress: bool, epochs: int, done: int) -> Iterator[_Show]:
-    """A progress bar on stderr, or nothing."""
-    if not progress:
-        yield lambda record: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("training"), BarColumn(), TextColumn("epoch {task.completed}/{task.total}"),
-        TextColumn("loss {task.fields[loss]}  validation {task.fields[reached]}"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        shown = bar.add_task("training", total=epochs, completed=done, loss="–", reached="–")
-
-        def show(record: EpochRecord) -> None:
-            bar.update(shown, advance=1, loss=f"{record.loss:.4f}", reached=f"{100 * record.validation:.1f} %")
-
-        yield show

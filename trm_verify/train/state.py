@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trm_verify.pretrained import PretrainedError, packed, read_tensors, write_files
+from trm_verify.train.ema import Average
 
-_KIND = "trm_verify training state, version 1"
+_KIND = "trm_verify training state, version 2"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -26,12 +27,14 @@ class EpochRecord:
         loss: mean training loss.
         validation: the task's metric on the validation split at the largest depth.
         validation_loss: cross-entropy there.
+        rate: the contraction rate that was proved after this epoch, None if none was asked for or found.
     """
 
     epoch: int
     loss: float
     validation: float
     validation_loss: float
+    rate: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,15 @@ class TrainingState:
     best: dict[str, Tensor]
 
 
-def save_state(path: Path, model: nn.Module, optimizer: Optimizer, settings: Any, state: TrainingState) -> None:
+def save_state(
+    path: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    settings: Any,
+    state: TrainingState,
+    average: Average | None,
+    curriculum: dict[str, Any],
+) -> None:
     """Write everything that continuing the run needs, whole or not at all.
 
     Raises:
@@ -57,6 +68,8 @@ def save_state(path: Path, model: nn.Module, optimizer: Optimizer, settings: Any
     """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best.items()}
+    if average is not None:
+        tensors |= {f"average.{name}": value for name, value in average.values.items()}
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     moments = optimizer.state_dict()["state"]
     for index, name in enumerate(names):
@@ -68,13 +81,17 @@ def save_state(path: Path, model: nn.Module, optimizer: Optimizer, settings: Any
         "settings": _plain(settings),
         "best_epoch": state.best_epoch,
         "history": [asdict(record) for record in state.history],
+        "averaged": None if average is None else average.steps,
+        "curriculum": curriculum,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_files({path: packed(tensors, {"training": json.dumps(about, sort_keys=True)})})
 
 
-def load_state(path: Path, model: nn.Module, optimizer: Optimizer, settings: Any) -> TrainingState:
-    """Put a saved run back into `model` and `optimizer`.
+def load_state(
+    path: Path, model: nn.Module, optimizer: Optimizer, settings: Any, average: Average | None
+) -> tuple[TrainingState, dict[str, Any]]:
+    """Put a saved run back into `model`, `optimizer` and `average`; returns the rest, and the curriculum's state.
 
     Raises:
         FileNotFoundError: no such file.
@@ -102,7 +119,10 @@ def load_state(path: Path, model: nn.Module, optimizer: Optimizer, settings: Any
             # The step counter stays on the CPU, as the optimizer keeps it.
             moments[index] = {moment: tensors[f"adam.{moment}.{name}"] for moment in _MOMENTS}
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    return TrainingState(tuple(EpochRecord(**r) for r in about["history"]), about["best_epoch"], best)
+    if average is not None:
+        average.values, average.steps = _part(tensors, "average.", device), about["averaged"]
+    state = TrainingState(tuple(EpochRecord(**r) for r in about["history"]), about["best_epoch"], best)
+    return state, about["curriculum"]
 
 
 def _plain(settings: Any) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""What grid models see of their input: free convolutions, the same at every grid size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from trm_verify.nn.base import fill, free_linear
+
+
+def free_conv(
+    channels: int,
+    outputs: int,
+    kernel: int,
+    generator: torch.Generator,
+    *,
+    shift: float = 0.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Conv2d:
+    """An unconstrained convolution that keeps the grid's size; initial values come from `generator` alone.
+
+    Args:
+        kernel: odd side of the kernel.
+        shift: added to every initial bias.
+    """
+    drawn = free_linear(channels * kernel * kernel, outputs, generator, device=device, dtype=dtype)
+    layer = nn.Conv2d(channels, outputs, kernel, padding=kernel // 2, device="meta")
+    weight = drawn.weight.detach().reshape(outputs, channels, kernel, kernel)
+    fill(layer, weight, drawn.bias.detach() + shift, trainable=True)
+    return layer
+
+
+class GridInput(nn.Module):
+    """Features of every cell and what surrounds it, by free convolutions with zero padding.
+
+    Shape: x (batch, height, width, channels) to (batch, features, height, width).
+
+    Args:
+        layers: convolutions of 3×3, each followed by a ReLU; the last two cells that feed a feature lie `layers` apart.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        features: int,
+        layers: int,
+        generator: torch.Generator,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        stack: list[nn.Module] = []
+        for layer in range(layers):
+            inputs = features if layer else channels
+            stack += [free_conv(inputs, features, 3, generator, device=device, dtype=dtype), nn.ReLU()]
+        self.layers = nn.Sequential(*stack)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.layers(x.permute(0, 3, 1, 2))
+        return features
+
+
+class GridReadout(nn.Module):
+    """Logits of every cell from the states around it: a free 3×3 convolution, ReLU, a free linear map.
+
+    Shape: z (batch, channels, height, width) to (batch, height, width, classes).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        classes: int,
+        generator: torch.Generator,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.around = free_conv(channels, hidden, 3, generator, device=device, dtype=dtype)
+        self.head = free_linear(hidden, classes, generator, device=device, dtype=dtype)
+
+    def forward(self, z: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.relu(self.around(z)).permute(0, 2, 3, 1))
+        return logits
