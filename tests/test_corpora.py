@@ -68,7 +68,7 @@ def test_the_generator_writes_the_same_bytes() -> None:
 
 @pytest.mark.slow
 def test_the_provers_still_find_the_searched_certificates() -> None:
-    """Another machine may find another witness: the claims must be the same, and rates within one part in a million.
+    """Another machine may find another witness: the claims must be the same, and rates no worse by a millionth.
 
     The semidefinite program has many near-optimal metrics: of its rate only the claims of the certificate speak.
     """
@@ -83,7 +83,7 @@ def test_the_provers_still_find_the_searched_certificates() -> None:
         assert kinds == [c["claim"] for c in after["claims"]][: len(kinds)], name
         for was, now in zip(before["claims"], after["claims"], strict=False):
             if "rate" in was and name != f"{SEARCHED}metric_program":
-                assert float(rate_of(now)) == pytest.approx(float(rate_of(was)), rel=1e-6), name
+                assert float(rate_of(now)) <= float(rate_of(was)) * (1 + 1e-6), name
 
 
 def test_the_corpora_are_small_and_their_entries_distinct() -> None:

@@ -23,7 +23,7 @@ from trm_verify.kernel.check import check
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.rules import RULES
 
-COUNT, CHUNK, FAST = 3500, 70, 2
+COUNT, CHUNK, FAST = 4900, 70, 2
 CHUNKS = [pytest.param(i, marks=[] if i < FAST else [pytest.mark.slow]) for i in range(COUNT // CHUNK)]
 
 _known: dict[tuple[str, bytes, str], Verdict] = {}

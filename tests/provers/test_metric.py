@@ -42,7 +42,10 @@ def test_a_sandwich_step_has_its_rate_by_its_own_multipliers(state: int, hidden:
     form = step_form(case.problem, case.domain, case.region)
     product = np.linalg.norm(form.outputs[:, state:], 2) * np.linalg.norm(form.arguments[:, :state], 2)
     assert product > 1.9 * rho
-    assert product < 1 or case.prove(prove_l2).rate is None
+    by_rows = case.prove(prove_l2)
+    assert by_rows.rate is not None and float(by_rows.rate) <= rho * (1 + 1e-5)  # a state of one row
+    rules = {step["rule"] for step in by_rows.derivation.steps}
+    assert product < 1 or "row_gain" in rules
 
 
 def test_wrong_hints_are_passed_over() -> None:
@@ -144,7 +147,8 @@ def test_auto_skips_the_program_where_a_cheaper_norm_has_a_rate() -> None:
 
 def test_auto_tries_everything_that_applies() -> None:
     found = attempts(sandwich(4, 6, 0.7))
-    assert [name for name, a in found.items() if a.rate is not None] == ["metric"]
+    assert [name for name, a in found.items() if a.rate is not None] == ["l2", "metric"]
+    assert float(found["l2"].rate) == pytest.approx(float(found["metric"].rate), rel=1e-6)
     assert "one part" in found["parts"].reason and "token" in found["tokens"].reason
 
 

@@ -90,15 +90,17 @@ def _box(command: argparse.ArgumentParser, name: str, text: str) -> None:
 
 
 def _train(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--task", default="digits", help="what to learn (default: digits)")
-    command.add_argument("--out", metavar="DIR", help="where the model is saved (default: out/TASK)")
-    command.add_argument("--epochs", type=int, default=40, help="passes over the training split (default: 40)")
-    command.add_argument("--batch-size", type=int, default=64, help="rows a step (default: 64)")
-    command.add_argument("--lr", type=float, default=3e-3, help="peak learning rate (default: 0.003)")
-    command.add_argument("--seed", type=int, default=0, help="of parameters, shuffling and depths (default: 0)")
-    command.add_argument("--state", type=int, default=64, help="size of the state z (default: 64)")
-    command.add_argument("--hidden", type=int, default=128, help="activation units of the step (default: 128)")
-    command.add_argument("--rho", type=float, default=0.9, help="rate that the step aims for (default: 0.9)")
+    command.add_argument("config", metavar="CONFIG", nargs="?",
+                         help="a .json or .toml file, or the name of a recipe (default: digits)")  # fmt: skip
+    command.add_argument("--task", help="the recipe of that task")
+    command.add_argument("--out", metavar="DIR", help="where the bundle is written (default: out/TASK)")
+    command.add_argument("--epochs", type=int, help="passes over the training split")
+    command.add_argument("--batch-size", type=int, help="rows a step")
+    command.add_argument("--lr", type=float, help="peak learning rate")
+    command.add_argument("--seed", type=int, help="of parameters, shuffling and depths")
+    command.add_argument("--state", type=int, help="size of the state z, where the model has one")
+    command.add_argument("--hidden", type=int, help="activation units of the step, where the model has them")
+    command.add_argument("--rho", type=float, help="rate that the step aims for, where the model has one")
     command.add_argument("--checkpoint", metavar="FILE", help="receives the state of the run after each epoch")
     command.add_argument("--resume", action="store_true", help="continue from --checkpoint")
 
@@ -212,8 +214,8 @@ def _kernel_path(command: argparse.ArgumentParser) -> None:
 
 COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParser], None]]] = {
     "train": (
-        "train a small contractive model and save it",
-        ("", "--out out/digits --epochs 20 --seed 1", "--checkpoint run.safetensors --resume"), _train,
+        "train a model, save it, and certify what was trained",
+        ("", "sudoku --out out/sudoku --seed 1", "mine.toml --checkpoint run.safetensors --resume"), _train,
     ),
     "certify": (
         "prove what the model's loop does, and write the certificate",

@@ -109,6 +109,19 @@ class Spectral:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """‖Δb_t‖² ≤ Σ_i γ_i² ‖Δa_it‖² in ℓ2 for every last-axis row t, at each place ((a_1, …, a_k), b) of the step.
+
+    Between two evaluations at one x of the domain and two states of the region. A premise only.
+    """
+
+    domain: Tensor
+    region: Tensor
+    places: tuple[tuple[tuple[int, ...], int], ...]
+    gains: tuple[Fraction, ...]
+
+
+@dataclass(frozen=True)
 class WellPosed:
     """R4: exactly one fixed point in all of Rⁿ. `slack` is m, or the list 1 − max(μ_i, 0) with weights `norm`."""
 
@@ -211,7 +224,7 @@ class Refuted:
 
 
 Conclusion = (
-    Contraction | AtMostOne | ExactlyOne | Invariant | Convergence | Answer | Run | Spectral | WellPosed
+    Contraction | AtMostOne | ExactlyOne | Invariant | Convergence | Answer | Run | Spectral | Gain | WellPosed
     | FixedPoints | Encloses | FixedPointAnswer | Lipschitz | FixedPointAt | Reached | Refuted
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ with the units u in graph order. Rules R3, R4 and the margins of R9 work on thes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -127,6 +128,17 @@ class Builder:
             return self.mixed(i)
         return self.fresh(i)
 
+    def finish(self, outputs: Sequence[int]) -> Forms:
+        """The forms of some nodes and of all units' arguments, each over the base columns and all units."""
+        found = stack([self.of(i) for i in outputs])
+        width = self.base + len(self.units)
+        arguments = stack(self.arguments) if self.arguments else Form([], 0)
+        return Forms(
+            Form(padded(found.rows, width), found.exp),
+            tuple(self.units),
+            Form(padded(arguments.rows, width), arguments.exp),
+        )
+
     @staticmethod
     def mapped(form: Form, matrix: Rows, exp: int) -> Form:
         """The matrix applied to each last-axis row."""
@@ -159,14 +171,7 @@ def linear_forms(graph: Graph, function: Function, ranges: list[Tensor]) -> Form
     builder = Builder(graph, function, ranges, graph.size)
     for i in range(len(function.nodes)):
         builder.forms.append(builder.node(i))
-    outputs = stack([builder.of(i) for i in function.outputs])
-    width = graph.size + len(builder.units)
-    arguments = stack(builder.arguments) if builder.arguments else Form([], 0)
-    return Forms(
-        Form(padded(outputs.rows, width), outputs.exp),
-        tuple(builder.units),
-        Form(padded(arguments.rows, width), arguments.exp),
-    )
+    return builder.finish(function.outputs)
 
 
 def require_activations(forms: Forms) -> None:

@@ -98,3 +98,39 @@ def add(a: Radii | None, b: Radii | None) -> Radii | None:
         return a or b
     first, x, y, exp = together(a, b)
     return settle_radii(first.groups, [p + q for p, q in zip(x, y, strict=True)], exp)
+
+
+def by_gains(args: list[tuple[Radii, Fraction]], count: int, width: int) -> Radii:
+    """√(Σ γ_i² ‖Δa_i‖²) for a result of `count` rows, over the smallest sets of rows that no argument's group leaves.
+
+    The inequality holds row by row, hence for any set of rows; a group across rows says nothing about one of them.
+    """
+    component = list(range(count))  # union-find over rows that share a group
+
+    def find(t: int) -> int:
+        while component[t] != t:
+            component[t] = component[component[t]]
+            t = component[t]
+        return t
+
+    for r, _ in args:
+        first: dict[int, int] = {}
+        for entry, g in enumerate(r.groups or ()):
+            t = entry * count // len(r.groups or ())
+            component[find(t)] = find(first.setdefault(g, t))
+    of_row = compact([find(t) for t in range(count)])
+    terms = []
+    for r, gain in args:
+        size = len(r.values if r.groups is None else r.groups)
+        terms.append(regroup(constant_times(r, gain), [of_row[entry * count // size] for entry in range(size)]))
+    exp = min(term.exp for term in terms)
+    values = [hypot(list(parts)) for parts in zip(*(rescale(t.values, t.exp, exp) for t in terms), strict=True)]
+    return settle_radii([t for t in of_row for _ in range(width)], values, exp - GUARD)
+
+
+def tighter(a: Radii, b: Radii) -> Radii:
+    """Of two bounds on one tensor: the smaller one group by group, or the one with more groups."""
+    if a.groups != b.groups:
+        return a if len(a.values) >= len(b.values) else b
+    exp = min(a.exp, b.exp)
+    return Radii(a.groups, list(map(min, rescale(a.values, a.exp, exp), rescale(b.values, b.exp, exp))), exp)

@@ -5,7 +5,7 @@ Every operation below is monotone and positively homogeneous in the radii. Proof
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from operator import mul
 
@@ -19,6 +19,7 @@ from trm_verify.kernel.radii import (
     GUARD,
     Radii,
     add,
+    by_gains,
     by_row,
     compact,
     constant_times,
@@ -26,6 +27,7 @@ from trm_verify.kernel.radii import (
     regroup,
     row_groups,
     settle_radii,
+    tighter,
     times,
     together,
 )  # fmt: skip
@@ -33,26 +35,63 @@ from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
 
 Spectral = dict[int, Fraction]  # proved ‖W‖₂ of constant nodes
+Gains = dict[int, list[tuple[tuple[int, ...], tuple[Fraction, ...]]]]  # of a node: (arguments, gains) that are proved
 
 
 class Propagation:
-    """One pass over a function. `ranges` enclose every node over the region; `spectral` bounds constant matrices."""
+    """One pass over a function. `ranges` enclose every node over the region; `spectral` bounds constant matrices.
 
-    def __init__(self, function: Function, ranges: list[Tensor], spectral: Spectral) -> None:
+    `gains` bound whole subgraphs: a node that has some takes its radii from them instead of from its arguments.
+    """
+
+    def __init__(
+        self, function: Function, ranges: list[Tensor], spectral: Spectral, gains: Gains | None = None
+    ) -> None:
         self.nodes, self.ranges, self.spectral = function.nodes, ranges, spectral
+        self.gains: Gains = gains or {}
+        self.needed = self._needed(function.outputs)
+
+    def _needed(self, outputs: Sequence[int]) -> set[int]:
+        """Nodes whose radii the outputs need: not those inside a subgraph with proved gains."""
+        found: set[int] = set()
+        stack = list(outputs)
+        while stack:
+            i = stack.pop()
+            if i not in found:
+                found.add(i)
+                stack += [j for args, _ in self.gains[i] for j in args] if i in self.gains else self.nodes[i].args
+        return found
 
     def run(self, parts: list[Radii | None], given: Radii | None) -> list[Radii | None]:
+        """The radii of every needed node; None also where both evaluations agree."""
+        if self.gains and given is not None:
+            raise CheckError("PREMISE", "no row gains where the input varies: they compare states at one input", "some")
         radii: list[Radii | None] = []
         for i, node in enumerate(self.nodes):
             if node.op == "state":
                 radii.append(parts[node.attrs["part"]])
             elif node.op == "input":
                 radii.append(given)
+            elif i not in self.needed:
+                radii.append(None)
+            elif i in self.gains:
+                radii.append(self._gained(i, node, radii))
             elif all(radii[j] is None for j in node.args):
                 radii.append(None)  # both evaluations agree here
             else:
                 radii.append(self._node(i, node, [radii[j] for j in node.args]))
         return radii
+
+    def _gained(self, i: int, node: Node, radii: list[Radii | None]) -> Radii | None:
+        """By the proved gains of the subgraph that ends here."""
+        found: Radii | None = None
+        for places, gains in self.gains[i]:
+            args = [(r, gain) for r, gain in zip((radii[j] for j in places), gains, strict=True) if r is not None]
+            if not args:
+                return None
+            new = by_gains(args, node.size // node.shape[-1], node.shape[-1])
+            found = new if found is None else tighter(found, new)
+        return found
 
     def _node(self, i: int, node: Node, args: list[Radii | None]) -> Radii | None:
         if node.op in ("mul", "div", "matmul", "concat", "add", "sub", "max", "min"):

@@ -18,7 +18,7 @@ class InputAttention(nn.Module):
     Unconstrained: whatever x, every row of A_h is an average, so that `z ↦ A_h z` has norm at most one in the maximum
     over tokens of ℓ2.
 
-    Shape: e (batch, tokens, inputs) to (batch, heads, tokens, tokens).
+    Shape: e (batch, tokens, inputs) to one (batch, tokens, tokens) a head.
 
     Args:
         window: a token sees tokens at most this far away in row-major order; None: all.
@@ -49,12 +49,12 @@ class InputAttention(nn.Module):
             outside = ((place[:, None] - place).abs() > window) * FAR
             self.register_buffer("outside", outside.to(device=device, dtype=dtype), persistent=True)
 
-    def forward(self, e: Tensor) -> Tensor:
+    def forward(self, e: Tensor) -> tuple[Tensor, ...]:
         query, key = (self._split(layer(e)) for layer in (self.query, self.key))
         scores = query @ key.transpose(-2, -1)
         if self.window is not None:
             scores = scores + self.get_buffer("outside")
-        return torch.softmax(scores, dim=-1)
+        return torch.softmax(scores, dim=-1).unbind(1)
 
     def _split(self, rows: Tensor) -> Tensor:
         return rows.reshape(rows.shape[0], rows.shape[1], self.heads, self.key_size).transpose(1, 2)
@@ -63,20 +63,20 @@ class InputAttention(nn.Module):
 class BakedTokenMixing(nn.Module):
     """The deployed mixing: its weights, as they are."""
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weights: tuple[Tensor, ...]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.heads = nn.ParameterList([nn.Parameter(weight, requires_grad=False) for weight in weights])
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.weight @ z[:, None]
+    def forward(self) -> tuple[Tensor, ...]:
+        return tuple(self.heads)
 
 
 class TokenMixing(BoundedLayer):
-    """Constant weights of either sign `z ↦ M_h z`, `Σ_j |M_h,ij| ≤ 1` for every token i and head h.
+    """Constant weights of either sign: `z ↦ M_h z` with `Σ_j |M_h,ij| ≤ 1` for every token i and head h.
 
     Proved by: `radius_contraction` in the maximum over tokens of ℓ2, with equal weights on all tokens.
 
-    Shape: z (batch, tokens, features) to (batch, heads, tokens, features).
+    Shape: nothing to one (tokens, tokens) a head.
     Norm: maximum over tokens of ℓ2 on the features; holds everywhere, and exactly for the baked weights.
     """
 
@@ -101,16 +101,14 @@ class TokenMixing(BoundedLayer):
         free = exact_parameter(self.free, exact)
         rows, tokens = free.shape
         limited = limited_rows(free, 1.0, torch.ones(tokens).to(free), torch.ones(rows).to(free))
-        return (limited.reshape(self.heads, tokens, tokens),)
+        return tuple(limited.chunk(self.heads))
 
-    def forward(self, z: Tensor) -> Tensor:
-        (weight,) = self.current_weights()
-        return weight @ z[:, None]
+    def forward(self) -> tuple[Tensor, ...]:
+        return self.current_weights()
 
     def bake(self) -> BakedTokenMixing:
         """Rounded towards zero, so that the exact row sums stay within the bound."""
-        (weight,) = self.weights(exact=True)
-        rows = baked_rows(weight.flatten(0, 1), self.free.dtype).reshape(weight.shape)
-        baked = BakedTokenMixing(rows.to(self.free.device))
+        device, dtype = self.free.device, self.free.dtype
+        baked = BakedTokenMixing(tuple(baked_rows(w, dtype).to(device) for w in self.weights(exact=True)))
         frozen(baked)
         return baked

@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trm_verify.model import Box, Damped
 from trm_verify.models.base import EncodedModel, token_arguments
@@ -136,7 +136,9 @@ class TinyRecursive(EncodedModel):
             if mixing == "attention"
             else None
         )
-        self.mixing = None if mixing == "attention" else TokenMixing(tokens, heads, generator, **made)
+        self.mixing: nn.Module = (
+            nn.Identity() if self.attention is not None else TokenMixing(tokens, heads, generator, **made)
+        )
         self.feedback = (
             None
             if temperature is None
@@ -155,7 +157,8 @@ class TinyRecursive(EncodedModel):
 
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
         rows = self.encoder(x)
-        return (rows,) if self.attention is None else (rows, self.attention(rows))
+        heads = self.mixing() if self.attention is None else self.attention(rows)
+        return (rows, *heads)
 
     def refine(self, z: Any, encoded: tuple[Tensor, ...]) -> Any:
         if self.answer is None:
@@ -172,8 +175,8 @@ class TinyRecursive(EncodedModel):
         return logits.reshape(logits.shape[0], *self.positions, logits.shape[-1])
 
     def _mixed(self, z: Tensor, others: list[Tensor], encoded: tuple[Tensor, ...]) -> Tensor:
-        heads = encoded[1] @ z[:, None] if self.mixing is None else self.mixing(z)
-        out: Tensor = self.mixer(z, *heads.unbind(1), *others, x=encoded[0])
+        rows, *heads = encoded
+        out: Tensor = self.mixer(z, *(head @ z for head in heads), *others, x=rows)
         return out
 
     def _fed_back(self, z: Tensor) -> list[Tensor]:

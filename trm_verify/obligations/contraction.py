@@ -7,12 +7,13 @@ from fractions import Fraction
 from math import prod
 
 from trm_verify.kernel import document
-from trm_verify.kernel.claims import Contraction, Spectral, WellPosed
+from trm_verify.kernel.claims import Contraction, Gain, Spectral, WellPosed
 from trm_verify.kernel.context import number as number_of
 from trm_verify.kernel.context import numbers, upper_triangle_size
 from trm_verify.kernel.graph import ACTIVATIONS
 from trm_verify.kernel.norms import BlockNorm, Norm
 from trm_verify.kernel.numbers import dyadic
+from trm_verify.kernel.radius import Gains
 from trm_verify.kernel.rules.wellposed import PROJECTIONS
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.obligations.forms import Forms, Row, entry_of
@@ -22,6 +23,7 @@ from trm_verify.obligations.terms import (
     ONE,
     ZERO,
     NotExported,
+    Script,
     Term,
     absolute,
     add,
@@ -95,11 +97,27 @@ def bounds_of(scene: Scene) -> dict[int, Fraction]:
     """Proved norms of constant nodes, from the premises."""
     found: dict[int, Fraction] = {}
     for premise in scene.premises:
-        if not isinstance(premise, Spectral):
-            raise NotExported("premises that are no spectral bounds")
+        if not isinstance(premise, (Spectral, Gain)):
+            raise NotExported("premises that are neither spectral bounds nor row gains")
+        if isinstance(premise, Gain):
+            continue
         found[premise.matrix] = min(premise.bound, found.get(premise.matrix, premise.bound))
     if found:
         scene.script.facts["spectral bounds of the premises, which have scripts of their own"] += len(found)
+    return found
+
+
+def gains_of(scene: Scene, region: Tensor, domain: Tensor) -> Gains:
+    """Proved gains of subgraphs, from the premises, which hold over at least this region and domain."""
+    found: Gains = {}
+    for premise in scene.premises:
+        if isinstance(premise, Gain):
+            scene.inside(region, premise.region, "the region lies in that of the row gains")
+            scene.inside(domain, premise.domain, "the domain lies in that of the row gains")
+            for inputs, output in premise.places:
+                found.setdefault(output, []).append((inputs, premise.gains))
+    if found:
+        scene.script.facts["row gains of the premises, which have scripts of their own"] += len(found)
     return found
 
 
@@ -126,7 +144,7 @@ def radius_contraction(scene: Scene) -> None:
     values = scene.values(scene.graph.step, done.region, done.domain, states, inputs)
     weights = [number(norm.weight(g)) for g in range(len(norm.sizes))]
     script.show(every([below(ZERO, d) for d in weights]), "the weights d are positive")
-    passed = RadiusPass(values, bounds_of(scene))
+    passed = RadiusPass(values, bounds_of(scene), gains_of(scene, done.region, done.domain))
     radii = passed.run(state_parts(scene, norm.groups, weights))
     out = passed.outputs(radii, norm.groups)
     _require_rate(scene, done.rate)
@@ -161,6 +179,21 @@ def damping(scene: Scene) -> None:
     _require_rate(scene, done.rate)
 
 
+def sector_terms(
+    script: Script, m: Term, sector: tuple[Fraction, Fraction], row: Row, places: tuple[int, int, int]
+) -> list[Term]:
+    """What a unit with multiplier λ and argument v adds to entry (i, j): −λ(s+t)φv and its transpose, 2λφ², 2λst v²."""
+    (low, high), (unit, i, j) = sector, places
+    terms = [
+        negative(script.mul(m, number(low + high), entry_of(row, other)))
+        for place, other in ((i, j), (j, i)) if place == unit
+    ]  # fmt: skip
+    if i == j == unit:
+        terms.append(script.mul(number(2), m))
+    terms.append(script.mul(number(2), m, number(low), number(high), entry_of(row, i), entry_of(row, j)))
+    return terms
+
+
 def metric_contraction(scene: Scene) -> None:
     """ρ²P − QᵀPQ − (sectors of the units) is positive semidefinite, and P ⪰ pI."""
     done, graph, script = _contraction(scene), scene.graph, scene.script
@@ -178,20 +211,14 @@ def metric_contraction(scene: Scene) -> None:
         [script.combine(f"p{r}.{b}", [(metric(r, s), entry_of(outputs[s], b)) for s in range(n)]) for b in range(size)]
         for r in range(n)
     ]
-    ends = [tuple(map(number, forms.sector(unit))) for unit in forms.units]
+    ends = [forms.sector(unit) for unit in forms.units]
     arguments: list[Row] = [unit.arguments[0] for unit in forms.units]
 
     def entry(i: int, j: int) -> Term:
         terms = [script.mul(rate, rate, metric(i, j))] if i < n and j < n else []
         terms += [negative(script.mul(entry_of(outputs[r], i), images[r][j])) for r in range(n)]
         for k, (m, (low, high), row) in enumerate(zip(multipliers, ends, arguments, strict=True)):
-            both = number((low.value or 0) + (high.value or 0))
-            for place, other in ((i, j), (j, i)):
-                if place == n + k:
-                    terms.append(negative(script.mul(m, both, entry_of(row, other))))
-            if i == j == n + k:
-                terms.append(script.mul(number(2), m))
-            terms.append(script.mul(number(2), m, low, high, entry_of(row, i), entry_of(row, j)))
+            terms += sector_terms(script, m, (low, high), row, (n + k, i, j))
         return script.define(f"m{i}.{j}", add(terms))
 
     factor = document.vector(scene.witness["factor"], upper_triangle_size(size), "factor")

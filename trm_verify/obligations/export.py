@@ -16,7 +16,7 @@ from trm_verify.kernel.graph import parse
 from trm_verify.kernel.norms import parse_norm
 from trm_verify.kernel.rules import RULES
 from trm_verify.kernel.weights import Weights
-from trm_verify.obligations import contraction, enclosures, fixed_points, lipschitz, loops, refutations
+from trm_verify.obligations import contraction, enclosures, fixed_points, lipschitz, loops, refutations, row_gains
 from trm_verify.obligations.claims import claim
 from trm_verify.obligations.scene import Scene
 from trm_verify.obligations.stated import STATED
@@ -30,7 +30,8 @@ CONDITIONS: dict[str, Callable[[Scene], None]] = {
     rule.__name__: rule
     for rule in (
         contraction.spectral, contraction.spectral_abs, contraction.radius_contraction, contraction.damping,
-        contraction.metric_contraction, contraction.monotone, contraction.log_norm, contraction.monotone_convergence,
+        contraction.metric_contraction, row_gains.row_gain,
+        contraction.monotone, contraction.log_norm, contraction.monotone_convergence,
         contraction.log_norm_convergence, loops.invariant_box, loops.invariant_radius, loops.invariant_ball,
         loops.at_most_one, loops.exactly_one, loops.convergence, loops.initial_bound, loops.answer_by_convergence,
         loops.answer_by_invariance, loops.answer_at, loops.run, loops.answer_by_fixed_point, enclosures.enclosure,
@@ -49,7 +50,7 @@ CONDITIONS: dict[str, Callable[[Scene], None]] = {
 EITHER_WAY = {
     name
     for name, rule in CONDITIONS.items()
-    if rule.__module__ in (contraction.__name__, loops.__name__, lipschitz.__name__)
+    if rule.__module__ in (contraction.__name__, loops.__name__, lipschitz.__name__, row_gains.__name__)
 }
 SMALL = 16  # state and input entries together
 

@@ -39,7 +39,11 @@ class Forms(Walker[Row]):
         self.inputs = inputs
         self.first = self.graph.size + (self.graph.input_size if inputs else 0)  # column of the first unit
         self.units: list[FormUnit] = []
-        for i in range(len(self.nodes)):  # in graph order, so that units have their numbers
+        self.walk()
+
+    def walk(self) -> None:
+        """All nodes in graph order, so that units have their numbers."""
+        for i in range(len(self.nodes)):
             self.of(i)
 
     def name(self, i: int, entry: int) -> str:

@@ -10,7 +10,7 @@ from trm_verify.kernel.claims import Answer, Contraction, Convergence, FixedPoin
 from trm_verify.kernel.operators import Operator, apply, difference
 from trm_verify.kernel.rules.invariance import midpoint
 from trm_verify.kernel.tensor import Tensor
-from trm_verify.obligations.contraction import bounds_of, state_parts
+from trm_verify.obligations.contraction import bounds_of, gains_of, state_parts
 from trm_verify.obligations.radii import RadiusPass
 from trm_verify.obligations.scene import MOST_STEPS, Scene
 from trm_verify.obligations.terms import (
@@ -51,7 +51,7 @@ def invariant_radius(scene: Scene) -> None:
         graph.step, done.region, done.domain, scene.states(done.region), scene.inputs(done.domain)
     )  # fmt: skip
     radii = [number((high - low) / 2) for low, high in map(done.region.fraction, range(graph.size))]
-    passed = RadiusPass(values, bounds_of(scene))
+    passed = RadiusPass(values, bounds_of(scene), gains_of(scene, done.region, done.domain))
     out = passed.outputs(passed.run(state_parts(scene, list(range(graph.size)), radii)), None)
     alphas = done.operator.alpha or (Fraction(1),) * graph.size
     for i, (value, radius, alpha) in enumerate(zip(out.values, radii, alphas, strict=True)):

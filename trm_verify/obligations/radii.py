@@ -16,7 +16,7 @@ from trm_verify.kernel.graph import ACTIVATIONS, CONSTANT, ROW_NORMS, Node
 from trm_verify.kernel.layout import LAYOUTS
 from trm_verify.kernel.numbers import sqrt_up
 from trm_verify.kernel.operations import centred, mean_square
-from trm_verify.kernel.radius import Propagation
+from trm_verify.kernel.radius import Gains, Propagation
 from trm_verify.obligations.forms import sector
 from trm_verify.obligations.terms import ONE, ZERO, NotExported, Term, absolute, add, at_most, larger, number
 from trm_verify.obligations.values import Values
@@ -58,12 +58,15 @@ def greatest(terms: Sequence[Term]) -> Term:
 
 
 class RadiusPass:
-    """One pass over a function. `values` gives constants and ranges, `bounds` proved norms of constant nodes."""
+    """One pass over a function. `values` gives constants and ranges, `bounds` proved norms of constant nodes.
 
-    def __init__(self, values: Values, bounds: dict[int, Fraction]) -> None:
+    `gains` are those of whole subgraphs, which the pass goes around.
+    """
+
+    def __init__(self, values: Values, bounds: dict[int, Fraction], gains: Gains | None = None) -> None:
         self.values, self.bounds, self.nodes = values, bounds, values.nodes
-        self.script = values.script
-        self.structure = Propagation(values.function, list(values.ranges), {})
+        self.script, self.gains = values.script, gains or {}
+        self.structure = Propagation(values.function, list(values.ranges), {}, self.gains)
 
     def run(self, parts: Sequence[Radii | None]) -> list[Radii | None]:
         """The radii of every node, the input being the same in both evaluations."""
@@ -72,11 +75,49 @@ class RadiusPass:
             args = [radii[j] for j in node.args]
             if node.op == "state":
                 radii.append(parts[node.attrs["part"]])
+            elif i not in self.structure.needed:
+                radii.append(None)
+            elif i in self.gains:
+                radii.append(self._named(i, self._by_gains(i, node, radii)))
             elif all(r is None for r in args):
                 radii.append(None)
             else:
                 radii.append(self._named(i, self._node(i, node, args)))
         return radii
+
+    def _by_gains(self, i: int, node: Node, radii: list[Radii | None]) -> Radii | None:
+        """√(Σ γ²‖Δa‖²) over the smallest sets of rows that no group leaves: the best of the proved inequalities."""
+        found: Radii | None = None
+        width = node.shape[-1]
+        count = node.size // width
+        for places, gains in self.gains[i]:
+            args = [(r, gain) for r, gain in zip((radii[j] for j in places), gains, strict=True) if r is not None]
+            if not args:
+                return None
+            sets: list[set[int]] = [{t} for t in range(count)]
+            for r, _ in args:
+                for g in set(r.groups or ()):
+                    rows = {e * count // len(r.groups or ()) for e, own in enumerate(r.groups or ()) if own == g}
+                    joined = set().union(*(sets[t] for t in rows))
+                    for t in joined:
+                        sets[t] = joined
+            of_row = compact([min(own) for own in sets])
+            values = []
+            for c in range(max(of_row) + 1):
+                terms = []
+                for r, gain in args:
+                    entries = r.groups if r.groups is not None else list(range(len(r.values)))
+                    own = dict.fromkeys(g for e, g in enumerate(entries) if of_row[e * count // len(entries)] == c)
+                    terms += [self.script.mul(number(gain), r.values[g]) for g in own]
+                values.append(self.length(terms))
+            new = Radii([t for t in of_row for _ in range(width)], values)
+            found = new if found is None else self._tighter(found, new)
+        return found
+
+    def _tighter(self, a: Radii, b: Radii) -> Radii:
+        if a.groups != b.groups:
+            return a if len(a.values) >= len(b.values) else b
+        return Radii(a.groups, [min(pair, key=size_of) for pair in zip(a.values, b.values, strict=True)])
 
     def outputs(self, radii: list[Radii | None], groups: list[int] | None) -> Radii:
         """The outputs of the function end to end, over the given groups."""

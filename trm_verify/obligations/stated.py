@@ -18,16 +18,18 @@ from trm_verify.kernel.claims import (
     FixedPointAnswer,
     FixedPointAt,
     FixedPoints,
+    Gain,
     Invariant,
     Refuted,
     Spectral,
     WellPosed,
 )  # fmt: skip
-from trm_verify.kernel.context import Context, Witness, number
+from trm_verify.kernel.context import Context, Witness, number, numbers
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.numbers import dot, dyadic
 from trm_verify.kernel.operators import PICARD, Operator, parse_operator
 from trm_verify.kernel.rules.refutation import _rationals
+from trm_verify.kernel.rules.row_gains import _place
 from trm_verify.kernel.rules.wellposed import PROJECTIONS, _implicit_form
 from trm_verify.kernel.tensor import Tensor
 
@@ -36,6 +38,12 @@ Stated = Callable[[Context, list[Conclusion], Witness], Conclusion | None]
 
 def _spectral(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
     return Spectral(document.integer(witness["matrix"], 0, 1 << 40, "matrix"), number(witness["sigma"], "sigma"))
+
+
+def _row_gain(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    domain, region = context.box(witness["domain"], "input"), context.box(witness["region"], "state")
+    places = [_place(place, len(context.graph.step.nodes)) for place in witness["places"]]
+    return Gain(domain, region, tuple(places), tuple(numbers(witness["gains"], None, "gains")))
 
 
 def _contraction(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
@@ -154,6 +162,7 @@ def _answer(context: Context, premises: list[Conclusion], witness: Witness) -> C
 
 STATED: dict[str, Stated] = {
     "spectral": _spectral, "spectral_abs": _spectral, "radius_contraction": _contraction,
+    "row_gain": _row_gain,
     "metric_contraction": _contraction, "monotone": _monotone, "monotone_convergence": _monotone_convergence,
     "log_norm_convergence": _log_norm_convergence, "invariant_box": _invariant, "invariant_radius": _invariant,
     "invariant_ball": _ball, "convergence": _convergence, "answer_by_convergence": _answer,

@@ -29,7 +29,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "sudoku": {
         "task": {"name": "sudoku", "train": 24576},
-        "model": {"name": "TinyRecursive", "features": 32, "hidden": 128, "heads": 4, "mixing": "constant"},
+        "model": {
+            "name": "TinyRecursive",
+            "features": 32,
+            "hidden": 128,
+            "heads": 4,
+            "mixing": "constant",
+            "rho": 0.89,
+        },
         "train": _PUZZLE,
     },
     "sudoku-unconstrained": {

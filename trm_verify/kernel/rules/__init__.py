@@ -17,6 +17,7 @@ from trm_verify.kernel.rules import (
     lipschitz,
     metric,
     refutation,
+    row_gains,
     wellposed,
 )
 
@@ -30,6 +31,7 @@ RULES: dict[str, Rule] = {
         contraction.radius_contraction,
         contraction.damping,
         metric.metric_contraction,
+        row_gains.row_gain,
         wellposed.monotone,
         wellposed.log_norm,
         wellposed.monotone_convergence,

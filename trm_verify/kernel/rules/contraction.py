@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import prod
 
 from trm_verify.kernel import document
-from trm_verify.kernel.claims import Conclusion, Contraction, Spectral
+from trm_verify.kernel.claims import Conclusion, Contraction, Gain, Spectral
 from trm_verify.kernel.context import Context, Witness, none, number, only, rate, upper_triangle_size
 from trm_verify.kernel.errors import CheckError, approximate
 from trm_verify.kernel.evaluate import constants, evaluate
@@ -16,8 +16,9 @@ from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.numbers import Rows, dot, dyadic, floor_at, gram, require_psd, rescale, rows_of, transpose
 from trm_verify.kernel.operators import PICARD, Operator, parse_operator
 from trm_verify.kernel.radii import Radii, regroup
-from trm_verify.kernel.radius import Propagation
-from trm_verify.kernel.tensor import Tensor
+from trm_verify.kernel.radius import Gains, Propagation
+from trm_verify.kernel.radius import Spectral as Bounds
+from trm_verify.kernel.tensor import Tensor, contains
 
 
 def _matrix(graph: Graph, raw: object) -> tuple[int, Rows, int]:
@@ -88,19 +89,33 @@ def state_radii(graph: Graph, norm: BlockNorm, values: list[int], exp: int) -> l
     return parts
 
 
+def proved_bounds(premises: list[Conclusion], over: tuple[Tensor, Tensor] | None) -> tuple[Bounds, Gains]:
+    """Norms of constant matrices, and gains of subgraphs that hold over (region, domain)."""
+    bounds: Bounds = {}
+    gains: Gains = {}
+    for premise in premises:
+        if isinstance(premise, Spectral):
+            bounds[premise.matrix] = min(premise.bound, bounds.get(premise.matrix, premise.bound))
+        elif isinstance(premise, Gain) and over is not None:
+            if not contains(premise.region, over[0]) or not contains(premise.domain, over[1]):
+                raise CheckError("CONTEXT", "row gains over a region and a domain that hold these", "smaller ones")
+            for arguments, output in premise.places:
+                gains.setdefault(output, []).append((arguments, premise.gains))
+        else:
+            raise CheckError("PREMISE", "spectral bounds and row gains only", type(premise).__name__)
+    return bounds, gains
+
+
 def propagate(
     graph: Graph, norm: BlockNorm, ranges: list[Tensor], premises: list[Conclusion], values: tuple[list[int], int],
-    given: Radii | None = None,
+    given: Radii | None = None, over: tuple[Tensor, Tensor] | None = None,
 ) -> Radii:  # fmt: skip
-    """The step's output radii over the norm's groups, from group radii of the state (and radii of the input)."""
-    bounds: dict[int, Fraction] = {}
-    for premise in premises:
-        if not isinstance(premise, Spectral):
-            raise CheckError("PREMISE", "spectral bounds only", type(premise).__name__)
-        bounds[premise.matrix] = min(premise.bound, bounds.get(premise.matrix, premise.bound))
-    return output_radii(
-        graph, norm, Propagation(graph.step, ranges, bounds).run(state_radii(graph, norm, *values), given)
-    )
+    """The step's output radii over the norm's groups, from group radii of the state (and radii of the input).
+
+    `over`: the (region, domain) of the two evaluations, without which no row gains may be cited.
+    """
+    passed = Propagation(graph.step, ranges, *proved_bounds(premises, over))
+    return output_radii(graph, norm, passed.run(state_radii(graph, norm, *values), given))
 
 
 def output_radii(graph: Graph, norm: BlockNorm, radii: Sequence[Radii | None]) -> Radii:
@@ -124,7 +139,7 @@ def radius_contraction(context: Context, premises: list[Conclusion], witness: Wi
     if not isinstance(norm, BlockNorm):
         raise CheckError("NORM", "a block norm", norm.family)
     ranges = evaluate(context.graph, context.graph.step, region, domain)
-    out = propagate(context.graph, norm, ranges, premises, (list(norm.weights), norm.exp))
+    out = propagate(context.graph, norm, ranges, premises, (list(norm.weights), norm.exp), over=(region, domain))
     for g, value in enumerate(out.values):
         if dyadic(value, out.exp) > bound * norm.weight(g):
             found = dyadic(value, out.exp) / norm.weight(g)

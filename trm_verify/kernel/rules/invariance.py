@@ -70,7 +70,7 @@ def invariant_radius(context: Context, premises: list[Conclusion], witness: Witn
     moved = difference(apply(graph, operator, centre, domain), centre)
     shape = BlockNorm((1,) * graph.size, (1,) * graph.size, 0)
     ranges = evaluate(graph, graph.step, region, domain)
-    out = propagate(graph, shape, ranges, premises, (radii, exp))
+    out = propagate(graph, shape, ranges, premises, (radii, exp), over=(region, domain))
     alphas = operator.alpha or (Fraction(1),) * graph.size
     for value, radius, alpha, away in zip(out.values, radii, alphas, moved.magnitude(), strict=True):
         reach = dyadic(away, moved.exp) + alpha * dyadic(value, out.exp) + (1 - alpha) * dyadic(radius, exp)

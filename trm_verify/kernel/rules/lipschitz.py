@@ -16,11 +16,11 @@ from trm_verify.kernel.context import Context, Witness, number, upper_triangle_s
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import Graph
+from trm_verify.kernel.inequality import Sum
 from trm_verify.kernel.linear import Form
 from trm_verify.kernel.numbers import MAX_FACTOR, Rows, floor_at, gram, matmul, require_psd, rows_of, transpose
 from trm_verify.kernel.relaxation import slaved_states
 from trm_verify.kernel.rules.fixed_points import forms_over
-from trm_verify.kernel.rules.metric import _Sum
 from trm_verify.kernel.rules.wellposed import MONOTONE_UNIT
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.units import Interval
@@ -118,7 +118,7 @@ def lipschitz_matrix(layer: Layer, gamma: Fraction, multipliers: tuple[Rows, int
     own = matmul(turned, [[layer.away[k][j] for j in moving] for k in moving])
     square = gamma * gamma
     square_exp = 1 - square.denominator.bit_length()
-    total = _Sum(len(moving))
+    total = Sum(len(moving))
     total.add(own, scale + layer.exp)
     total.add(transpose(own), scale + layer.exp)
     total.add(gram([[row[j] for j in moving] for row in layer.readout.rows]), 2 * layer.readout.exp, -1)

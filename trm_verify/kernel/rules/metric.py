@@ -9,41 +9,23 @@ from trm_verify.kernel.claims import Conclusion, Contraction
 from trm_verify.kernel.context import Context, Witness, none, rate, upper_triangle_size
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
+from trm_verify.kernel.inequality import Sectors, sector_matrix
 from trm_verify.kernel.linear import Forms, linear_forms, require_activations
 from trm_verify.kernel.norms import MetricNorm, Norm
-from trm_verify.kernel.numbers import MAX_FACTOR, Rows, floor_at, identity, matmul, require_psd, rescale, transpose
+from trm_verify.kernel.numbers import Rows, floor_at, identity, require_psd, rescale
 from trm_verify.kernel.operators import PICARD
 from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
 
 
-class _Sum:
-    """A symmetric matrix, accumulated exactly from terms with different exponents."""
-
-    def __init__(self, size: int) -> None:
-        self.rows: Rows = [[0] * size for _ in range(size)]
-        self.exp = 0
-
-    def add(self, rows: Rows, exp: int, sign: int = 1) -> None:
-        low = min(exp, self.exp)
-        mine = [rescale(row, self.exp, low) for row in self.rows]
-        other = [rescale(row, exp, low) for row in rows]
-        self.rows = [[a + sign * b for a, b in zip(p, q, strict=True)] for p, q in zip(mine, other, strict=True)]
-        self.exp = low
-
-
-def _sectors(forms: Forms, context: Context, ranges: list[Tensor]) -> tuple[list[int], list[int], int]:
+def _sectors(forms: Forms, context: Context, ranges: list[Tensor]) -> Sectors:
     """Slope bounds of every unit, in unit order."""
     nodes = context.graph.step.nodes
     by_node = {n: slopes(nodes[n], ranges[nodes[n].args[0]]) for n in dict.fromkeys(n for n, _, _ in forms.units)}
     exp = min((s[2] for s in by_node.values()), default=0)
     lo = [by_node[n][0][entry] << (by_node[n][2] - exp) for n, entry, _ in forms.units]
     hi = [by_node[n][1][entry] << (by_node[n][2] - exp) for n, entry, _ in forms.units]
-    return lo, hi, exp
-
-
-def _weighted(rows: Rows, weights: list[int]) -> Rows:
-    return [[w * v for v in row] for w, row in zip(weights, rows, strict=True)]
+    return Sectors(lo, hi, exp)
 
 
 def contraction_matrix(
@@ -54,37 +36,13 @@ def contraction_matrix(
     ranges = evaluate(graph, graph.step, region, domain)
     forms = linear_forms(graph, graph.step, ranges)
     require_activations(forms)
-    count = len(forms.units)
-    size = n + count
-    if size > MAX_FACTOR:
-        raise CheckError("LIMIT", f"at most {MAX_FACTOR} state entries and units", size)
-    weights, scale = multipliers
-    if len(weights) != count or any(v < 0 for v in weights):
-        raise CheckError("WITNESS", f"{count} multipliers ≥ 0", f"{len(weights)}, or a negative one")
     metric, metric_exp = (norm.rows, norm.exp) if isinstance(norm, MetricNorm) else (identity(n), 0)
     square = bound * bound
     square_exp = 1 - square.denominator.bit_length()
-    top = [[floor_at(square, square_exp) * v for v in row] + [0] * count for row in metric]
-    total = _Sum(size)
-    total.add(top + [[0] * size for _ in range(count)], metric_exp + square_exp)
-    outputs = forms.outputs.rows
-    total.add(matmul(transpose(outputs), matmul(metric, outputs)), 2 * forms.outputs.exp + metric_exp, -1)
-    if count:
-        lo, hi, sector_exp = _sectors(forms, context, ranges)
-        arguments, argument_exp = forms.arguments.rows, forms.arguments.exp
-        cross = _weighted(arguments, [m * (a + b) for m, a, b in zip(weights, lo, hi, strict=True)])
-        block = [[0] * size for _ in range(n)] + cross
-        total.add(block, scale + sector_exp + argument_exp, -1)  # −λ(a+b)φv, and its transpose
-        total.add(transpose(block), scale + sector_exp + argument_exp, -1)
-        diagonal = [[0] * size for _ in range(size)]
-        for i, m in enumerate(weights):
-            diagonal[n + i][n + i] = 2 * m
-        total.add(diagonal, scale)
-        curved = [2 * m * a * b for m, a, b in zip(weights, lo, hi, strict=True)]
-        if any(curved):
-            squares = matmul(transpose(arguments), _weighted(arguments, curved))
-            total.add(squares, scale + 2 * sector_exp + 2 * argument_exp)
-    return total.rows, total.exp
+    allowed = [[floor_at(square, square_exp) * v for v in row] for row in metric]
+    return sector_matrix(
+        (allowed, metric_exp + square_exp), (metric, metric_exp), forms, _sectors(forms, context, ranges), multipliers
+    )
 
 
 def metric_contraction(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 
 from trm_verify.certificate import Derivation
 from trm_verify.encode import Json, dyadic, integers, round_up
-from trm_verify.kernel.claims import Contraction, Spectral
+from trm_verify.kernel.claims import Contraction
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.numbers import dyadic as value_of
+from trm_verify.kernel.radius import Gains as RowGains
 from trm_verify.kernel.radius import Propagation
-from trm_verify.kernel.rules.contraction import output_radii, propagate, state_radii
+from trm_verify.kernel.rules.contraction import output_radii, propagate, proved_bounds, state_radii
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.provers.contraction.gains import Gains, NotCovered
 from trm_verify.provers.perron import Weights, positive_weights
@@ -32,15 +33,17 @@ WEIGHT_BITS = 52  # of the smallest weight
 MATRIX_ENTRIES = 3e7  # of the largest node times the number of groups, up to which the matrix of F is formed
 UNIT_IMAGES = 400  # groups up to which that matrix is formed by the kernel's slow propagation
 PLAIN = 1e-7  # equal weights are taken when they are as good as the best ones up to this
+QUICK = 12  # passes that tell choices apart
 Map = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The groups of a block norm, with the spectral bounds that its propagation may use."""
+    """The groups of a block norm, with the spectral bounds and row gains that its propagation may use."""
 
     sizes: tuple[int, ...]
     bounds: dict[int, Fraction]
+    rows: RowGains = field(default_factory=dict)
 
     @property
     def runs(self) -> list[list[int]]:
@@ -57,7 +60,7 @@ class Blocks:
 def _images(problem: Problem, ranges: list[Tensor], blocks: Blocks) -> Map:
     """`F` on columns of radii: in doubles for single coordinates where possible, else by the kernel, one by one."""
     shape = BlockNorm(blocks.sizes, (1,) * len(blocks.sizes), 0)
-    exact = Propagation(problem.graph.step, ranges, blocks.bounds)
+    exact = Propagation(problem.graph.step, ranges, blocks.bounds, blocks.rows)
 
     def by_kernel(columns: Floats) -> Floats:
         found = []
@@ -119,6 +122,11 @@ def search(problem: Problem, ranges: list[Tensor], blocks: Blocks) -> Weights:
     return best
 
 
+def quick_rate(problem: Problem, ranges: list[Tensor], blocks: Blocks) -> float:
+    """About the best rate, for comparing choices."""
+    return power(_images(problem, ranges, blocks), len(blocks.sizes), QUICK)[0].ratio
+
+
 def _by_matrix(images: Map, size: int, best: Weights, selects: bool) -> Weights:
     """Weights from the matrix of `F`; where maxima select branches, of those at the weights so far, a few times."""
     at = best.log2
@@ -155,13 +163,13 @@ def block_norm(blocks: Blocks, log2: Floats) -> Json:
 
 
 def prove_block(
-    problem: Problem, domain: Json, region: Json, sizes: Sequence[int], spectral: Sequence[Derivation] = (),
+    problem: Problem, domain: Json, region: Json, sizes: Sequence[int], cited: Sequence[Derivation] = (),
     *, prover: str, norm_name: str,
 ) -> Attempt:  # fmt: skip
     """Contraction in the block norm with the given group sizes and the best weights found.
 
     Args:
-        spectral: derivations of spectral bounds to cite.
+        cited: derivations of spectral bounds and row gains to cite.
     """
     started = time.perf_counter()
 
@@ -169,9 +177,9 @@ def prove_block(
         return Attempt(prover, norm_name, time.perf_counter() - started, rate, done, reason)
 
     try:
-        concluded = [problem.conclude(derivation) for derivation in spectral]
-        bounds = {c.matrix: c.bound for c in concluded if isinstance(c, Spectral)}
-        blocks = Blocks(tuple(sizes), bounds)
+        concluded = [problem.conclude(derivation) for derivation in cited]
+        over = (problem.box(region), problem.box(domain))
+        blocks = Blocks(tuple(sizes), *proved_bounds(concluded, over))
         ranges = problem.ranges(domain, region)
         weights = search(problem, ranges, blocks)
         if not weights.ratio < 1:
@@ -180,15 +188,15 @@ def prove_block(
         parsed = problem.norm(norm)
         if not isinstance(parsed, BlockNorm):
             raise TypeError("expected a block norm")
-        out = propagate(problem.graph, parsed, ranges, concluded, (list(parsed.weights), parsed.exp))
+        out = propagate(problem.graph, parsed, ranges, concluded, (list(parsed.weights), parsed.exp), over=over)
         rate = round_up(max(value_of(v, out.exp) / parsed.weight(g) for g, v in enumerate(out.values)), 60)
         if rate >= 1:
             return attempt(reason=f"best rate found {float(rate):.6g}: not below 1")
-        joined, cited = Derivation(()), []
-        for derivation in spectral:
+        joined, premises = Derivation(()), []
+        for derivation in cited:
             joined, _, last = joined.join(derivation)
-            cited.append(last)
-        done = joined.then("radius_contraction", cited, domain=domain, region=region, norm=norm, rate=dyadic(rate))
+            premises.append(last)
+        done = joined.then("radius_contraction", premises, domain=domain, region=region, norm=norm, rate=dyadic(rate))
         if not isinstance(problem.conclude(done), Contraction):
             raise TypeError("expected a contraction")
         return attempt(rate, done)

@@ -1,24 +1,26 @@
-"""A step as linear maps around activation units, in doubles: what the metric provers search with (R3)."""
+"""A function as linear maps around activation units, in doubles: what the provers of R3 and row gains search with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from trm_verify.encode import Json
-from trm_verify.kernel.linear import linear_forms, require_activations
+from trm_verify.kernel.linear import Forms, linear_forms, require_activations
 from trm_verify.kernel.slopes import slopes
+from trm_verify.kernel.tensor import Tensor
 from trm_verify.provers.factors import as_floats
 from trm_verify.provers.problem import Floats, Problem, floats
 
 
 @dataclass(frozen=True)
 class StepForm:
-    """Δz⁺ = outputs · (Δz, φ), arguments of φ = arguments · (Δz, φ), slopes of unit i in [lo_i, hi_i].
+    """Δout = outputs · (Δz, φ), arguments of φ = arguments · (Δz, φ), slopes of unit i in [lo_i, hi_i].
 
-    Shape: outputs (n, n + units), arguments (units, n + units).
+    Shape: outputs (m, n + units), arguments (units, n + units), with m = n for a step.
     """
 
     outputs: Floats
@@ -28,7 +30,7 @@ class StepForm:
 
     @property
     def n(self) -> int:
-        return len(self.outputs)
+        return int(self.outputs.shape[1]) - len(self.lo)
 
     @property
     def units(self) -> int:
@@ -39,9 +41,13 @@ class StepForm:
         """The rows that pick the units out of (Δz, φ)."""
         return np.eye(self.n + self.units)[self.n :]
 
-    def matrix(self, metric: Floats, multipliers: Floats, rate: float) -> Floats:
-        """The matrix of the rule (see proofs/metric_contraction.md), symmetric up to rounding."""
-        total = -self.outputs.T @ metric @ self.outputs
+    def matrix(self, metric: Floats, multipliers: Floats, rate: float, image: Floats | None = None) -> Floats:
+        """The matrix of the rule (see proofs/metric_contraction.md), symmetric up to rounding.
+
+        Args:
+            image: the metric of the output, that of the input if there is none.
+        """
+        total = -self.outputs.T @ (metric if image is None else image) @ self.outputs
         total[: self.n, : self.n] += rate**2 * metric
         weighted = self.units_only * multipliers[:, None]
         cross = weighted.T @ (self.arguments * (self.lo + self.hi)[:, None])
@@ -50,9 +56,9 @@ class StepForm:
         found: Floats = (total + total.T) / 2
         return found
 
-    def reach(self, metric: Floats, multipliers: Floats) -> float:
+    def reach(self, metric: Floats, multipliers: Floats, image: Floats | None = None) -> float:
         """The smallest rate (perhaps above 1) at which it is positive semidefinite; infinity if there is none."""
-        n, base = self.n, self.matrix(metric, multipliers, 0.0)
+        n, base = self.n, self.matrix(metric, multipliers, 0.0, image)
         need, live = -base[:n, :n], np.flatnonzero(np.abs(base[n:]).any(axis=1)) + n  # units without influence drop out
         try:
             if len(live):
@@ -70,6 +76,22 @@ class StepForm:
         return found if found < 1 else None
 
 
+def form_of(problem: Problem, forms: Forms, ranges: list[Tensor]) -> StepForm:
+    """Kernel forms with activation units only, and the slopes of those units over the ranges."""
+    nodes = problem.graph.step.nodes
+    lo, hi = [np.zeros(0)], [np.zeros(0)]
+    for node in dict.fromkeys(n for n, _, _ in forms.units):
+        low, high, exp = slopes(nodes[node], ranges[nodes[node].args[0]])
+        entries = np.array([e for n, e, _ in forms.units if n == node])
+        # a unit of one row stands for that unit in every row, and its slopes for all of theirs
+        every = (-1, len(entries))
+        lo.append(floats(low, exp).reshape(every)[:, entries].min(axis=0))
+        hi.append(floats(high, exp).reshape(every)[:, entries].max(axis=0))
+    outputs = as_floats(forms.outputs.rows, forms.outputs.exp)
+    arguments = as_floats(forms.arguments.rows, forms.arguments.exp) if forms.units else np.zeros((0, outputs.shape[1]))
+    return StepForm(outputs, arguments, np.concatenate(lo), np.concatenate(hi))
+
+
 def step_form(problem: Problem, domain: Json, region: Json) -> StepForm:
     """The step over region × domain, its units in graph order.
 
@@ -79,13 +101,18 @@ def step_form(problem: Problem, domain: Json, region: Json) -> StepForm:
     ranges = problem.ranges(domain, region)
     forms = linear_forms(problem.graph, problem.graph.step, ranges)
     require_activations(forms)
-    nodes = problem.graph.step.nodes
-    lo, hi = [np.zeros(0)], [np.zeros(0)]
-    for node in dict.fromkeys(n for n, _, _ in forms.units):
-        low, high, exp = slopes(nodes[node], ranges[nodes[node].args[0]])
-        entries = [e for n, e, _ in forms.units if n == node]
-        lo.append(floats([low[e] for e in entries], exp))
-        hi.append(floats([high[e] for e in entries], exp))
-    outputs = as_floats(forms.outputs.rows, forms.outputs.exp)
-    arguments = as_floats(forms.arguments.rows, forms.arguments.exp) if forms.units else np.zeros((0, outputs.shape[1]))
-    return StepForm(outputs, arguments, np.concatenate(lo), np.concatenate(hi))
+    return form_of(problem, forms, ranges)
+
+
+def best_scale(reach: Callable[[float], float]) -> float:
+    """log2 of the factor s > 0 with the smallest `reach`, a little towards larger s.
+
+    The best values lie at the edge of what holds at all, where a ternary search still works.
+    """
+    powers = np.linspace(-10, 3, 53).tolist()
+    middle = min(range(len(powers)), key=lambda i: reach(powers[i]))
+    low, high = powers[max(middle - 1, 0)], powers[min(middle + 1, len(powers) - 1)]
+    for _ in range(50):
+        left, right = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (low, right) if reach(left) <= reach(right) < np.inf else (left, high)
+    return float(high)

@@ -19,15 +19,18 @@ from trm_verify.encode import Json, dyadic, integers, round_down, round_up, vect
 from trm_verify.kernel.context import Context
 from trm_verify.kernel.document import vector as read_vector
 from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.graph import ACTIVATIONS, STATE
 from trm_verify.kernel.norms import MetricNorm
 from trm_verify.kernel.numbers import floor_at, rescale
 from trm_verify.kernel.rules.metric import contraction_matrix
 from trm_verify.provers.contraction import program
-from trm_verify.provers.contraction.forms import StepForm, step_form
+from trm_verify.provers.contraction.forms import StepForm, best_scale, step_form
 from trm_verify.provers.factors import factor
 from trm_verify.provers.problem import Attempt, Floats, Problem
 
 LARGEST = 800  # state entries + units of the matrix of the rule; its factor takes time with the cube of that
+CHEAP = 256  # up to which a rate that may not be the best one is looked for
+HOPELESS = 1.5  # a rate at the best of a few scales above which no scale in between has one below 1, most likely
 METRIC_BITS = 60  # of the smallest eigenvalue of P
 SLACKS = (1e-7, 4e-7, 1e-6, 4e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # what the rate is raised by, relatively, for a short factor
 SHARES = (1e-6, 1e-4, 1e-2, 0.1, 0.3, 0.6)  # of the way from the spectral radius to 1
@@ -56,13 +59,10 @@ def _hinted(problem: Problem, form: StepForm) -> Iterator[Candidate]:
         def rate(power: float, square: Floats = square) -> float:
             return form.reach(metric, square * 2.0**power)
 
-        powers = np.linspace(-10, 3, 53).tolist()
-        middle = min(range(len(powers)), key=lambda i: rate(powers[i]))
-        low, high = powers[max(middle - 1, 0)], powers[min(middle + 1, len(powers) - 1)]
-        for _ in range(50):  # the best rates lie at the edge of what holds at all, where a ternary search still works
-            left, right = low + (high - low) / 3, high - (high - low) / 3
-            low, high = (low, right) if rate(left) <= rate(right) < np.inf else (left, high)
-        multipliers = square * 2.0**high * (1 + 1e-8)  # off the edge, where every matrix is singular
+        if not min(map(rate, np.linspace(-10, 3, 14).tolist())) < HOPELESS:
+            continue
+        power = best_scale(rate)
+        multipliers = square * 2.0**power * (1 + 1e-8)  # off the edge, where every matrix is singular
         best = form.best_rate(metric, multipliers)
         if best is not None:
             yield Candidate(None, multipliers, best)
@@ -113,9 +113,13 @@ def prove_metric(
     started = time.perf_counter()
     reason = "no metric was found"
     try:
+        nodes = problem.graph.step.nodes
+        size = problem.graph.size + sum(n.size for n in nodes if n.kind == STATE and n.op in ACTIVATIONS)
+        if size > LARGEST:
+            raise CheckError("LIMIT", f"at most {LARGEST} state entries and units", size)
+        if limit is not None and size > CHEAP:
+            raise CheckError("LIMIT", f"at most {CHEAP} of them, as a cheaper norm has a rate", size)
         form = step_form(problem, domain, region)
-        if form.n + form.units > LARGEST:
-            raise CheckError("LIMIT", f"at most {LARGEST} state entries and units", form.n + form.units)
         for candidate in _hinted(problem, form) if form.units else _affine(form):
             if limit is not None and candidate.rate >= limit:
                 reason = f"best rate found {candidate.rate:.6g}: no better than {float(limit):.6g}"

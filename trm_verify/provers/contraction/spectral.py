@@ -1,8 +1,9 @@
-"""ℓ2 bounds of the constant matrices of a step (R2), and contraction in ℓ2 and mixed norms through layers."""
+"""ℓ2 bounds of constant matrices (R2), and contraction in ℓ2 and mixed norms through layers and whole blocks."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from fractions import Fraction
 from math import prod
@@ -14,10 +15,14 @@ from trm_verify.encode import Json, dyadic, round_up, vector
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import constants
 from trm_verify.kernel.graph import CONSTANT, STATE
-from trm_verify.provers.contraction.block import Blocks, prove_block, search
+from trm_verify.kernel.radius import Gains, Propagation
+from trm_verify.kernel.tensor import Tensor
+from trm_verify.provers.contraction import row_gains
+from trm_verify.provers.contraction.block import Blocks, prove_block, quick_rate, search
 from trm_verify.provers.factors import RELATIVE, norm_witness
 from trm_verify.provers.problem import Attempt, Floats, Problem, floats
 
+Choice = list[tuple[row_gains.Tuned, Floats]]  # subgraphs, each with the proportions of its gains
 CHEAP = 160  # smaller side of a matrix up to which a witness is made even if its rate is not the best one
 
 
@@ -43,16 +48,18 @@ def _norms(problem: Problem) -> dict[int, float]:
     return problem.once("norms", None, lambda: {i: float(np.linalg.norm(w, 2)) for i, w in _matrices(problem).items()})
 
 
-def spectral_bounds(problem: Problem, domain: Json) -> list[Derivation]:
-    """One derivation per needed matrix: by the factor of σ²I − WᵀW, or by a positive vector where |W| is as small.
+def spectral_bounds(problem: Problem, domain: Json, needed: Collection[int] | None = None) -> list[Derivation]:
+    """One derivation per matrix: by the factor of σ²I − WᵀW, or by a positive vector where |W| is as small.
 
     Args:
         domain: not used, since the matrices are constants.
+        needed: which matrices; None for all that multiply something that depends on the state.
 
     Raises:
         CheckError: a bound was not accepted.
     """
-    return problem.once("spectral", None, lambda: [_bound(problem, i, w) for i, w in _matrices(problem).items()])
+    matrices = {i: w for i, w in _matrices(problem).items() if needed is None or i in needed}
+    return [problem.once("spectral", i, lambda i=i, w=w: _bound(problem, i, w)) for i, w in matrices.items()]  # type: ignore[misc]
 
 
 def _bound(problem: Problem, index: int, matrix: Floats) -> Derivation:
@@ -120,7 +127,7 @@ def prove_tokens(problem: Problem, domain: Json, region: Json, limit: Fraction |
 def _prove(
     problem: Problem, domain: Json, region: Json, sizes: list[int], name: str, limit: Fraction | None
 ) -> Attempt:
-    """First the rate in doubles; the witnesses (a factor a matrix) are made only where that rate is worth it.
+    """First the rate in doubles; the witnesses (a factor a matrix or subgraph) are made only where it is worth it.
 
     Args:
         limit: a rate already proved; large matrices are not factored for one that is no better.
@@ -128,16 +135,49 @@ def _prove(
     started = time.perf_counter()
     try:
         bounds = {i: Fraction(norm * (1 + RELATIVE)) for i, norm in _norms(problem).items()}
-        guess = search(problem, problem.ranges(domain, region), Blocks(tuple(sizes), bounds)).ratio
-        sides = [min(problem.graph.step.nodes[i].shape) for i in bounds]
+        ranges = problem.ranges(domain, region)
+        guess, chosen = _with_gains(problem, domain, region, Blocks(tuple(sizes), bounds), ranges)
+        needed = _outside(problem, row_gains.gains_of(chosen))
+        sides = [min(problem.graph.step.nodes[i].shape) for i in bounds if i in needed]
         least = 1.0 if limit is None or max(sides, default=0) <= CHEAP else float(limit)
         if guess >= least:
             reason = "not below 1" if least == 1 else f"no better than {least:.6g}, and its witness is long"
             return Attempt(
                 "spectral", name, time.perf_counter() - started, reason=f"best rate found {guess:.6g}: {reason}"
             )
-        found = spectral_bounds(problem, domain)
+        found = spectral_bounds(problem, domain, needed)
+        found += [row_gains.certify(problem, domain, region, tuned, log2) for tuned, log2 in chosen]
         proved = prove_block(problem, domain, region, sizes, found, prover="spectral", norm_name=name)
         return replace(proved, seconds=time.perf_counter() - started)
     except CheckError as error:
         return Attempt("spectral", name, time.perf_counter() - started, reason=str(error))
+
+
+def _with_gains(
+    problem: Problem, domain: Json, region: Json, blocks: Blocks, ranges: list[Tensor]
+) -> tuple[float, Choice]:
+    """The rate in doubles, layer by layer or through whole subgraphs, whichever is smaller, and the gains it needs.
+
+    Raises:
+        CheckError: neither way exists.
+    """
+
+    def rate(gains: Gains) -> float:
+        return quick_rate(problem, ranges, replace(blocks, rows=gains))
+
+    chosen = row_gains.tune(problem, domain, region, rate)
+    gained = search(problem, ranges, replace(blocks, rows=row_gains.gains_of(chosen))).ratio if chosen else np.inf
+    try:
+        plain = search(problem, ranges, blocks).ratio
+    except CheckError:
+        if not chosen:
+            raise
+        return gained, chosen
+    return (gained, chosen) if gained < plain * (1 - 1e-9) else (plain, [])
+
+
+def _outside(problem: Problem, gains: Gains) -> set[int]:
+    """Matrices that radii still have to pass through when these gains are cited."""
+    step = problem.graph.step
+    needed = Propagation(step, [], {}, gains).needed - set(gains)
+    return {step.nodes[i].args[1] for i in needed if step.nodes[i].op == "linear"}

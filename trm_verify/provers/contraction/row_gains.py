@@ -1,0 +1,153 @@
+"""Gains of subgraphs that treat every row by itself: multipliers, and the trade-off between several inputs.
+
+For gains in given proportions and multipliers Λ = sψ², the least common factor is an eigenvalue; s and the proportions
+are searched for. ψ comes from hints of the layers, or balances the weights around each unit. All of it is untrusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from trm_verify.certificate import Derivation, derive
+from trm_verify.encode import Json, fractions, round_up, vector
+from trm_verify.kernel.context import Context
+from trm_verify.kernel.document import vector as read_vector
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.radius import Gains
+from trm_verify.kernel.rules.row_gains import gain_matrix
+from trm_verify.provers.contraction.forms import best_scale
+from trm_verify.provers.contraction.subgraphs import Subgraph, subgraphs
+from trm_verify.provers.factors import factor
+from trm_verify.provers.problem import Floats, Problem
+
+SLACKS = (1e-7, 4e-7, 1e-6, 4e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # what the gains are raised by, for a short factor
+STEPS = (1.0, 0.5, 0.25, 0.1)  # of the search for proportions, in powers of two
+MOST_TRIALS = 80
+
+Rate = Callable[[Gains], float]
+
+
+@dataclass
+class Tuned:
+    """A subgraph with its multipliers ψ² up to a factor, and the gains found for proportions tried so far."""
+
+    subgraph: Subgraph
+    shape: Floats
+    log2: Floats  # proportions of the gains, as the weights suggest them
+    known: dict[tuple[float, ...], tuple[Floats, Floats]] = field(default_factory=dict)
+
+    def at(self, log2: Floats) -> tuple[Floats, Floats]:
+        """(gains, multipliers) in these proportions; infinite gains when nothing holds."""
+        key = tuple(log2.tolist())
+        if key not in self.known:
+            self.known[key] = self._solve(np.exp2(log2))
+        return self.known[key]
+
+    def _solve(self, proportions: Floats) -> tuple[Floats, Floats]:
+        form = self.subgraph.form
+        metric, image = np.diag(np.repeat(proportions**2, self.subgraph.widths)), np.eye(len(form.outputs))
+        power = best_scale(lambda p: form.reach(metric, self.shape * 2.0**p, image))
+        multipliers = self.shape * 2.0**power * (1 + 1e-8)  # off the edge, where every matrix is singular
+        return form.reach(metric, multipliers, image) * proportions, multipliers
+
+
+def _suggestions(problem: Problem, subgraph: Subgraph) -> Iterator[Floats]:
+    """ψ² of hints of the right length, and one that balances the weights before and after each unit."""
+    form, n = subgraph.form, subgraph.form.n
+    for hint in problem.hints:
+        if len(hint) == form.units and np.all(hint > 0) and np.all(np.isfinite(hint)):
+            yield hint**2
+    before = np.linalg.norm(form.arguments[:, :n], axis=1)
+    after = np.linalg.norm(form.outputs[:, n:], axis=0)
+    live = (before > 0) & (after > 0)
+    if live.any():
+        ratio = np.ones(form.units)
+        ratio[live] = after[live] / before[live]
+        yield ratio / np.exp(np.log(ratio).mean())
+
+
+def _tuned(problem: Problem, subgraph: Subgraph) -> Tuned | None:
+    """The subgraph with the best of the suggestions, and proportions of gains like the norms of ψW₁ on each input."""
+    form, starts = subgraph.form, np.cumsum([0, *subgraph.widths])
+    found = []
+    for shape in _suggestions(problem, subgraph):
+        scaled = form.arguments * np.sqrt(shape)[:, None]
+        sizes = [
+            float(np.linalg.norm(scaled[:, a:b], 2) + np.linalg.norm(form.outputs[:, a:b], 2))
+            for a, b in zip(starts, starts[1:], strict=False)
+        ]
+        found.append(Tuned(subgraph, shape, np.log2(np.maximum(sizes, 1e-12))))
+    best = min(found, key=lambda tuned: float(tuned.at(tuned.log2)[0].max()), default=None)
+    return best if best is not None and np.isfinite(best.at(best.log2)[0]).all() else None
+
+
+def tune(problem: Problem, domain: Json, region: Json, rate: Rate) -> list[tuple[Tuned, Floats]]:
+    """Every subgraph that has gains, with the proportions at which the whole step has the smallest rate found.
+
+    Args:
+        rate: of the step when these gains are proved, in doubles.
+    """
+    found = problem.once(
+        "tuned", [domain, region], lambda: [_tuned(problem, s) for s in subgraphs(problem, domain, region)]
+    )
+    chosen = [(tuned, tuned.log2) for tuned in found if tuned is not None]
+    best, trials = rate(gains_of(chosen)) if chosen else np.inf, 0
+    for step in STEPS:
+        improved = True
+        while improved and trials < MOST_TRIALS:
+            improved = False
+            for place, (tuned, _) in enumerate(chosen):
+                for axis in range(1, len(tuned.log2)):
+                    for sign in (step, -step):
+                        moved = chosen[place][1].copy()
+                        moved[axis] += sign
+                        trial = [*chosen[:place], (tuned, moved), *chosen[place + 1 :]]
+                        trials += 1
+                        if np.isfinite(tuned.at(moved)[0]).all():
+                            reached = rate(gains_of(trial))
+                            if reached < best * (1 - 1e-4):
+                                chosen, best, improved = trial, reached, True
+    return chosen
+
+
+def gains_of(chosen: Sequence[tuple[Tuned, Floats]]) -> Gains:
+    """The gains of all copies, as propagation takes them."""
+    found: Gains = {}
+    for tuned, log2 in chosen:
+        own = tuple(Fraction(float(gain)) for gain in tuned.at(log2)[0])
+        for inputs, output in tuned.subgraph.places:
+            found.setdefault(output, []).append((inputs, own))
+    return found
+
+
+def certify(problem: Problem, domain: Json, region: Json, tuned: Tuned, log2: Floats) -> Derivation:
+    """The accepted step, with gains raised by as little as a short factor needs.
+
+    Raises:
+        CheckError: no factor was accepted.
+    """
+    gains, multipliers = tuned.at(log2)
+    places = [{"inputs": list(inputs), "output": output} for inputs, output in tuned.subgraph.places]
+    last = CheckError("DEFINITE", "gains that a factor proves", "none")
+    for slack in SLACKS:
+        raised = [round_up(Fraction(float(g)) * (1 + Fraction(slack)) + Fraction(1, 1 << 100), 48) for g in gains]
+        weights = vector(multipliers * (1 + slack))  # Λ = ρρ'ψ², as a Sandwich wants it
+        try:
+            rows, exp = gain_matrix(
+                Context(problem.graph, (), ()), problem.box(region), problem.box(domain), tuned.subgraph.places, raised,
+                read_vector(weights, None, "multipliers"),
+            )  # fmt: skip
+            done = derive(
+                "row_gain", domain=domain, region=region, places=places, gains=fractions(raised), multipliers=weights,
+                factor=factor(rows, exp, "the matrix of the row gain"),
+            )  # fmt: skip
+            problem.conclude(done)
+        except CheckError as error:
+            last = error
+            continue
+        return done
+    raise last
