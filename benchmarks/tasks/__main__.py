@@ -85,9 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
     with files[-1].open("a", encoding="utf-8") as file:
         Console(file=file, width=WIDTH).print(overview(jobs, results))
     files += draw(results, folder)
-    failed = [name for name, known in results.items() if any(r.get("verdict") == "failed" for r in known.values())]
-    if failed:
-        progress.print(f"[red]failed:[/] {', '.join(failed)}; see log.txt in {folder / 'models'}/NAME")
+    failed = runner.failed
+    for name, reason in failed.items():
+        progress.print(f"[red]{name}[/] {reason}", highlight=False)
     if interrupted:
         progress.print("interrupted; what was finished is in the ledgers, and the next run goes on from there")
         return 130

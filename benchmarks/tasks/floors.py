@@ -133,8 +133,8 @@ def _constraint(results: Results) -> list[Measure]:
     return [
         Measure(row, "tasks within 1 point of the unconstrained one", near, least=LIKE_FREE,
                 note="points ahead: " + _named(differences)),
-        Measure(row, "what the certified one loses from K to 5K, most", -min(kept.values(), default=0.0) if kept
-                else None, "points", most=0.0, note="worst seed of each: " + _named(kept)),
+        Measure(row, "what the certified one loses from K to 5K, most", max((-v + 0.0 for v in kept.values()),
+                default=None), "points", most=0.0, note="worst seed of each: " + _named(kept)),
         Measure(row, "what the unconstrained one loses from its best to 5K, most", max(losses.values(), default=None),
                 "points", note=_named(losses)),
     ]  # fmt: skip

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from benchmarks.ledger import Ledger
 from benchmarks.table import Json
 from benchmarks.tasks.job import LIMITS
 from benchmarks.tasks.jobs import Job
+from benchmarks.tasks.results import scale
 
 LEARNED_BY = ("box", "model", "models", "nn", "tasks", "train")
 """The part of the library that a trained model depends on: a better prover does not train it again."""
@@ -32,12 +33,14 @@ class Runner:
     Attributes:
         any_code: see `Ledger`.
         tell: told what begins and ends.
+        failed: why, by the names of the jobs that failed in this run; the next run tries them again.
     """
 
     out: Path
     workers: int = 1
     any_code: bool = False
     tell: Tell = lambda text: None
+    failed: dict[str, str] = field(default_factory=dict)
     _children: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def results(self, jobs: Sequence[Job]) -> tuple[dict[str, Json], bool]:
@@ -74,7 +77,9 @@ class Runner:
                 ledger = self._ledger(job, phase)
                 if ledger is not None:
                     ledger.add(phase, result)
-            yield f"{job.name}  {_headline(self.known(job))}"
+                if result.get("verdict") == "failed":
+                    self.failed[job.name] = f"{phase} failed: {result['reason']}"
+            yield f"{job.name}  {_headline(job.task, self.known(job))} {self.failed.get(job.name, '')}".rstrip()
 
     def missing(self, job: Job) -> list[str]:
         """The phases still to run: those that follow a missing one are missing as well."""
@@ -148,10 +153,10 @@ class Runner:
             child.terminate()
 
 
-def _merged(lines: Iterator[str] | object) -> dict[str, Json]:
+def _merged(lines: Iterable[str]) -> dict[str, Json]:
     """The parts of each phase, put together; `seconds` are the last ones that were reported."""
     found: dict[str, Json] = {}
-    for line in lines:  # type: ignore[attr-defined]
+    for line in lines:
         try:
             parts = json.loads(line)
         except json.JSONDecodeError:  # cut short
@@ -166,17 +171,15 @@ def _last_line(path: Path) -> str:
     return lines[-1][:300] if lines else "nothing on stderr"
 
 
-def _headline(known: Json) -> str:
+def _headline(task: str, known: Json) -> str:
     """A line for the eye."""
     said = []
     for phase, result in known.items():
-        if result.get("verdict") == "failed":
-            said.append(f"{phase} FAILED: {result['reason']}")
-            continue
         measured = result.get("deployed") or result.get("trained")
         if measured:
             at = measured["at"]
-            said.append(", ".join(f"{100 * at[k]['metric']:.1f} at {k}" for k in at))
+            factor, unit = scale(task)
+            said.append(", ".join(f"{factor * at[k]['metric']:.1f} {unit} at {k}" for k in at))
         if "verdict" in result:
             said.append(f"{result['verdict']} {result.get('rate') or ''}".strip())
         answers = result.get("answers")
@@ -185,4 +188,4 @@ def _headline(known: Json) -> str:
         if "stopped" in result:
             said.append(f"{phase} stopped {result['stopped']}")
         said.append(f"{sum(result.get('seconds', {}).values()):.0f} s")
-    return "; ".join(said) or "nothing: see its log"
+    return "; ".join(said)
