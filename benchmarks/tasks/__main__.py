@@ -25,6 +25,7 @@ from benchmarks.tasks.figures import draw
 from benchmarks.tasks.floors import measures
 from benchmarks.tasks.jobs import VARIANTS, Job, tasks, variants
 from benchmarks.tasks.overview import overview
+from benchmarks.tasks.results import Results
 from benchmarks.tasks.runner import Runner
 
 WIDTH = 200
@@ -84,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     files = save(found, results, settings, folder / NAME, TITLE)
     with files[-1].open("a", encoding="utf-8") as file:
         Console(file=file, width=WIDTH).print(overview(jobs, results))
-    files += draw(results, folder)
+    files += draw(Results(jobs, results), folder)
     failed = runner.failed
     for name, reason in failed.items():
         progress.print(f"[red]{name}[/] {reason}", highlight=False)

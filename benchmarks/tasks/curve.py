@@ -65,7 +65,7 @@ def along(model: ConfiguredModel, task: Task, steps: int) -> Json:
             **{name: metric(logits, y) for name, metric in named.items()},
             "residual": _number(residuals[k].max()),
             "residual_median": _number(residuals[k].median()),
-            "changed_since_K": float((labels[k] != labels[steps]).flatten(1).any(dim=1).double().mean()),
+            "changed_since_K": float((labels[k] != labels[steps]).reshape(len(y), -1).any(dim=1).double().mean()),
         }
     return {
         "K": steps, "rows": len(y), "at": at,
@@ -102,7 +102,7 @@ def _number(value: Tensor) -> float | str:
 def _item(task: Task, labels: dict[int, Tensor]) -> Json | None:
     """The first test item, with the answer at each of the steps up to the one after which nothing changes."""
     answers: dict[int, list[Any]] = {k: values[0].tolist() for k, values in labels.items()}
-    if labels[1][0].numel() > LARGEST_ITEM:
+    if not 1 < labels[1][0].numel() <= LARGEST_ITEM:
         return None
     kept = list(answers)
     last = max((k for k in kept if answers[k] != answers[kept[-1]]), default=1)

@@ -33,7 +33,7 @@ VARIANTS = ("certified", "unconstrained", "twin", "stack", "single", "fixed", "l
 PROVED = ("certified", "stack", "fixed", "learned")
 """Variants that are certified, and so are the answers of the first test inputs. The others are baselines."""
 
-WIDTHS = range(4, 129, 2)
+WIDTHS, FACTORS = range(4, 97, 2), (1, 2, 3)
 UNCONSTRAINED_LR = 3e-3
 """At most this rate for the published recursion: at the rates of constrained models it diverges."""
 
@@ -83,8 +83,9 @@ class Job:
         if self.variant != "unconstrained" or f"{self.task}-unconstrained" in RECIPES:
             return config.build(task)
         wanted = certified(self.task).build(task).parameter_count
-        widths = (replace(config, model_options=published(width)).build(task) for width in WIDTHS)
-        return min(widths, key=lambda model: abs(model.parameter_count - wanted))
+        sizes = (published(width, factor) for width in WIDTHS for factor in FACTORS)
+        models = (replace(config, model_options=size).build(task) for size in sizes)
+        return min(models, key=lambda model: abs(model.parameter_count - wanted))
 
     def solver_options(self) -> dict[str, Any]:
         """What `load_task` takes for a task without training; another seed is another system."""
@@ -120,9 +121,9 @@ def steps(config: RunConfig, size: int | None) -> int:
     return config.steps or causal or config.settings.depth[1]
 
 
-def published(width: int) -> dict[str, Any]:
-    """Options of the published recursion, at a width."""
-    return {"features": width, "hidden": 2 * width, "heads": 2, "mixing": "attention"}
+def published(width: int, factor: int) -> dict[str, Any]:
+    """Options of the published recursion: features a token, and hidden units a feature."""
+    return {"features": width, "hidden": factor * width, "heads": 2, "mixing": "attention"}
 
 
 def _unconstrained(config: RunConfig, task: str) -> RunConfig:
@@ -131,7 +132,9 @@ def _unconstrained(config: RunConfig, task: str) -> RunConfig:
     Its embeddings of places fit one size alone, so it is measured at the size it is trained at.
     """
     settings = replace(config.settings, lr=min(config.settings.lr, UNCONSTRAINED_LR), margin=0.0)
-    return replace(config, model="Unconstrained", model_options=published(WIDTHS[0]), size=None, settings=settings)
+    return replace(
+        config, model="Unconstrained", model_options=published(WIDTHS[0], FACTORS[0]), size=None, settings=settings
+    )
 
 
 def _twin(config: RunConfig, task: str) -> RunConfig:
