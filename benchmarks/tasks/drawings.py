@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.table import Json
-from trm_verify.report.figures import FINAL, GRID, INK, MEASURED, MUTED, PROVED, blank
+from trm_verify.report.figures import FINAL, GRID, INK, MUTED, PROVED, blank
 from trm_verify.tasks.base import IGNORE
 from trm_verify.tasks.denoise import LEVELS
 
@@ -24,12 +24,17 @@ def drawing(task: str, item: Json) -> Any | None:
     """A figure of the item's answers step by step; None for a kind of item that nobody has drawn yet."""
     y = np.array(item["y"])
     answers = {int(k): np.array(labels) for k, labels in item["answers"].items()}
+    x = np.array(item["x"])
+    if task.startswith("sudoku") and y.ndim == 1:  # cells in row-major order
+        square = (round(len(y) ** 0.5),) * 2
+        x, y = x.reshape(*square, *x.shape[1:]), y.reshape(square)
+        answers = {k: labels.reshape(square) for k, labels in answers.items()}
     if task.startswith("denoise"):
-        return _pictures(np.array(item["x"])[..., 0], y, answers)
+        return _pictures(x[..., 0], y, answers)
     if y.ndim == 1:
         return _sequence(task, y, answers)
     if y.ndim == 2:
-        return _grids(task, np.array(item["x"]), y, answers)
+        return _grids(task, x, y, answers)
     return None
 
 
@@ -44,7 +49,7 @@ def _chosen(answers: dict[int, np.ndarray]) -> list[int]:
 
 
 def _row(count: int, side: float = 1.9) -> tuple[Any, list[Any]]:
-    figure = blank(side * count, side + 0.35)
+    figure = blank(side * count, side + 0.3)
     return figure, list(np.atleast_1d(figure.subplots(1, count)))
 
 
@@ -76,14 +81,14 @@ def _sequence(task: str, y: np.ndarray, answers: dict[int, np.ndarray]) -> Any:
     right = np.array([(answers[k] == y) | (y == IGNORE) for k in steps])
     figure = blank(max(4.0, 0.22 * len(y) + 1.6), max(1.8, 0.2 * len(steps) + 0.9))
     axes = figure.subplots()
-    axes.imshow(right, aspect="auto", cmap=ListedColormap([MEASURED, RIGHT_FILL]), vmin=0, vmax=1)
+    axes.imshow(right, aspect="auto", cmap=ListedColormap([PROVED, RIGHT_FILL]), vmin=0, vmax=1)
     for row, k in enumerate(steps):
         for column, label in enumerate(answers[k]):
             if len(y) <= 40 and label < 10:
                 colour = INK if right[row, column] else "white"
                 axes.text(column, row, str(label), ha="center", va="center", fontsize=7.5, color=colour)
     axes.set(xlabel="position", ylabel="step", yticks=range(len(steps)), yticklabels=steps, xticks=[])
-    axes.set_title(f"{task}: the answer at each step (dark: wrong)", fontsize=10, color=INK)
+    axes.set_title(f"{task}: the answer at each step (red: wrong)", fontsize=10, color=INK)
     axes.tick_params(labelsize=7.5, colors=MUTED)
     return figure
 

@@ -19,6 +19,8 @@ from trm_verify.tasks.base import one_hot
 from trm_verify.train.levels import inputs
 from trm_verify.train.run import ANSWERS, CERTIFICATE
 
+NORMS = {"tokens_l2": "tokens", "linf": "linf"}
+"""The norm that a model is made to contract in, as the call names it: it is tried first."""
 TIMEOUT, QUICK_TIMEOUT = 60.0, 2.0  # seconds a search
 FIRST = 2  # inputs that show how long one takes
 MOST, SPENT = 100, 150.0  # test inputs whose answers are proved: so many, or those for which the seconds suffice
@@ -33,8 +35,13 @@ def run(job: Job, folder: Path) -> Iterator[Json]:
     if config.size is not None and config.size != task.difficulty:
         task = task.at(config.size)
     spent: dict[str, float] = {}
+    timeout = QUICK_TIMEOUT if job.quick else TIMEOUT
     with timed(spent, "certify"):
-        whole = tv.verify_fixed_point(model, timeout=QUICK_TIMEOUT if job.quick else TIMEOUT)
+        norm = NORMS.get(model.norm, "auto") if model.rate is not None else "auto"
+        whole = tv.verify_fixed_point(model, norm=norm, timeout=timeout)
+        if not whole and norm != "auto":
+            norm = "auto"
+            whole = tv.verify_fixed_point(model, norm=norm, timeout=timeout)
     assert isinstance(whole, VerificationResult)
     yield {
         "verdict": str(whole.verdict), "rate": whole.rate, "norm": whole.norm, "claims": _claims(whole),
@@ -46,7 +53,7 @@ def run(job: Job, folder: Path) -> Iterator[Json]:
         with timed(spent, "check"):
             tv.check(whole.certificate, weights, model=model)  # against the graph that the model has
         yield {"kernel_seconds": round(isolated(raw, weights), 2), "certificate_bytes": len(raw)}
-    yield {"answers": _answers(job, model, task, folder, weights, spent), "seconds": dict(spent)}
+    yield {"answers": _answers(job, model, task, norm, folder, weights, spent), "seconds": dict(spent)}
 
 
 def _claims(result: VerificationResult) -> dict[str, Json]:
@@ -54,10 +61,10 @@ def _claims(result: VerificationResult) -> dict[str, Json]:
 
 
 def _answers(
-    job: Job, model: torch.nn.Module, task: Task, folder: Path, weights: bytes, spent: dict[str, float]
+    job: Job, model: torch.nn.Module, task: Task, norm: str, folder: Path, weights: bytes, spent: dict[str, float]
 ) -> Json:
     """Whose answers are proved, from which step on they are final, and how many inputs the seconds sufficed for."""
-    most, budget = (QUICK_MOST, QUICK_SPENT) if job.quick else (MOST, SPENT)
+    most, budget, timeout = (QUICK_MOST, QUICK_SPENT, QUICK_TIMEOUT) if job.quick else (MOST, SPENT, TIMEOUT)
     x = inputs(model, task.test.x[:most])
     rows: list[VerificationResult] = []
     kernel = 0.0
@@ -69,7 +76,7 @@ def _answers(
             break
         before = seconds()
         with timed(spent, "answers"):
-            found = tv.verify_fixed_point(model, x[first:last], timeout=QUICK_TIMEOUT if job.quick else TIMEOUT)
+            found = tv.verify_fixed_point(model, x[first:last], norm=norm, timeout=timeout)
         assert isinstance(found, VerificationResults)
         each = max((seconds() - before - spent["certify"]) / len(found), 0.01)
         rows += found
