@@ -42,6 +42,7 @@ class Runner:
     tell: Tell = lambda text: None
     failed: dict[str, str] = field(default_factory=dict)
     _children: list[subprocess.Popen[str]] = field(default_factory=list)
+    _stopping: bool = False
 
     def results(self, jobs: Sequence[Job]) -> tuple[dict[str, Json], bool]:
         """What is known of each job by its name, after running what was not; and whether that was interrupted."""
@@ -132,6 +133,8 @@ class Runner:
                 stdout=subprocess.PIPE, stderr=log, start_new_session=True,
             )  # fmt: skip
             self._children.append(child)
+            if self._stopping:  # asked for while it started
+                child.terminate()
             assert child.stdout is not None
             found = _merged(child.stdout)
             code = child.wait()
@@ -149,6 +152,7 @@ class Runner:
 
     def stop(self) -> None:
         """End the children. What they had not finished is run again by the next run."""
+        self._stopping = True
         for child in list(self._children):
             child.terminate()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 
 import pytest
 import torch
@@ -94,13 +95,19 @@ print(json.dumps({"prove": {"done": True}}), flush=True)
 """
 
 
-@pytest.mark.parametrize(("ends", "kept"), [("", True), ("SIGXCPU", True), ("SIGKILL", False)])
-def test_jobs_that_end_early_keep_what_they_reported(tmp_path, monkeypatch, ends, kept):
+def instead(monkeypatch, command):
+    """Children run this command, which is told the arguments of the job."""
+
     class Popen(running.subprocess.Popen):
-        def __init__(self, command, **options):
-            super().__init__([sys.executable, "-c", CHILD, *([ends] if ends else [])], **options)
+        def __init__(self, arguments, **options):
+            super().__init__(command(arguments), **options)
 
     monkeypatch.setattr(running.subprocess, "Popen", Popen)
+
+
+@pytest.mark.parametrize(("ends", "kept"), [("", True), ("SIGXCPU", True), ("SIGKILL", False)])
+def test_jobs_that_end_early_keep_what_they_reported(tmp_path, monkeypatch, ends, kept):
+    instead(monkeypatch, lambda _: [sys.executable, "-c", CHILD, *([ends] if ends else [])])
     job, told = Job("parity", "certified", 0), []
     runner = Runner(tmp_path, tell=told.append)
     found, interrupted = runner.results([job])
@@ -112,6 +119,23 @@ def test_jobs_that_end_early_keep_what_they_reported(tmp_path, monkeypatch, ends
         assert known["prove"]["stopped"].endswith("processor seconds") and known["prove"]["verdict"] == "PROVED"
     if ends == "SIGKILL":
         assert f"exit code {-signal.SIGKILL}" in runner.failed[job.name] and "prove failed" in told[-1]
+
+
+def test_an_interruption_ends_the_children_and_keeps_what_was_finished(tmp_path, monkeypatch):
+    lasting = "import time; time.sleep(600)"
+    instead(monkeypatch, lambda a: [sys.executable, "-c", CHILD if "certified" in a else lasting])
+
+    def tell(text):
+        if text.startswith("1 of"):
+            raise KeyboardInterrupt
+
+    runner = Runner(tmp_path, workers=2, tell=tell)
+    done, cut = Job("parity", "certified", 0), Job("parity", "twin", 0)
+    started = time.monotonic()
+    known, interrupted = runner.results([cut, done])
+    assert interrupted and time.monotonic() - started < 300
+    assert known[cut.name] == {} and runner.missing(cut) == ["learn"] and known[done.name]["prove"]["rate"] == 0.5
+    assert Runner(tmp_path).missing(done) == []
 
 
 def at(steps, **metrics):
