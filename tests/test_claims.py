@@ -23,7 +23,7 @@ c = tv.claims
 X = torch.tensor([0.25, -0.5, 0.125])
 ALL = [
     c.Contraction, c.AtMostOne, c.ExactlyOne, c.Invariant, c.Convergence, c.Answer, c.AnswerAt, c.Run, c.EnclosesAll,
-    c.EnclosesOne, c.EnclosesThe, c.FixedPointAnswer, c.Lipschitz, c.Refutation,
+    c.EnclosesOne, c.EnclosesThe, c.FixedPointAnswer, c.Lipschitz, c.Refutation, c.Settles,
 ]  # fmt: skip
 
 

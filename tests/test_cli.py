@@ -482,10 +482,11 @@ def test_show_checks_and_describes(run: Any, trained: Path) -> None:
     found = run("show", trained / "model.trmcert.json", "--json")
     inside = found.json["contents"]
     assert found.code == 0 and found.json["verdict"] == "VALID"
-    assert inside["claimed"]["answer"] == 3 and inside["rules"]["metric_contraction"] == 1
+    (rule,) = {"metric_contraction", "row_gain"} & set(inside["rules"])  # either shows it, at nearly the same rate
+    assert inside["claimed"]["answer"] == 3 and inside["rules"][rule] == 1
     assert found.json["certificate_bytes"] == (trained / "model.trmcert.json").stat().st_size
     text = run("show", trained / "model.trmcert.json").out
-    assert text.startswith("VALID") and "metric_contraction" in text
+    assert text.startswith("VALID") and rule in text
 
 
 def test_show_without_weights_is_labelled(run: Any, trained: Path, tmp_path: Path) -> None:

@@ -158,6 +158,18 @@ class Convergence(Claim):
 
 
 @dataclass(frozen=True)
+class Settles(Claim):
+    """From every state the iteration is at its only fixed point, exactly, after `steps` steps and ever after."""
+
+    name: ClassVar[str] = "settles"
+    steps: int | None = None
+    operator: str | None = None
+    domain: Set | None = None
+
+    __str__ = Claim.__str__
+
+
+@dataclass(frozen=True)
 class Answer(Claim):
     """From step `steps` on, for every input of the domain, the answer is `answer`."""
 

@@ -13,7 +13,8 @@ import tests.corpus.good_refutations  # isort: skip
 import tests.corpus.good_lipschitz  # isort: skip
 import tests.corpus.good_reach  # isort: skip
 import tests.corpus.good_exhibited  # isort: skip
-import tests.corpus.good_rows  # noqa: F401  # isort: skip
+import tests.corpus.good_rows  # isort: skip
+import tests.corpus.good_triangular  # noqa: F401  # isort: skip
 
 # the refusals are made of good certificates
 import tests.corpus.bad_answers  # isort: skip
@@ -30,7 +31,8 @@ import tests.corpus.bad_refutation  # isort: skip
 import tests.corpus.bad_lipschitz  # isort: skip
 import tests.corpus.bad_reach  # isort: skip
 import tests.corpus.bad_exhibited  # isort: skip
-import tests.corpus.bad_rows  # noqa: F401  # isort: skip
+import tests.corpus.bad_rows  # isort: skip
+import tests.corpus.bad_triangular  # noqa: F401  # isort: skip
 from tests.corpus.bad import BAD  # isort: skip
 
 __all__ = ["BAD", "GOOD"]

@@ -51,7 +51,7 @@ class Judge:
             "contraction": self.contraction, "at_most_one": self.uniqueness, "exactly_one": self.uniqueness,
             "invariant": self.invariant, "convergence": self.convergence, "answer": self.answer,
             "answer_at": self.answer, "run": self.run, "fixed_point_answer": self.sought(found.answer),
-            "refutation": self.sought(found.refutation), "lipschitz": self.sought(lipschitz),
+            "settles": self.settles, "refutation": self.sought(found.refutation), "lipschitz": self.sought(lipschitz),
             **{f"encloses_{kind}": self.sought(found.encloses) for kind in ("all", "one", "the")},
         }  # fmt: skip
         try:
@@ -254,6 +254,25 @@ class Judge:
             z = f(z[None], x[None])[0]
         allowed = float(read_number(body["epsilon"]))
         return bool(np.abs(z - end).max() <= allowed * (1 + 1e-9) + 1e-13 * (1 + np.abs(end).max()))
+
+    def settles(self, claim: Claim) -> Verdict:
+        """Orbits from far apart are one state after the stated steps, and it stays."""
+        operator, steps = claim.body["operator"], claim.body["steps"]
+        f, worst = loop(self.fast, operator), 0.0
+        if steps > LONG:
+            return Verdict(UNKNOWN, f"more than {LONG} steps")
+        for x in self.inputs(claim, 12):
+            z = self.rng.normal(size=(24, self.model.n)) * 10.0 ** self.rng.uniform(-2, 3, size=(24, 1))
+            given = np.repeat(x[None], len(z), axis=0)
+            for _ in range(steps):
+                z = f(z, given)
+            if not np.isfinite(z).all():
+                return Verdict(UNKNOWN, "an orbit that leaves the doubles")
+            apart = max(float(np.abs(z - z[0]).max()), float(np.abs(f(z, given) - z).max()))
+            worst = max(worst, apart / (1 + float(np.abs(z).max())))
+        if worst > 1e-9:
+            return Verdict(FALSE, f"orbits are {worst:.3g} apart after {steps} steps")
+        return Verdict(TRUE, f"12 inputs, 24 starts each, {worst:.3g} apart")
 
     def answer(self, claim: Claim) -> Verdict:
         operator, steps = claim.body["operator"], claim.body["steps"]

@@ -28,6 +28,7 @@ from trm_verify.kernel.claims import (
     Lipschitz,
     Refuted,
     Run,
+    Settled,
     implies,
 )  # fmt: skip
 from trm_verify.kernel.context import Context, number, numbers
@@ -162,6 +163,7 @@ CLAIMS: dict[str, tuple[type, tuple[str, ...]]] = {
     **{f"encloses_{kind}": (Encloses, ("domain", "region", "box")) for kind in ("all", "one", "the")},
     "fixed_point_answer": (FixedPointAnswer, ("domain", "region", "answer")),
     "lipschitz": (Lipschitz, ("domain", "region", "constant")),
+    "settles": (Settled, ("operator", "domain", "steps")),
     "refutation": (Refuted, ("of", "operator", "domain", "region", "norm", "rate", "answer")),
 }  # fmt: skip
 

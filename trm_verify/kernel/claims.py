@@ -202,6 +202,19 @@ class Reached:
 
 
 @dataclass(frozen=True)
+class Settled:
+    """For each x of the domain there is one z* with Tᵏ(z_0) = z* for all states z_0 and all k ≥ steps.
+
+    So z* is the only fixed point in all of Rⁿ (`region`).
+    """
+
+    operator: Operator
+    domain: Tensor
+    steps: int
+    region: Tensor | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
 class FixedPointAt:
     """z = f(z, x) exactly, at rational x and z (numerators over one denominator each); `labels` attain the maximum."""
 
@@ -225,7 +238,7 @@ class Refuted:
 
 Conclusion = (
     Contraction | AtMostOne | ExactlyOne | Invariant | Convergence | Answer | Run | Spectral | Gain | WellPosed
-    | FixedPoints | Encloses | FixedPointAnswer | Lipschitz | FixedPointAt | Reached | Refuted
+    | FixedPoints | Encloses | FixedPointAnswer | Lipschitz | FixedPointAt | Reached | Settled | Refuted
 )  # fmt: skip
 
 
@@ -285,6 +298,8 @@ def implies(done: Conclusion, claim: Conclusion) -> bool:
 def _as_claim(done: Conclusion, claim: Conclusion) -> Conclusion:
     """The conclusion in the words of the claim, where it says at least as much."""
     if isinstance(done, WellPosed):
+        return ExactlyOne(done.domain, done.region)
+    if isinstance(done, Settled) and done.region is not None and not isinstance(claim, Settled):
         return ExactlyOne(done.domain, done.region)
     if isinstance(done, FixedPoints):
         if isinstance(claim, ExactlyOne) and done.exists and done.unique:

@@ -42,6 +42,7 @@ FIELDS = {
     **{f"encloses_{kind}": ("radius", "domain", "region") for kind in ("all", "one", "the")},
     "fixed_point_answer": ("answer", "domain", "region"),
     "lipschitz": ("constant", "domain", "region"),
+    "settles": ("steps", "operator", "domain"),
     "refutation": ("of", "answer", "rate", "norm", "operator", "domain", "region"),
     "run": ("answer", "radius", "drift", "final", "norm", "operator", "domain"),
 }
@@ -193,7 +194,7 @@ def name_of(claim: Conclusion) -> str:
     names = {
         "FixedPointAnswer": "fixed_point_answer", "Refuted": "refutation", "Contraction": "contraction",
         "AtMostOne": "at_most_one", "ExactlyOne": "exactly_one", "Run": "run", "Invariant": "invariant",
-        "Convergence": "convergence", "Lipschitz": "lipschitz",
+        "Convergence": "convergence", "Lipschitz": "lipschitz", "Settled": "settles",
     }  # fmt: skip
     return names[type(claim).__name__]
 

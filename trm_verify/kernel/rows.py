@@ -91,7 +91,7 @@ def row_forms(graph: Graph, ranges: list[Tensor], inputs: tuple[int, ...], outpu
             builder.forms.append(builder.operation(i))
         else:
             builder.forms.append(None)
-    graph.charge(builder.total * max(rows[i].size for i in {*inputs, *inside}))
+    graph.charge(builder.total * max(rows[i].size for i in {*inputs, *inside}) + sum(nodes[i].size for i in inside))
     forms = builder.finish((output,))
     require_activations(forms)
     return forms

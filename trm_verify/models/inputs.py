@@ -45,7 +45,8 @@ class TokenInput(nn.Module):
         super().__init__()
         if not positions or min(positions) < 1 or features < 1:
             raise ValueError(f"TokenInput: expected positive sizes, found {positions=}, {features=}")
-        if (channels is None) == (vocabulary is None) or (channels or 1) < 1 or (vocabulary or 2) < 2:
+        small = (channels is not None and channels < 1) or (vocabulary is not None and vocabulary < 2)
+        if (channels is None) == (vocabulary is None) or small:
             raise ValueError(
                 "TokenInput: expected channels >= 1 of reals, or a vocabulary >= 2 of integers, and not both, found "
                 f"{channels=}, {vocabulary=}"

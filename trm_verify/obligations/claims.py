@@ -16,6 +16,7 @@ from trm_verify.kernel.claims import (
     Lipschitz,
     Refuted,
     Run,
+    Settled,
     WellPosed,
 )  # fmt: skip
 from trm_verify.kernel.tensor import Tensor
@@ -27,6 +28,8 @@ from trm_verify.obligations.terms import NotExported, at_most, below, equal, num
 def claim(scene: Scene, done: Conclusion, wanted: Conclusion) -> None:
     """Larger sets and smaller numbers in the conclusion than in the claim, and everything else equal."""
     if isinstance(done, WellPosed):
+        done = ExactlyOne(done.domain, done.region)
+    if isinstance(done, Settled) and done.region is not None and not isinstance(wanted, Settled):
         done = ExactlyOne(done.domain, done.region)
     for name in ("of", "kind", "operator", "norm", "answer"):
         if hasattr(done, name) and hasattr(wanted, name) and getattr(done, name) != getattr(wanted, name):
@@ -65,6 +68,8 @@ def _numbers(scene: Scene, done: Conclusion, wanted: Conclusion) -> None:
         scene.script.show(below(number(wanted.rate), number(1)), "the rate is below 1")
     elif isinstance(wanted, Lipschitz):
         _no_larger(scene, done, wanted, "constant")
+    elif isinstance(wanted, Settled):
+        _no_larger(scene, done, wanted, "steps")
     elif isinstance(wanted, Answer) and isinstance(done, Answer):
         same = equal(number(done.steps), number(wanted.steps))
         scene.script.show(same if wanted.at else at_most(number(done.steps), number(wanted.steps)), "the steps suffice")

@@ -16,7 +16,16 @@ from trm_verify.kernel.graph import parse
 from trm_verify.kernel.norms import parse_norm
 from trm_verify.kernel.rules import RULES
 from trm_verify.kernel.weights import Weights
-from trm_verify.obligations import contraction, enclosures, fixed_points, lipschitz, loops, refutations, row_gains
+from trm_verify.obligations import (
+    contraction,
+    enclosures,
+    fixed_points,
+    lipschitz,
+    loops,
+    refutations,
+    row_gains,
+    triangular,
+)
 from trm_verify.obligations.claims import claim
 from trm_verify.obligations.scene import Scene
 from trm_verify.obligations.stated import STATED
@@ -37,7 +46,7 @@ CONDITIONS: dict[str, Callable[[Scene], None]] = {
         loops.answer_by_invariance, loops.answer_at, loops.run, loops.answer_by_fixed_point, enclosures.enclosure,
         enclosures.located,
         enclosures.reach,
-        fixed_points.exhibited,
+        fixed_points.exhibited, triangular.triangular, triangular.settled_in,
         lipschitz.lipschitz, fixed_points.fixed_points_in, fixed_points.duality, fixed_points.by_continuity,
         fixed_points.fixed_point_answer, fixed_points.no_fixed_point, fixed_points.joined_domains,
         refutations.fixed_point_at, refutations.two_fixed_points, refutations.other_answer, refutations.cycle,
@@ -50,7 +59,8 @@ CONDITIONS: dict[str, Callable[[Scene], None]] = {
 EITHER_WAY = {
     name
     for name, rule in CONDITIONS.items()
-    if rule.__module__ in (contraction.__name__, loops.__name__, lipschitz.__name__, row_gains.__name__)
+    if rule.__module__
+    in (contraction.__name__, loops.__name__, lipschitz.__name__, row_gains.__name__, triangular.__name__)
 }
 SMALL = 16  # state and input entries together
 

@@ -21,6 +21,7 @@ from trm_verify.kernel.claims import (
     Gain,
     Invariant,
     Refuted,
+    Settled,
     Spectral,
     WellPosed,
 )  # fmt: skip
@@ -30,6 +31,7 @@ from trm_verify.kernel.numbers import dot, dyadic
 from trm_verify.kernel.operators import PICARD, Operator, parse_operator
 from trm_verify.kernel.rules.refutation import _rationals
 from trm_verify.kernel.rules.row_gains import _place
+from trm_verify.kernel.rules.triangular import _parts
 from trm_verify.kernel.rules.wellposed import PROJECTIONS, _implicit_form
 from trm_verify.kernel.tensor import Tensor
 
@@ -44,6 +46,11 @@ def _row_gain(context: Context, premises: list[Conclusion], witness: Witness) ->
     domain, region = context.box(witness["domain"], "input"), context.box(witness["region"], "state")
     places = [_place(place, len(context.graph.step.nodes)) for place in witness["places"]]
     return Gain(domain, region, tuple(places), tuple(numbers(witness["gains"], None, "gains")))
+
+
+def _triangular(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    parts = _parts(witness["parts"], context.graph.size)
+    return Settled(PICARD, context.box(witness["domain"], "input"), max(parts), Tensor((context.graph.size,)))
 
 
 def _contraction(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
@@ -163,6 +170,7 @@ def _answer(context: Context, premises: list[Conclusion], witness: Witness) -> C
 STATED: dict[str, Stated] = {
     "spectral": _spectral, "spectral_abs": _spectral, "radius_contraction": _contraction,
     "row_gain": _row_gain,
+    "triangular": _triangular,
     "metric_contraction": _contraction, "monotone": _monotone, "monotone_convergence": _monotone_convergence,
     "log_norm_convergence": _log_norm_convergence, "invariant_box": _invariant, "invariant_radius": _invariant,
     "invariant_ball": _ball, "convergence": _convergence, "answer_by_convergence": _answer,

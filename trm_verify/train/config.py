@@ -49,7 +49,7 @@ class RunConfig:
             raise ValueError(f"task: expected one of {', '.join(sorted(TASKS))}; found {self.task!r}")
         if self.model not in MODELS:
             raise ValueError(f"model: expected one of {', '.join(sorted(MODELS))}; found {self.model!r}")
-        if (self.steps or 1) < 1 or self.certify < 0:
+        if (self.steps is not None and self.steps < 1) or self.certify < 0:
             raise ValueError(f"expected steps >= 1 and certify >= 0, found {self.steps} and {self.certify}")
 
     def load(self) -> Task:
@@ -127,7 +127,11 @@ def parsed(data: Any, source: str) -> RunConfig:
             tables["task"]["name"], tables["model"]["name"], options["task"], options["model"],
             Settings(**tables["train"]), **tables["deploy"],
         )  # fmt: skip
-    except (TypeError, ValueError) as error:
+    except TypeError as error:  # a text where a number belongs
+        raise ValueError(
+            f"{source}: expected numbers in train and deploy, found another kind of value: {error}"
+        ) from error
+    except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
 
 

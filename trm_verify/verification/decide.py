@@ -23,6 +23,7 @@ from trm_verify.kernel.rules.invariance import from_init
 from trm_verify.provers.answers import MOST_STEPS, AnswerAttempt, prove_answer
 from trm_verify.provers.fixed_points.search import FixedPointAttempt, FixedPointSearch
 from trm_verify.provers.problem import Problem
+from trm_verify.provers.triangular import prove_settled_answer
 from trm_verify.verification.facts import Facts
 
 Labels = tuple[int, ...]
@@ -39,12 +40,14 @@ class Grounds:
         convergence: of that iteration; None where none was proved, or stated.
         anchor: shows that there is exactly one fixed point for each input, which moves continuously with it.
         region: where z may be.
+        settled: that the iteration is at its only fixed point, exactly, after so many steps from anywhere.
     """
 
     loop: bool
     convergence: Derivation | None
     anchor: Derivation | None
     region: Json
+    settled: Derivation | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Found:
 
 def decide(problem: Problem, grounds: Grounds, question: Question, deadline: float) -> Found:
     """The answer over the domain, proved, refuted with a counterexample, or left open with the best bound."""
+    if grounds.settled is not None:
+        return _at_the_end(problem, grounds.settled, question, deadline)
     if question.wanted is None or (grounds.loop and grounds.convergence is None):
         reason = "the model has no readout" if question.wanted is None else NO_GROUND
         return _enclose(problem, grounds, question, deadline, reason)
@@ -113,6 +118,25 @@ def decide(problem: Problem, grounds: Grounds, question: Question, deadline: flo
         return _against(problem, grounds, question, at, AnswerAttempt(None, reason=details.reason), details, deadline)
     reason = f"{details.reason} (before: {first.reason})" if grounds.convergence is not None else details.reason
     return Found(AnswerAttempt(None, reason=reason), details=details)
+
+
+def _at_the_end(problem: Problem, settled: Derivation, question: Question, deadline: float) -> Found:
+    """The answer of a loop that settles exactly; another answer at the centre refutes the one that was asked for."""
+    if question.wanted is None or question.own is None:
+        return Found(AnswerAttempt(None, reason="the model has no readout"))
+    other = question.wanted != question.own
+    at = question.centre or question.domain if other else question.domain
+    proof = prove_settled_answer(problem, settled, at, question.state, question.own, deadline)
+    if not other:
+        return Found(proof)
+    reason = f"the model answers {question.own} at the centre, not {question.wanted}"
+    if proof.derivation is None:
+        return Found(AnswerAttempt(None, reason=f"{reason}; that was not proved: {proof.reason}"))
+    refuted = proof.derivation.then("other_answer", answer=list(question.wanted))
+    problem.conclude(refuted)
+    middle = np.array([float(v) for v in middle_of(problem, at)])
+    attempt = AnswerAttempt(refuted, proof.steps)
+    return Found(AnswerAttempt(None, reason=reason), attempt, None, middle, question.own)
 
 
 def _enclose(problem: Problem, grounds: Grounds, question: Question, deadline: float, reason: str) -> Found:

@@ -15,7 +15,7 @@ import numpy as np
 
 from trm_verify.certificate import Derivation
 from trm_verify.encode import Json, block_json, dyadic, input_json, round_up, state_json, vector
-from trm_verify.kernel.claims import Contraction, Convergence, Invariant, Refuted
+from trm_verify.kernel.claims import Contraction, Convergence, Invariant, Refuted, Settled
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import initial_state
 from trm_verify.kernel.norms import coordinate_scale
@@ -56,6 +56,7 @@ class Facts:
         contraction: of the stated iteration if damping keeps it, else of the step.
         convergence: of the stated iteration.
         anchor: that there is one fixed point for each input, which moves continuously: some convergence, or R4.
+        settled: that the loop is at its only fixed point, exactly, after so many steps from anywhere (R12).
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Facts:
         self.contraction: Derivation | None = None
         self.convergence: Derivation | None = None
         self.anchor: Derivation | None = None
+        self.settled: Derivation | None = None
         self.observations: tuple[str, ...] = ()
         self._banach = False  # the fixed point is known to lie where the contraction holds
 
@@ -94,6 +96,11 @@ class Facts:
     def converging(self) -> Convergence | None:
         """The proved convergence of the stated iteration."""
         return None if self.convergence is None else self.problem.conclude_as(self.convergence, Convergence)
+
+    @property
+    def settling(self) -> Settled | None:
+        """The proved end of a loop that settles exactly."""
+        return None if self.settled is None else self.problem.conclude_as(self.settled, Settled)
 
     @property
     def enclosing(self) -> Contraction | Convergence | None:
@@ -153,6 +160,15 @@ class Facts:
             if steps is not None:
                 fields |= {"start": "init", "epsilon": dyadic(DEFAULT_EPSILON), "steps": steps}
                 self.filings.append(("", Filing(bounded, "convergence", fields)))
+
+    def from_settling(self, settled: Derivation) -> None:
+        """Everything that follows from a loop that settles exactly: its convergence needs no norm and no rate."""
+        self.settled = settled
+        self._prove("exactly_one", settled, domain=self.domain, region=ALL_STATES)
+        steps = self.problem.conclude_as(settled, Settled).steps
+        fields = {"operator": "picard", "domain": self.domain, "steps": steps}
+        self.filings.append(("convergence", Filing(settled, "settles", fields)))
+        self.claims["convergence"] = ClaimResult("convergence", PROVED)
 
     def _with_invariance(self, contraction: Derivation, operator: object) -> tuple[list[int] | None, Derivation]:
         """Premises for Banach's theorem: the contraction, and an invariant set when the region is a box."""
@@ -281,7 +297,7 @@ class Facts:
         """A reason and a remedy for each claim that was asked for and not proved."""
         contracts, posed = self.contraction is not None, bool(self.claims.get("exactly_one"))
         for name in ("contraction", *self.required):
-            if name in self.claims:
+            if name in self.claims or self.settled is not None:
                 continue
             if name == "convergence" and posed:
                 seen = "".join(f"; observed, not proved: {text}" for text in self.observations)

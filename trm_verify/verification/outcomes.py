@@ -86,11 +86,15 @@ def shared_fields(session: Verification, facts: Facts, domain: Json) -> dict[str
         ),
         "rate": None if known is None else up(known.rate),
         "norm": None if known is None else known.norm.family,
-        "convergence_steps": None if facts.convergence is None else _steps_function(facts, domain),
+        "convergence_steps": _steps_function(facts, domain) if facts.convergence or facts.settled else None,
     }
 
 
 def _steps_function(facts: Facts, domain: Json) -> Callable[[Any, Any], int]:
+    settled = facts.settling
+    if settled is not None:
+        return lambda epsilon, initial_error: settled.steps  # exactly, whatever ε and wherever it starts
+
     def steps(epsilon: Any, initial_error: Any) -> int:
         concluded = facts.converging
         if concluded is None:
@@ -209,7 +213,7 @@ def _answers(
     """What came of each row's answer; None where there was no ground to look for one."""
     found: list[Found | None] = [None] * len(task.rows)
     own = session.deployed.labels(states) if _has_answer(session) else None
-    grounded = list(dict.fromkeys(f for f in known if f.convergence is not None or f.anchor is not None))
+    grounded = list(dict.fromkeys(f for f in known if f.convergence or f.anchor or f.settled))
     asked: dict[int, Question] = {}
     for i, (row, facts) in enumerate(zip(task.rows, known, strict=True)):
         if facts in grounded and not row.error:
@@ -220,7 +224,7 @@ def _answers(
             )
             wanted = None if at is None else row.wanted or at
             asked[i] = Question(grounded.index(facts), domain, centre, states[i], wanted, at, effort.branch)
-    grounds = [Grounds(f.operator != "implicit", f.convergence, f.anchor, session.region) for f in grounded]
+    grounds = [Grounds(f.operator != "implicit", f.convergence, f.anchor, session.region, f.settled) for f in grounded]
     outcomes = search(
         session.problem, grounds, list(asked.values()), limits.timeout, limits.deadline, limits.workers,
         effort.progress,

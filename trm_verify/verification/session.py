@@ -27,6 +27,7 @@ from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import CONSTANT, STATE
 from trm_verify.provers.contraction import norms
 from trm_verify.provers.problem import ALL_INPUTS, ALL_STATES, NO_INPUT, Attempt, Problem
+from trm_verify.provers.triangular import prove_settled
 from trm_verify.verification.deployed import Deployed
 from trm_verify.verification.facts import Facts, Filing
 
@@ -185,6 +186,13 @@ def prove_facts(
     """
     names, attempts = effort.names, []
     problem.graph.spent.clear()  # the kernel's cap is on one certificate, not on a search
+    if operator == "picard" and region == ALL_STATES and effort.norm == "auto" and effort.provers is None:
+        attempts.append(prove_settled(problem, domain))  # needs no norm, and then no norm is needed
+        if attempts[0].derivation is not None:
+            settled = Facts(problem, domain, region, operator, guess)
+            settled.attempts = attempts
+            settled.from_settling(attempts[0].derivation)
+            return settled
     found = (
         norms.contraction_attempts(problem, domain, region, effort.norm, effort.provers) if effort.norms else iter(())
     )
@@ -196,7 +204,7 @@ def prove_facts(
             attempts += [Attempt(name, name, 0.0, reason="not tried: the time was used up") for name in names[done:]]
             break
     best: Facts | None = None
-    for attempt in sorted((a for a in attempts if a.derivation is not None), key=lambda a: a.rate or 0):
+    for attempt in sorted((a for a in attempts if a.rate is not None), key=lambda a: a.rate or 0):
         facts = Facts(problem, domain, region, operator, guess)
         facts.from_contraction(cast(Derivation, attempt.derivation))
         if best is None or facts.complete:

@@ -18,6 +18,7 @@ from trm_verify.kernel.rules import (
     metric,
     refutation,
     row_gains,
+    triangular,
     wellposed,
 )
 
@@ -58,6 +59,8 @@ RULES: dict[str, Rule] = {
         fixed_point_answers.answer_by_fixed_point,
         fixed_point_answers.joined_domains,
         lipschitz.lipschitz,
+        triangular.triangular,
+        triangular.settled_in,
         exhibited.exhibited,
         refutation.fixed_point_at,
         refutation.two_fixed_points,

@@ -12,7 +12,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate, initial_state
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.linear import Forms, linear_forms
-from trm_verify.kernel.numbers import dot, dyadic, power_up
+from trm_verify.kernel.numbers import dot, dyadic, power_up, rows_of
 from trm_verify.kernel.operators import apply, difference, require_loop
 from trm_verify.kernel.rules.invariance import ball_box, from_init, midpoint, residual_bound
 from trm_verify.kernel.tensor import Tensor, contains
@@ -44,9 +44,11 @@ def require_margins(graph: Graph, centre: Tensor, box: Tensor, support: Support,
     Sound if: proofs/margins.md.
     """
     at_centre, logits = _readout(graph, centre)
-    over_set, _ = _readout(graph, box)
+    over_set, over_box = _readout(graph, box)
     if graph.readout is None or not logits.bounded:
         raise CheckError("UNSUPPORTED", "bounded logits", "unbounded ones")
+    if _apart(over_box, answer):  # long states: forms of every logit over every state entry would be large
+        return
     forms = linear_forms(graph, graph.readout, over_set)
     deviation, deviation_exp = _unit_deviation(forms, at_centre, over_set)
     classes, n, (lo, hi) = logits.shape[-1], graph.size, logits.ends()
@@ -61,6 +63,15 @@ def require_margins(graph: Graph, centre: Tensor, box: Tensor, support: Support,
             margin = dyadic(lo[start + label] - hi[other], logits.exp)
             if margin - support(q[:n], forms.outputs.exp) - units <= 0:
                 raise CheckError("MARGIN", f"logit {label} above logit {other - start} at position {position}", margin)
+
+
+def _apart(logits: Tensor, answer: tuple[int, ...]) -> bool:
+    """Whether the enclosures themselves have each answer strictly above its competitors."""
+    if not logits.bounded:
+        return False
+    (lo, hi), classes = logits.ends(), logits.shape[-1]
+    rows = zip(answer, rows_of(lo, classes), rows_of(hi, classes), strict=True)
+    return all(max(high[:label] + high[label + 1 :]) < low[label] for label, low, high in rows)
 
 
 def _box_support(box: Tensor) -> Support:

@@ -1,7 +1,8 @@
 """Gains of subgraphs that treat every row by itself: multipliers, and the trade-off between several inputs.
 
 For gains in given proportions and multipliers Λ = sψ², the least common factor is an eigenvalue; s and the proportions
-are searched for. ψ comes from hints of the layers, or balances the weights around each unit. All of it is untrusted.
+are searched for. ψ comes from hints of the layers, else from a small semidefinite program, or it balances the weights
+around each unit. All of it is untrusted.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from trm_verify.kernel.document import vector as read_vector
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.radius import Gains
 from trm_verify.kernel.rules.row_gains import gain_matrix
+from trm_verify.provers.contraction import program
 from trm_verify.provers.contraction.forms import best_scale
 from trm_verify.provers.contraction.subgraphs import Subgraph, subgraphs
 from trm_verify.provers.factors import factor
 from trm_verify.provers.problem import Floats, Problem
 
+PROGRAM_SECONDS = 20.0  # for the semidefinite program of one subgraph, where no layer suggests multipliers
 SLACKS = (1e-7, 4e-7, 1e-6, 4e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # what the gains are raised by, for a short factor
 STEPS = (1.0, 0.5, 0.25, 0.1)  # of the search for proportions, in powers of two
 MOST_TRIALS = 80
@@ -81,6 +84,10 @@ def _tuned(problem: Problem, subgraph: Subgraph) -> Tuned | None:
             for a, b in zip(starts, starts[1:], strict=False)
         ]
         found.append(Tuned(subgraph, shape, np.log2(np.maximum(sizes, 1e-12))))
+    if len(found) == 1:  # no hint: the balanced weights alone
+        allowed = np.repeat(np.exp2(2 * found[0].log2), subgraph.widths)
+        solved = program.row_multipliers(form, allowed, PROGRAM_SECONDS)
+        found += [] if solved is None else [Tuned(subgraph, solved, found[0].log2)]
     best = min(found, key=lambda tuned: float(tuned.at(tuned.log2)[0].max()), default=None)
     return best if best is not None and np.isfinite(best.at(best.log2)[0]).all() else None
 

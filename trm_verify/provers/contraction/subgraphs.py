@@ -95,14 +95,14 @@ class _Search:
         """The inputs of the subgraph that ends here; None without an activation, or with a way around it."""
         inputs: dict[int, None] = {}
         seen: set[tuple[int, int]] = set()
-        stack = [(j, 0) for j in self.varying(output)]
+        stack = [(j, 0) for j in reversed(self.varying(output))]  # depth first, so that copies agree in their order
         while stack:
             i, stage = stack.pop()  # 0: after the activations, 1: in their arguments, 2: before a linear map of these
             if (i, stage) in seen:
                 continue
             seen.add((i, stage))
-            op, args = self.nodes[i].op, self.varying(i)
-            opaque = i in self.ends
+            op, args = self.nodes[i].op, self.varying(i)[::-1]
+            opaque = i in self.ends or self._is_inexact(i)
             if op in ACTIVATIONS and not opaque:
                 stack.append((args[0], 1))
             elif stage == 2 and not (op in MOVES and op != "expand" or op in SUMS and len(args) == 1) or opaque:
@@ -117,7 +117,14 @@ class _Search:
                 return None
             else:
                 inputs[i] = None
-        return tuple(sorted(inputs)) or None
+        return tuple(inputs) or None
+
+    def _is_inexact(self, i: int) -> bool:
+        """Whether the node scales by a number that is no binary fraction, such as a mean: radii pass it, forms do not."""
+        if self.nodes[i].op != "scale":
+            return False
+        denominator: int = self.nodes[i].attrs["factor"].denominator
+        return denominator & (denominator - 1) != 0
 
     def extend(self, output: int) -> None:
         """A sum of one subgraph, scaled perhaps, and of its own inputs, such as a residual connection, joins it."""

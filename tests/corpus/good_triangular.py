@@ -1,0 +1,88 @@
+"""Certificates that must stay valid: recursions that settle exactly, without a rate in any norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.corpus.good import good
+from tests.corpus.sheet import F, Nodes, Sheet, draw, graph, real, stored
+
+
+def shifted(nodes: Nodes, z: int, tokens: int) -> int:
+    """Every token sees the one before it; the first sees zeros."""
+    padded = nodes.add("pad", z, pads=[[1, 0], [0, 0]])
+    return nodes.add("slice", padded, axis=0, start=0, stop=tokens, step=1)
+
+
+def settled(sheet: Sheet, parts: list[list[int]], steps: int, domain: int) -> int:
+    """The `triangular` step with its claims."""
+    step = sheet.step("triangular", domain=domain, parts=parts)
+    sheet.claim(step, "settles", operator="picard", domain=domain, steps=steps)
+    sheet.claim(step, "exactly_one", domain=domain, region=sheet.all())
+    return step
+
+
+def causal(tokens: int, size: int = 2) -> Sheet:
+    """z_t ← tanh(W relu(4 V z_{t−1} + U x_t)): expanding layers, one token after the other."""
+    nodes, readout = Nodes(), Nodes()
+    before = nodes.linear(shifted(nodes, nodes.state(), tokens), "V")
+    hidden = nodes.add("relu", nodes.add("add", nodes.scale(before, 4), nodes.linear(nodes.add("input"), "U")))
+    out = nodes.add("tanh", nodes.linear(hidden, "W"))
+    logits = readout.function(readout.linear(readout.state(), "R"))
+    model = graph(nodes.function(out), [[tokens, size]], real(tokens, 1), None, logits)
+    tensors = {"V": stored(draw(101, 3, size)), "U": stored(draw(102, 3, 1)), "W": stored(draw(103, size, 3)),
+               "R": stored([[F(1), F(0)], [F(0), F(1)]])}  # fmt: skip
+    return Sheet(model, tensors)
+
+
+@good
+def causal_tokens_settle() -> Sheet:
+    """Three tokens, each made of the one before it: settled after three steps, whatever x is."""
+    sheet = causal(3)
+    settled(sheet, [[2, 1], [2, 2], [2, 3]], 3, sheet.all("input"))
+    return sheet
+
+
+def oscillation(steps: int = 3) -> Sheet:
+    """Entries in a chain that is not the order of the state, with zeros in W; the answer by an invariant box."""
+    nodes, readout = Nodes(), Nodes()
+    out = nodes.add("sub", nodes.linear(nodes.state(), "W"), nodes.add("input"))
+    logits = readout.function(readout.scale(readout.state(), 1))
+    weights = [[0, 0, F(-2)], [F(3), 0, F(1, 2)], [0, 0, 0]]  # z_3 ← −x_3, z_1 ← −2z_3 − x_1, z_2 ← 3z_1 + z_3/2 − x_2
+    model = graph(nodes.function(out), [[3]], real(3), None, logits)
+    sheet = Sheet(model, {"W": stored(weights)})
+    everywhere = sheet.all("input")
+    step = settled(sheet, [[1, 2], [1, 3], [1, 1]], 3, everywhere)
+    low, high = [F(-1, 8), F(-1, 8), F(7, 8)], [F(1, 8), F(1, 8), F(9, 8)]
+    domain = sheet.box(low, high, "input")
+    box = sheet.box([F(5, 4), F(3), F(-5, 4)], [F(11, 4), F(17, 2), F(-3, 4)])
+    stays = sheet.step("invariant_box", operator="picard", domain=domain, region=box)
+    inside = sheet.step("settled_in", step, stays)
+    done = sheet.step("answer_by_invariance", stays, inside, domain=domain, answer=[1], steps=steps)
+    sheet.claim(done, "answer", operator="picard", domain=domain, answer=[1], steps=steps)
+    return sheet
+
+
+@good
+def a_chain_settles_and_answers() -> Sheet:
+    """A nilpotent W of norm above 3: three steps, and the answer over a box of inputs without unrolling."""
+    return oscillation()
+
+
+def gated(gate: Any) -> Sheet:
+    """Two parts that would feed each other, with a gate that is 0 for all inputs of [0, 1] on the way back."""
+    nodes = Nodes()
+    first, second, x = nodes.state(0), nodes.state(1), nodes.add("input")
+    closed = nodes.add("mul", gate(nodes, x), second)
+    out = nodes.add("add", closed, x)
+    other = nodes.add("softmax", nodes.add("matmul", nodes.constant([[2, 0], [0, 3]]), first))
+    return Sheet(graph(nodes.function(out, other), [[2, 2], [2, 2]], real(2, 2)))
+
+
+@good
+def a_closed_gate_cuts_the_way_back() -> Sheet:
+    """relu(−x) is 0 on [0, 1]: no way from the second part to the first; rows of softmax are parts of their own."""
+    sheet = gated(lambda nodes, x: nodes.add("relu", nodes.scale(x, -1)))
+    domain = sheet.box([0] * 4, [1] * 4, "input")
+    settled(sheet, [[4, 1], [4, 2]], 2, domain)
+    return sheet

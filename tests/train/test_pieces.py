@@ -1,0 +1,193 @@
+"""Averages, curricula, objectives: each does what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.train.toys import causal, largest, parity, refiner
+from trm_verify.models import SandwichRefiner, distance, iteration
+from trm_verify.train import Settings, train
+from trm_verify.train.curricula import FixedCurriculum, LearnedCurriculum, OneLevel, curriculum
+from trm_verify.train.ema import Average
+from trm_verify.train.levels import levels_of
+from trm_verify.train.objectives import objective, provable_logits
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# moving averages
+
+
+def test_the_average_is_the_weighted_sum_of_what_it_saw():
+    model = refiner()
+    parameter = model.readout.bias
+    average = Average(model, 0.5)
+    seen = [parameter.detach().clone()]
+    for step in range(6):
+        with torch.no_grad():
+            parameter.add_(torch.randn(parameter.shape, generator=generator(step)))
+        seen.append(parameter.detach().clone())
+        average.update(model)
+    expected = seen[0].double()
+    for step, value in enumerate(seen[1:]):
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value.double()
+    assert torch.allclose(average.values["readout.bias"].double(), expected, atol=1e-6)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    with pytest.raises(RuntimeError), average.applied(model):
+        assert torch.equal(model.readout.bias, average.values["readout.bias"])
+        raise RuntimeError
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+
+
+def test_what_is_kept_are_the_averaged_parameters():
+    plain, averaged = refiner(), refiner()
+    short = {"epochs": 3, "batch_size": 8, "depth": (2, 4)}
+    train(plain, largest(), **short)
+    train(averaged, largest(), **short, ema=0.99)
+    assert not torch.equal(plain.readout.weight, averaged.readout.weight)
+
+
+# curricula
+
+
+def test_the_fixed_curriculum_goes_through_its_levels_in_order():
+    fixed, source = FixedCurriculum(3), generator()
+    chosen = [fixed.choose(k / 400, source) for k in range(400)]
+    assert chosen[:100] == [0] * 100 and chosen[100:200] == [1] * 100 and chosen[200:300] == [2] * 100
+    assert set(chosen[300:]) == {0, 1, 2}
+    assert {OneLevel(3).choose(k / 10, source) for k in range(10)} == {0}
+
+
+def learner(progressing, steps=600, levels=4):
+    """Losses of a learner that gets better on one level alone, and how often each level was drawn at the end."""
+    bandit, source, losses = LearnedCurriculum(levels), generator(3), [2.0] * levels
+    drawn = [0] * levels
+    for step in range(steps):
+        level = bandit.choose(step / steps, source)
+        bandit.learn(level, losses[level])
+        if level == progressing:
+            losses[level] *= 0.99
+        drawn[level] += step >= steps // 4
+    return bandit, drawn
+
+
+@pytest.mark.parametrize("progressing", range(4))
+def test_the_bandit_prefers_the_level_where_progress_is(progressing):
+    bandit, drawn = learner(progressing)
+    assert drawn[progressing] > 0.7 * sum(drawn)
+    assert min(drawn) > 0  # the others are looked at now and then
+    assert sum(bandit.probabilities()) == pytest.approx(1)
+
+
+def test_a_bandit_without_progress_draws_evenly_and_restores_its_state():
+    bandit, drawn = learner(None)
+    assert min(drawn) > 0.6 * max(drawn)
+    again = LearnedCurriculum(4)
+    again.restore(learner(1)[0].state())
+    assert again.probabilities() == learner(1)[0].probabilities() != bandit.probabilities()
+
+
+def test_unusable_curricula_are_refused():
+    with pytest.raises(ValueError, match="at least one level"):
+        FixedCurriculum(0)
+    with pytest.raises(ValueError, match="explore"):
+        LearnedCurriculum(2, explore=0)
+    assert isinstance(curriculum(Settings(curriculum="learned"), 2), LearnedCurriculum)
+
+
+def test_levels_share_the_parameters_of_the_model():
+    model = causal()
+    settings = Settings(curriculum="fixed", levels=(4, 6), batch_size=4)
+    small, same = levels_of(model, parity(), settings)
+    assert same.model is model and small.model.input_shape == (4, 1) and small.x.shape[1:] == (4, 1)
+    assert all(p is q for p, q in zip(small.model.parameters(), model.parameters(), strict=True))
+    with pytest.raises(ValueError, match="several difficulties"):
+        levels_of(refiner(), largest(), Settings(curriculum="learned"))
+    with pytest.raises(ValueError, match="at least 64 rows"):
+        levels_of(model, parity(), Settings(curriculum="learned", levels=(4,)))
+
+
+@pytest.mark.parametrize("kind", ["fixed", "learned"])
+def test_training_on_levels_moves_the_model(kind):
+    model, before = causal(), causal()
+    train(model, parity(), epochs=3, batch_size=8, depth=(6, 8), curriculum=kind, levels=(4, 6), lr=0.01)
+    assert not torch.equal(model.inner.weight, before.inner.weight)
+    assert model.input_shape == (6, 1)
+
+
+# objectives
+
+
+def test_terms_are_added_with_their_weights():
+    model, x, y = refiner(), largest().train.x[:8], largest().train.y[:8]
+
+    def loss(**changes):
+        return float(objective(model, x, y, 5, Settings(**changes), generator(1)).detach())
+
+    plain = loss()
+    for term in ("margin", "jacobian"):
+        one, two = loss(**{term: 1.0}) - plain, loss(**{term: 2.0}) - plain
+        assert one > 0 and two == pytest.approx(2 * one, rel=1e-4)
+    assert loss(recall=0.5) != plain
+    assert loss(recall=0.5) == pytest.approx(loss(recall=0.5))
+
+
+def test_provable_logits_decide_what_no_further_step_changes():
+    """Where they still favour the target, it stays the answer of every later iterate, in the loop that is run."""
+    model = refiner(rho=0.7, offset=True).double()
+    with torch.no_grad():
+        model.readout.weight.mul_(3)
+    x = torch.rand(4000, 3, generator=generator(5), dtype=torch.float64)
+    decided = undecided = 0
+    with torch.no_grad():
+        states = model.trace(x, 60)
+        answers = torch.stack([model.readout(z).argmax(dim=1) for z in states])
+        for k in (1, 2, 4, 8):
+            target = answers[k]
+            final = provable_logits(model, x, target, states[k]).argmax(dim=1) == target
+            assert bool((answers[k:, final] == target[final]).all())
+            decided, undecided = decided + int(final.sum()), undecided + int((~final).sum())
+            r = distance(model.norm, iteration(model, x)(states[k]), states[k]) / (1 - model.rate)
+            assert bool(((states[60] - states[k]).norm(dim=1) <= r + 1e-9).all())
+    assert decided > 1000 and undecided > 1000
+
+
+def test_margin_training_makes_answers_final_earlier():
+    task = largest(600)
+    final = {}
+    for margin in (0.0, 1.0):
+        model = SandwichRefiner(6, 10, 3, 3, seed=1)
+        train(model, task, epochs=15, batch_size=16, depth=(4, 6), lr=0.02, margin=margin)
+        with torch.no_grad():
+            z = model.run(task.test.x, 5)
+            raised = provable_logits(model, task.test.x, task.test.y, z)
+        final[margin] = float((raised.argmax(dim=1) == task.test.y).double().mean())
+    assert final[1.0] > final[0.0] + 0.1
+
+
+def test_margins_need_a_rate_and_a_linear_readout():
+    with pytest.raises(ValueError, match="margin"):
+        train(causal(), parity(), epochs=1, batch_size=8, margin=1.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"gradient": 0}, {"gradient": "some"}, {"gradient": True}, {"recall": 1.0}, {"jacobian": -1.0}, {"ema": 1.0},
+     {"clip": float("inf")}, {"curriculum": "random"}, {"levels": (3,)}, {"depth": (1,)}],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        Settings(**wrong)
+
+
+def test_settings_from_lists_are_the_same_settings():
+    assert Settings(depth=[3, 4], curriculum="fixed", levels=[8, 16]) == Settings(
+        depth=(3, 4), curriculum="fixed", levels=(8, 16)
+    )
+    assert dataclasses.replace(Settings(), epochs=3).epochs == 3
