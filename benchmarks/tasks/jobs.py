@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
-from trm_verify.models import ConfiguredModel
-from trm_verify.tasks import TASKS, Task
+from trm_verify.models import ConfiguredModel, Stack
+from trm_verify.tasks import TASKS, Split, Task
 from trm_verify.train.config import RunConfig
 from trm_verify.train.recipes import RECIPES, recipe
 
@@ -36,6 +36,15 @@ VARIANTS = ("certified", "unconstrained", "twin", "stack", "single", "fixed", "l
 PROVED = ("certified", "stack", "fixed", "learned")
 """Variants that are certified, and so are the answers of the first test inputs. The others are baselines."""
 
+STACKED = ("addition", "sudoku", "brackets", "snippets", "regions")
+"""Tasks on which a cascade of two models is compared with one larger model, as far as they have recipes."""
+
+PARTS, LARGER = 2, 2.5
+"""Models of a stack, each with half the hidden units of the recipe's; and how many times the parameters of the whole
+stack the single model has."""
+
+SIZED = ("unconstrained", "stack", "single")
+SCALES = [1 + step / 8 for step in range(25)]
 WIDTHS, FACTORS = range(4, 97, 2), (1, 2, 3)
 UNCONSTRAINED_LR = 3e-3
 """At most this rate for the published recursion: at the rates of constrained models it diverges."""
@@ -82,12 +91,26 @@ class Job:
         config = config.with_seed(self.seed)
         return _quick(config) if self.quick else config
 
+    def load(self, config: RunConfig) -> Task:
+        """The task; for a quick run with few rows to test on and to train on, whatever its options are."""
+        task = config.load()
+        if not self.quick:
+            return task
+        train, test = (Split(s.x[:rows], s.y[:rows]) for s, rows in ((task.train, 128), (task.test, 16)))
+        return replace(task, train=train, test=test)
+
     def build(self, config: RunConfig, task: Task) -> ConfiguredModel:
-        """The untrained model. A baseline without a recipe of its own gets about the parameters of the recipe's."""
-        if self.variant != "unconstrained" or f"{self.task}-unconstrained" in RECIPES:
+        """The untrained model. What is compared by its size gets the size that the comparison asks for."""
+        if self.variant not in SIZED or f"{self.task}-{self.variant}" in RECIPES:
             return config.build(task)
-        wanted = replace(self, variant="certified").config().build(task).parameter_count
-        sizes = (published(width, factor) for width in WIDTHS for factor in FACTORS)
+        if self.variant == "stack":
+            return stacked(config, task)
+        if self.variant == "unconstrained":
+            wanted: float = replace(self, variant="certified").config().build(task).parameter_count
+            sizes = [published(width, factor) for width in WIDTHS for factor in FACTORS]
+        else:
+            wanted = LARGER * stacked(config, task).parameter_count
+            sizes = [{**config.model_options, **scaled(config.model_options, factor)} for factor in SCALES]
         models = (replace(config, model_options=size).build(task) for size in sizes)
         return min(models, key=lambda model: abs(model.parameter_count - wanted))
 
@@ -107,7 +130,8 @@ def variants(task: str) -> list[str]:
     if task in SOLVERS:
         return ["solver"]
     curricula = ("fixed", "learned") if task in LEVELS else ()
-    derived = curricula if task in EXTENDED else ("certified", "unconstrained", "twin", *curricula)
+    stacks = ("stack", "single") if task in STACKED else ()
+    derived = curricula if task in EXTENDED else ("certified", "unconstrained", "twin", *stacks, *curricula)
     return [name for name in VARIANTS if name in derived or f"{task}-{name}" in RECIPES]
 
 
@@ -141,6 +165,25 @@ def _unconstrained(config: RunConfig, task: str) -> RunConfig:
     )
 
 
+def scaled(options: Mapping[str, Any], factor: float) -> dict[str, int]:
+    """The widths among these options, times a factor."""
+    return {name: round(factor * options[name]) for name in ("features", "hidden") if name in options}
+
+
+def stacked(config: RunConfig, task: Task) -> Stack:
+    """A cascade: every model but the first sees the answer of the one before it beside the input."""
+    own = config.build(task).config
+    own |= {"name": config.model, "hidden": own["hidden"] // 2}
+    del own["seed"]  # the stack's seed counts on from part to part
+    later = {**own, "channels": own["channels"] + task.classes}
+    return Stack([own, *[later] * (PARTS - 1)], seed=config.settings.seed)
+
+
+def _alone(config: RunConfig, task: str) -> RunConfig:
+    """At the size it is trained at and, as a second part lags behind the first, after the largest depth."""
+    return replace(config, size=None, steps=config.settings.depth[1])
+
+
 def _twin(config: RunConfig, task: str) -> RunConfig:
     """The same model, trained at depth 1 and read after one step."""
     alone = {"depth": (1, 1), "supervise_from": 0.0, "recall": 0.0, "gradient": "full"}
@@ -157,7 +200,7 @@ def _curriculum(kind: str) -> Callable[[RunConfig, str], RunConfig]:
 
 DERIVED: dict[str, Callable[[RunConfig, str], RunConfig]] = {
     "certified": lambda config, task: config, "unconstrained": _unconstrained, "twin": _twin,
-    "fixed": _curriculum("fixed"), "learned": _curriculum("learned"),
+    "stack": _alone, "single": _alone, "fixed": _curriculum("fixed"), "learned": _curriculum("learned"),
 }  # fmt: skip
 
 

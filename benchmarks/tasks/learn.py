@@ -19,7 +19,7 @@ def run(job: Job, folder: Path) -> Iterator[Json]:
     config = job.config()
     spent: dict[str, float] = {}
     with timed(spent, "load"):
-        task = config.load()
+        task = job.load(config)
         model = job.build(config, task)
     with timed(spent, "train"):
         trained = train(model, task, config.settings, log=folder / "training.csv")

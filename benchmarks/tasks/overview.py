@@ -60,7 +60,7 @@ def _line(task: str, found: Sequence[Json], deployed: bool, last: bool) -> list[
              for names in (("load", "train"), ("test",), ("certify", "check", "answers"))]  # fmt: skip
     return [
         *line,
-        f"{sum(p['verdict'] == 'PROVED' for p in proofs)} of {len(proofs)}" if proofs else "",
+        f"{sum(p.get('verdict') == 'PROVED' for p in proofs)} of {len(proofs)}" if proofs else "",
         f"{max(rates):.6g}" if rates else "",
         f"{sum(a['proved'] for a in answers)} of {sum(a['inputs'] for a in answers)}" if answers else "",
         *(f"{s:.0f} s" if last else "" for s in spent),

@@ -12,6 +12,7 @@ from benchmarks.isolated import isolated
 from benchmarks.table import Json
 from benchmarks.tasks.clock import seconds, timed
 from benchmarks.tasks.jobs import Job
+from trm_verify.models import Stack
 from trm_verify.pretrained import WEIGHTS, from_pretrained
 from trm_verify.result import VerificationResult, VerificationResults
 from trm_verify.tasks import Task
@@ -38,6 +39,7 @@ def run(job: Job, folder: Path) -> Iterator[Json]:
     timeout = QUICK_TIMEOUT if job.quick else TIMEOUT
     with timed(spent, "certify"):
         norm = NORMS.get(model.norm, "auto") if model.rate is not None else "auto"
+        norm = "tokens" if isinstance(model, Stack) else norm
         whole = tv.verify_fixed_point(model, norm=norm, timeout=timeout)
         if not whole and norm != "auto":
             norm = "auto"

@@ -143,7 +143,7 @@ class Runner:
             result = found.setdefault(phase, {})
             if result.pop("done", False):
                 continue
-            if code == -signal.SIGXCPU and result:
+            if code == -signal.SIGXCPU:
                 result["stopped"] = f"after {LIMITS[phase]} processor seconds"
             else:
                 result |= {"verdict": "failed", "reason": f"exit code {code}; {_last_line(folder / 'log.txt')}"}

@@ -50,6 +50,16 @@ def test_a_derived_baseline_has_about_the_same_size(task):
     assert type(model).__name__ == "Unconstrained" and abs(model.parameter_count / wanted - 1) < 0.15
 
 
+def test_a_single_model_is_larger_than_the_stack_it_is_compared_with():
+    stack, single = (Job("addition", variant, 0) for variant in ("stack", "single"))
+    problem = stack.config().load()
+    parts, whole = (job.build(job.config(), problem) for job in (stack, single))
+    assert len(parts.parts) == 2 and type(whole).__name__ == "CausalRefiner"
+    assert 2 <= whole.parameter_count / parts.parameter_count <= 3
+    assert stack.config().settings == single.config().settings and stack.config().steps == single.config().steps
+    assert parts.readout(parts.run(problem.test.x[:2], 3)).shape == (*problem.test.y[:2].shape, problem.classes)
+
+
 def test_the_steps_at_which_a_loop_is_measured():
     assert marks(1) == [1, 2, 5] and marks(16) == [1, 16, 32, 80]
     steps = ladder(512)
