@@ -171,6 +171,27 @@ def test_margin_training_makes_answers_final_earlier():
     assert final[1.0] > final[0.0] + 0.1
 
 
+def test_flatness_makes_the_layers_of_a_causal_step_contract_where_it_runs():
+    found = {}
+    for flatness in (0.0, 2.0):
+        model, task = causal(seed=1), parity()
+        train(model, task, epochs=60, batch_size=16, depth=(6, 8), lr=0.02, flatness=flatness)
+        z = model.run(task.test.x, 6)
+        gain = model.local_gain(z, task.test.x)
+        found[flatness] = float(gain.detach().mean())
+        # it bounds what a step really does to a small change of its state
+        moved = (
+            1e-4
+            * torch.rand(z.shape, generator=generator(2))
+            * torch.sign(torch.randn(z.shape, generator=generator(3)))
+        )
+        after = (model.step(z + moved, task.test.x) - model.step(z, task.test.x)).abs()
+        assert bool((after <= 1.05 * 1e-4 * gain + 1e-6).all())
+    assert found[2.0] < 0.8 * found[0.0]
+    with pytest.raises(ValueError, match="local gain"):
+        train(refiner(), largest(), epochs=1, batch_size=8, flatness=1.0)
+
+
 def test_margins_need_a_rate_and_a_linear_readout():
     with pytest.raises(ValueError, match="margin"):
         train(causal(), parity(), epochs=1, batch_size=8, margin=1.0)

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from trm_verify.models.base import ConfiguredModel, EncodedModel, distance, iteration
 from trm_verify.models.causal import CausalRefiner
+from trm_verify.models.commit import Committed, commit
 from trm_verify.models.conv import ConvRefiner
 from trm_verify.models.equilibrium import MonotoneEquilibrium
 from trm_verify.models.log_norm import LogNormEquilibrium
 from trm_verify.models.planner import GatedMaxPlanner
 from trm_verify.models.refiner import SandwichRefiner
 from trm_verify.models.solvers import NotConverged
+from trm_verify.models.stack import Stack
 from trm_verify.models.tiny import TinyRecursive
 from trm_verify.models.unconstrained import Unconstrained
 
@@ -22,6 +24,7 @@ MODELS: dict[str, type[ConfiguredModel]] = {
     "LogNormEquilibrium": LogNormEquilibrium,
     "MonotoneEquilibrium": MonotoneEquilibrium,
     "SandwichRefiner": SandwichRefiner,
+    "Stack": Stack,
     "TinyRecursive": TinyRecursive,
     "Unconstrained": Unconstrained,
 }
@@ -29,6 +32,7 @@ MODELS: dict[str, type[ConfiguredModel]] = {
 __all__ = [
     "MODELS",
     "CausalRefiner",
+    "Committed",
     "ConfiguredModel",
     "ConvRefiner",
     "EncodedModel",
@@ -37,8 +41,10 @@ __all__ = [
     "MonotoneEquilibrium",
     "NotConverged",
     "SandwichRefiner",
+    "Stack",
     "TinyRecursive",
     "Unconstrained",
+    "commit",
     "distance",
     "iteration",
 ]

@@ -58,6 +58,14 @@ class ConfiguredModel(RecursiveModel):
         """
         return None
 
+    def local_gain(self, z: State, x: Tensor) -> Tensor | None:
+        """What a bound layer by layer says of the step near (z, x) in ℓ∞, for every state entry, differentiably in the
+        weights; None for models that have no such bound of their own.
+
+        Shape: (batch, …).
+        """
+        return None
+
     @classmethod
     def arguments(cls, input_shape: tuple[int, ...], vocabulary: int | None = None) -> dict[str, Any]:
         """Constructor arguments that inputs of this shape (without batch axis) ask for.

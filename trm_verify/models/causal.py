@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trm_verify.model import Box
+from trm_verify.model import Box, State
 from trm_verify.models.base import EncodedModel, token_arguments
 from trm_verify.models.inputs import TokenInput
 from trm_verify.nn import activation, free_linear
@@ -93,13 +93,34 @@ class CausalRefiner(EncodedModel):
             raise ValueError(f"CausalRefiner: expected a sequence of tokens, found a grid of shape {tuple(positions)}")
         return {"tokens": positions[0], **found}
 
+    def local_gain(self, z: State, x: Tensor) -> Tensor:
+        """`ψ'(a)·|V|·φ'(b)·|W|·1`, with slopes as they are at (z, x): below one, errors die out along the tokens.
+
+        Shape: (batch, tokens, features).
+        """
+        assert isinstance(z, Tensor)
+        b = self._arguments(z, self.encode(x))
+        inner = slopes(self.act, b).detach() * self.inner.weight.abs().sum(dim=1)
+        a = self.outer(self.act(b))
+        return slopes(self.bound, a) * nn.functional.linear(inner, self.outer.weight.abs())
+
     def encode(self, x: Tensor) -> Tensor:
         drive: Tensor = self.encoder(x)
         return drive
 
     def refine(self, z: Tensor, encoded: Tensor) -> Tensor:
+        after: Tensor = self.bound(self.outer(self.act(self._arguments(z, encoded))))
+        return after
+
+    def _arguments(self, z: Tensor, encoded: Tensor) -> Tensor:
+        """What φ is applied to."""
         tokens = z.shape[1]
         before = [nn.functional.pad(z, (0, 0, back, 0))[:, :tokens] for back in range(1, self.reach + 1)]
-        hidden = self.act(self.inner(torch.cat(before, dim=-1)) + encoded)
-        after: Tensor = self.bound(self.outer(hidden))
-        return after
+        drive: Tensor = self.inner(torch.cat(before, dim=-1)) + encoded
+        return drive
+
+
+def slopes(act: nn.Module, a: Tensor) -> Tensor:
+    """|φ'(a)|, entry by entry, differentiably in a where φ is smooth."""
+    found: Tensor = torch.func.jvp(act, (a,), (torch.ones_like(a),))[1].abs()
+    return found

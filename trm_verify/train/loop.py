@@ -213,12 +213,13 @@ class _Run:
             self._record(done + 1, mean)
 
     def _update(self, level: Level, rows: Tensor, steps: int, index: int, generator: torch.Generator) -> Tensor:
+        total = self.settings.epochs * self.batches
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * schedule(index, self.settings.epochs * self.batches)
+            group["lr"] = self.settings.lr * schedule(index, total)
         self.optimizer.zero_grad(set_to_none=True)
         rows = rows.to(level.x.device)
         with cached_weights(level.model):
-            loss = objective(level.model, level.x[rows], level.y[rows], steps, self.settings, generator)
+            loss = objective(level.model, level.x[rows], level.y[rows], steps, self.settings, generator, index / total)
             loss.backward()  # type: ignore[no-untyped-call]
         if self.settings.clip:
             nn.utils.clip_grad_norm_(level.model.parameters(), self.settings.clip)

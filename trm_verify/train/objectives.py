@@ -13,13 +13,21 @@ from trm_verify.train.unrolling import jacobian_norm, readouts, recalled
 
 
 def objective(
-    model: RecursiveModel, x: Tensor, y: Tensor, steps: int, settings: Settings, generator: torch.Generator
+    model: RecursiveModel,
+    x: Tensor,
+    y: Tensor,
+    steps: int,
+    settings: Settings,
+    generator: torch.Generator,
+    done: float = 1.0,
 ) -> Tensor:
     """The mean loss of the supervised iterates, and whatever `settings` adds to it.
 
     Args:
         steps: the depth that was drawn for this step.
         generator: of what the terms draw.
+        done: the share of the run that is over; the weights of flatness and Jacobian grow with its square, since a
+            step that is flat from the start learns nothing.
     """
     logits, z = readouts(model, x, steps, supervise_from=settings.supervise_from, gradient=settings.gradient)
     loss = torch.stack([cross_entropy(values, y) for values in logits]).mean()
@@ -31,8 +39,16 @@ def objective(
         loss = (1 - settings.recall) * loss + settings.recall * again
     if settings.margin:
         loss = loss + settings.margin * cross_entropy(provable_logits(model, x, y, z), y)
+    if settings.flatness:
+        gain = model.local_gain(z, x) if isinstance(model, ConfiguredModel) else None
+        if gain is None:
+            raise ValueError(
+                f"train: expected a model with a local gain for flatness > 0, found {type(model).__name__}; use "
+                "CausalRefiner, or jacobian="
+            )
+        loss = loss + settings.flatness * done * done * (gain - 0.5).relu().mean()
     if settings.jacobian:
-        loss = loss + settings.jacobian * jacobian_norm(model, x, z, generator)
+        loss = loss + settings.jacobian * done * done * jacobian_norm(model, x, z, generator)
     return loss
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from trm_verify.train.config import RunConfig, parsed
 
 _CAUSAL = {"features": 16, "hidden": 32, "bound": "hardtanh"}
-_LENGTH = {"epochs": 12, "batch_size": 64, "lr": 5e-3, "depth": [16, 20], "supervise_from": 0.8}
+_LENGTH = {"epochs": 12, "batch_size": 64, "lr": 5e-3, "depth": [16, 20], "supervise_from": 0.8, "flatness": 1.0}
 _PUZZLE = {"epochs": 14, "batch_size": 128, "lr": 8e-3, "depth": [6, 12], "supervise_from": 0.6, "ema": 0.998}
 _MAZE = {"epochs": 8, "batch_size": 32, "lr": 5e-3, "depth": [24, 40], "supervise_from": 0.9}
 

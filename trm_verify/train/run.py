@@ -22,6 +22,7 @@ from trm_verify.train.loop import TrainResult, train
 
 CERTIFICATE, ANSWERS, REPORT = "model.trmcert.json", "answers.trmcert.json", "run.json"
 _ROWS_AT_ONCE = 256
+_NORMS = {"linf": "linf", "tokens_l2": "tokens", "l2": "auto"}  # what a model says of itself → what provers are asked
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,15 @@ def certified(
     model: ConfiguredModel, task: Task, out: Path, count: int, timeout: float | None
 ) -> tuple[VerificationResult, VerificationResults | None]:
     """Prove what the loop does for every input, and the answers of the first test inputs; write both certificates."""
-    whole = verify_fixed_point(model, timeout=timeout)
+    # The norm that the model is built for; a search through all of them may take longer than the whole training.
+    norm = _NORMS[model.norm] if model.rate is not None else "auto"
+    whole = verify_fixed_point(model, norm=norm, timeout=timeout)
     assert isinstance(whole, VerificationResult)
     if any(whole.claims.values()):
         whole.certificate.save(out / CERTIFICATE)
     if not count or model.readout is None:
         return whole, None
-    answers = verify_fixed_point(model, inputs(model, task.test.x[:count]), timeout=timeout)
+    answers = verify_fixed_point(model, inputs(model, task.test.x[:count]), norm=norm, timeout=timeout)
     assert isinstance(answers, VerificationResults)
     if any(any(answer.claims.values()) for answer in answers):
         answers.certificate.save(out / ANSWERS)

@@ -25,7 +25,10 @@ class Settings:
         recall: share of the loss that is taken from a second unrolling, which starts at a partially iterated,
             detached state.
         jacobian: weight of the estimated squared Frobenius norm of the step's Jacobian at the last state, a coordinate
-            of the state: for models that contract only where they are taught to.
+            of the state, at the end of the run; it grows with the square of the share of the run that is over. For
+            models that contract only where they are taught to.
+        flatness: weight of the local gain of the step at the last state, layer by layer in ℓ∞, above one half; it grows
+            like that of `jacobian`. It makes enclosures along a causal recursion narrow.
         margin: weight of the cross-entropy of logits whose competitors are raised by all that the distance to the
             fixed point allows: it is small only where the answer is provably final.
         ema: decay of the moving average of the parameters that is validated and kept; 0 for none.
@@ -48,6 +51,7 @@ class Settings:
     gradient: int | str = "full"
     recall: float = 0.0
     jacobian: float = 0.0
+    flatness: float = 0.0
     margin: float = 0.0
     ema: float = 0.0
     clip: float = 0.0
@@ -67,8 +71,8 @@ class Settings:
             "supervise_from in [0, 1)": 0 <= self.supervise_from < 1,
             'gradient "full", "implicit" or an integer >= 1': phantom or self.gradient in ("full", "implicit"),
             "recall in [0, 1)": 0 <= self.recall < 1,
-            "finite jacobian, margin and clip >= 0": all(
-                0 <= v < math.inf for v in (self.jacobian, self.margin, self.clip)
+            "finite jacobian, flatness, margin and clip >= 0": all(
+                0 <= v < math.inf for v in (self.jacobian, self.flatness, self.margin, self.clip)
             ),
             "ema in [0, 1)": 0 <= self.ema < 1,
             f"curriculum among {CURRICULA}": self.curriculum in CURRICULA,
