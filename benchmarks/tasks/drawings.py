@@ -138,12 +138,12 @@ def _cell(
     from matplotlib.patches import Rectangle
 
     wall = target == IGNORE
-    fill = WALL if wall and moves else GIVEN_FILL if given or wall else RIGHT_FILL if right else WRONG_FILL
+    fill = WALL if wall and moves else WRONG_FILL if not right else GIVEN_FILL if given or wall else RIGHT_FILL
     axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=fill, edgecolor="white" if moves else GRID, lw=0.5))
     if wall:
         return
     sign = ARROWS[label] if moves and label < len(ARROWS) else str(label + 1 if task.startswith("sudoku") else label)
-    colour = INK if given else FINAL if right else PROVED
+    colour = PROVED if not right else INK if given else FINAL
     weight = "bold" if given else "normal"
     axes.text(j, i, sign, ha="center", va="center", fontsize=62 / len(str(sign)) / max(8, 1.3 * axes.get_xlim()[1] + 2),
               color=colour, weight=weight)  # fmt: skip

@@ -43,6 +43,9 @@ PARTS, LARGER = 2, 2.5
 """Models of a stack, each with half the hidden units of the recipe's; and how many times the parameters of the whole
 stack the single model has."""
 
+PLAIN = {"margin": 0.0, "flatness": 0.0}
+"""Terms of the objective that ask for a family with a proof, off."""
+
 SIZED = ("unconstrained", "stack", "single")
 SCALES = [1 + step / 8 for step in range(25)]
 WIDTHS, FACTORS = range(4, 97, 2), (1, 2, 3)
@@ -155,11 +158,11 @@ def published(width: int, factor: int) -> dict[str, Any]:
 
 
 def _unconstrained(config: RunConfig, task: str) -> RunConfig:
-    """The published recursion, with the same data, updates and depths; `Job.build` gives it its width.
+    """The published recursion, with the same data, updates and depths, and cross-entropy alone.
 
-    Its embeddings of places fit one size alone, so it is measured at the size it is trained at.
+    `Job.build` gives it its width. Its embeddings of places fit one size alone, so it is measured at the size it is trained at.
     """
-    settings = replace(config.settings, lr=min(config.settings.lr, UNCONSTRAINED_LR), margin=0.0)
+    settings = replace(config.settings, lr=min(config.settings.lr, UNCONSTRAINED_LR), **PLAIN)  # type: ignore[arg-type]
     return replace(
         config, model="Unconstrained", model_options=published(WIDTHS[0], FACTORS[0]), size=None, settings=settings
     )
@@ -181,7 +184,8 @@ def stacked(config: RunConfig, task: Task) -> Stack:
 
 def _alone(config: RunConfig, task: str) -> RunConfig:
     """At the size it is trained at and, as a second part lags behind the first, after the largest depth."""
-    return replace(config, size=None, steps=config.settings.depth[1])
+    settings = replace(config.settings, **PLAIN)  # type: ignore[arg-type]
+    return replace(config, size=None, steps=config.settings.depth[1], settings=settings)
 
 
 def _twin(config: RunConfig, task: str) -> RunConfig:

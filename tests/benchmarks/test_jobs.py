@@ -18,6 +18,7 @@ from benchmarks.tasks.jobs import EXTENDED, SOLVERS, TWIN_UPDATES, Job, certifie
 from benchmarks.tasks.runner import Runner
 from trm_verify.models import CausalRefiner
 from trm_verify.tasks import load_task
+from trm_verify.train.loop import fits
 from trm_verify.train.run import measured
 
 
@@ -39,6 +40,16 @@ def test_every_variant_is_a_run_of_its_own():
     assert all(set(variants(task)) == {"fixed", "learned"} for task in EXTENDED)
     with pytest.raises(ValueError, match="expected a variant among solver"):
         Job("jacobi", "twin", 0).config()
+
+
+def test_every_variant_can_be_trained():
+    for task in tasks():
+        for variant in (v for v in variants(task) if task not in SOLVERS):
+            job = Job(task, variant, 0, quick=True)
+            config = job.config()
+            problem = job.load(config)
+            fits(job.build(config, problem), problem, config.settings)
+            assert len(problem.test) <= 16
 
 
 @pytest.mark.parametrize("task", ["parity", "mazes"])
