@@ -160,7 +160,8 @@ def published(width: int, factor: int) -> dict[str, Any]:
 def _unconstrained(config: RunConfig, task: str) -> RunConfig:
     """The published recursion, with the same data, updates and depths, and cross-entropy alone.
 
-    `Job.build` gives it its width. Its embeddings of places fit one size alone, so it is measured at the size it is trained at.
+    `Job.build` gives it its width. Its embeddings of places fit one size alone, so it is measured at the size it is
+    trained at.
     """
     settings = replace(config.settings, lr=min(config.settings.lr, UNCONSTRAINED_LR), **PLAIN)  # type: ignore[arg-type]
     return replace(
