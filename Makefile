@@ -13,13 +13,14 @@ export OMP_NUM_THREADS ?= 1
 # Trained models and images for some of the benchmarks; see benchmarks/fixed_points.
 DATA ?= ../shared/data
 
-.PHONY: help setup demo test test-fast bench bench-fixed-points lint format types imports kernel obligations build-check clean
+.PHONY: help setup demo test test-fast bench bench-fixed-points bench-tasks lint format types imports kernel obligations build-check clean
 
 help:
 	@echo "make demo         train, prove, re-check and plot a small model (under 3 minutes after the downloads)"
 	@echo "make test         the whole test suite;  make test-fast leaves out the slow tests"
 	@echo "make bench        the benchmarks: table, JSON and figures in out/ (a small part of bench-fixed-points)"
 	@echo "make bench-fixed-points    fixed points under uncertain inputs, all of it (hours); DATA=DIR for its models"
+	@echo "make bench-tasks  trains, certifies and measures all tasks (hours, resumable); BENCH_ARGS=--quick for minutes"
 	@echo "make obligations  a second opinion on the shipped certificates, by z3 and cvc5"
 	@echo "make lint types imports kernel build-check    what continuous integration runs besides the tests"
 	@echo "make clean        removes what was built, and .venv"
@@ -49,6 +50,9 @@ bench: $(INSTALLED)
 
 bench-fixed-points: $(INSTALLED)
 	$(PY) -m benchmarks.fixed_points $(if $(wildcard $(DATA)/mondeq),--data $(DATA)) $(BENCH_ARGS)
+
+bench-tasks: $(INSTALLED)
+	$(PY) -m benchmarks.tasks --workers 2 $(BENCH_ARGS)
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check .

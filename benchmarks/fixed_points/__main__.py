@@ -25,9 +25,9 @@ from rich.console import Console  # noqa: E402
 from benchmarks.bench import OUT, ROOT  # noqa: E402
 from benchmarks.fixed_points import certificates, curve, images, lipschitz, peers, soundness, unrolled  # noqa: E402
 from benchmarks.fixed_points.figures import draw  # noqa: E402
-from benchmarks.fixed_points.ledger import code  # noqa: E402
 from benchmarks.fixed_points.setting import Setting  # noqa: E402
-from benchmarks.fixed_points.table import Json, Measure, save, show  # noqa: E402
+from benchmarks.ledger import code  # noqa: E402
+from benchmarks.table import Json, Measure, save, show  # noqa: E402
 
 Run = Callable[[Setting], tuple[list[Measure], Json]]
 ROWS: dict[str, Run] = {
@@ -38,6 +38,7 @@ ROWS: dict[str, Run] = {
 WITHOUT_DATA = ("recursion", "soundness")
 FOLDER = OUT / "fixed_points"
 QUICK_IMAGES, WIDTH = 5, 170
+TITLE = "fixed points under uncertain inputs"
 
 
 def parsed() -> argparse.Namespace:
@@ -91,7 +92,7 @@ def measured(options: argparse.Namespace, folder: Path, progress: Console) -> tu
                 progress.print_exception()
                 found = [Measure(name, f"failed: {type(error).__name__}: {error}", None, most=0)]
             measures += found
-            show(found, progress)
+            show(found, progress, TITLE)
     return measures, details, False
 
 
@@ -102,16 +103,16 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     progress = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
     measures, details, interrupted = measured(options, folder, progress)
-    show(measures, Console(width=None if sys.stdout.isatty() else WIDTH))
+    show(measures, Console(width=None if sys.stdout.isatty() else WIDTH), TITLE)
     if interrupted:
         return 130
     settings = {key: getattr(options, key) for key in ("images", "hard_images", "limit", "quick")}
-    save(measures, details, {**settings, "code": code()}, folder)
+    saved = save(measures, details, {**settings, "code": code()}, folder / "fixed_points", TITLE)
     drawn = draw(details, folder)
     if options.publish:
         target = ROOT / "docs" / "benchmarks"
         target.mkdir(parents=True, exist_ok=True)
-        for path in (*drawn, folder / "fixed_points.json", folder / "fixed_points.txt"):
+        for path in (*drawn, *saved):
             shutil.copyfile(path, target / path.name)
     missed = [f"{m.row}: {m.what}" for m in measures if m.reached is False]
     if missed:

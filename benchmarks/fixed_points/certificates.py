@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import resource
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import trm_verify as tv
 from benchmarks.fixed_points.images import EXACT, WIDE, Decider
 from benchmarks.fixed_points.setting import Setting
-from benchmarks.fixed_points.table import Json, Measure
-from trm_verify import archive
+from benchmarks.isolated import isolated
+from benchmarks.table import Json, Measure
 
 ENCLOSURE_SECONDS, BRANCHING_SECONDS, BRANCHING_SIZE = 5.0, 60.0, 20.0
 SMALL, SEARCHED = "0.02", "0.05"  # radii at which the enclosure suffices, and at which it usually does not
 MB = 1e6
-
-
-def _children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def isolated(certificate: bytes, weights: bytes) -> float:
-    """Processor seconds of the kernel alone, started as in continuous integration, its start included."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / name for name in ("model.trmcert.json", "model.safetensors")]
-        for path, data in zip(files, (certificate, weights), strict=True):
-            path.write_bytes(data)
-        before = _children()
-        command = [sys.executable, "-I", "-S", str(archive.path()), *map(str, files)]
-        subprocess.run(command, check=True, capture_output=True)
-        return _children() - before
 
 
 def run(setting: Setting) -> tuple[list[Measure], Json]:

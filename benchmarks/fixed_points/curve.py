@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.fixed_points.images import CERTIFIED, ENCLOSURE, EXACT, REFUTED, Decider, Row
 from benchmarks.fixed_points.setting import Setting
-from benchmarks.fixed_points.table import Json, Measure
+from benchmarks.table import Json, Measure
 
 RADII = ("0.01", "0.02", "0.03", "0.04", "0.05", "0.06", "0.07", "0.08", "0.1")
 FIRST = ("0.05", "0.02")  # these are rows of their own, and settle many images for other radii

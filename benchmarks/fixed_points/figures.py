@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.fixed_points.images import CERTIFIED, MISCLASSIFIED, REFUTED
 from benchmarks.fixed_points.milp import TIME_OUT
-from benchmarks.fixed_points.table import Json
 from benchmarks.fixed_points.unrolled import losses
+from benchmarks.table import Json
 from trm_verify.report.figures import FINAL, GRID, INK, MEASURED, MUTED, PROVED, blank, save_figure, styled
 
 COLOURS = {CERTIFIED: PROVED, REFUTED: MEASURED}

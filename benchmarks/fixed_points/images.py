@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 import trm_verify as tv
-from benchmarks.fixed_points.ledger import Ledger
 from benchmarks.fixed_points.setting import Setting
-from benchmarks.fixed_points.table import Json, Measure
 from benchmarks.fixed_points.watch import watching
+from benchmarks.ledger import Ledger
+from benchmarks.table import Json, Measure
 from trm_verify.kernel.check import check
 from trm_verify.result import Enclosure
 from trm_verify.verification.deployed import Deployed

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.fixed_points.data import Mondeq
 from benchmarks.fixed_points.setting import Setting
-from benchmarks.fixed_points.table import Json, Measure
+from benchmarks.table import Json, Measure
 from trm_verify.verification.lipschitz import verify_lipschitz
 
 GLOBAL, EPS = 3.22, "0.02"

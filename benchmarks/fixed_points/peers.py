@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.fixed_points import milp
 from benchmarks.fixed_points.images import CERTIFIED, REFUTED, Decider, Row
 from benchmarks.fixed_points.setting import Setting
-from benchmarks.fixed_points.table import Json, Measure
+from benchmarks.table import Json, Measure
 
 IMAGES, LIMIT, FASTER = 20, 300.0, 10.0
 ROW = Row("milp", "h40", "0.05", LIMIT)

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.fixed_points.attack import worst_margins
 from benchmarks.fixed_points.data import Images, Mondeq
-from benchmarks.fixed_points.ledger import Ledger
+from benchmarks.ledger import Ledger
 
 T = TypeVar("T")
 

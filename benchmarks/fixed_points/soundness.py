@@ -9,8 +9,8 @@ from torch import Tensor
 
 import trm_verify as tv
 from benchmarks.fixed_points.setting import Setting
-from benchmarks.fixed_points.table import Json, Measure
 from benchmarks.fixed_points.zoo import Specimen, fixed_points, moved_by, specimen
+from benchmarks.table import Json, Measure
 from trm_verify.result import VerificationResult
 
 TRIPLES, QUICK = 100_000, 3_000

@@ -17,8 +17,8 @@ import torch
 import trm_verify as tv
 from benchmarks.fixed_points.recursion import RATE, STEPS, Crown, trained
 from benchmarks.fixed_points.setting import Setting
-from benchmarks.fixed_points.table import Json, Measure
 from benchmarks.fixed_points.watch import watching
+from benchmarks.table import Json, Measure
 from trm_verify.encode import box_json
 from trm_verify.kernel.claims import FixedPointAnswer
 from trm_verify.provers.fixed_points.search import FixedPointSearch

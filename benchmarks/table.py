@@ -50,9 +50,9 @@ class Measure:
         return ", ".join(ends)
 
 
-def show(measures: Sequence[Measure], console: Console) -> None:
+def show(measures: Sequence[Measure], console: Console, title: str) -> None:
     """The table."""
-    table = Table("row", "what", "measured", "floor", "", "note", title="fixed points under uncertain inputs")
+    table = Table("row", "what", "measured", "floor", "", "note", title=title)
     previous = None
     for m in measures:
         if previous is not None and m.row != previous:
@@ -64,8 +64,8 @@ def show(measures: Sequence[Measure], console: Console) -> None:
     console.print(table)
 
 
-def save(measures: Sequence[Measure], details: Json, settings: Json, folder: Path) -> None:
-    """`fixed_points.json`, with everything, and `fixed_points.txt`, the table."""
+def save(measures: Sequence[Measure], details: Json, settings: Json, path: Path, title: str) -> list[Path]:
+    """Writes and returns `path`.json, with everything, and `path`.txt, the table."""
     record = {
         "machine": {**machine(), "processors": os.cpu_count()},
         "settings": settings,
@@ -73,6 +73,8 @@ def save(measures: Sequence[Measure], details: Json, settings: Json, folder: Pat
         "details": details,
     }
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "fixed_points.json").write_text(text + "\n", encoding="utf-8")
-    with (folder / "fixed_points.txt").open("w", encoding="utf-8") as file:
-        show(measures, Console(file=file, width=170))
+    files = [path.with_suffix(".json"), path.with_suffix(".txt")]
+    files[0].write_text(text + "\n", encoding="utf-8")
+    with files[1].open("w", encoding="utf-8") as file:
+        show(measures, Console(file=file, width=170), title)
+    return files

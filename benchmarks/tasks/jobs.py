@@ -1,0 +1,225 @@
+"""What is run: the variants of every task, derived from its recipe as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from inspect import signature
+from typing import Any
+
+from trm_verify.models import ConfiguredModel, Stack
+from trm_verify.tasks import TASKS, Split, Task
+from trm_verify.train.config import RunConfig
+from trm_verify.train.recipes import RECIPES, recipe
+
+SOLVERS: dict[str, dict[str, Any]] = {"jacobi": {"size": 32, "signs": "negative"}, "pagerank": {"size": 64}}
+"""Tasks whose model is the method itself, with the options they are measured at. Nothing is trained."""
+
+EXTENDED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "mazes-13": ("mazes", {"size": 13}, {"depth": (40, 56)}),
+}
+"""Further problems, trained with curricula only: the recipe they follow, and which options of its task and which of
+its settings differ."""
+
+LEFT_OUT = ("digits",)
+"""Recipes of examples: whole images are classified, and the published recursion has no tokens to see."""
+
+LEVELS: dict[str, tuple[int, ...]] = {
+    "parity": (8, 12, 16), "addition": (8, 12, 16), "mazes": (7, 9), "mazes-13": (9, 11, 13),
+}  # fmt: skip
+"""The difficulties of the two curricula, the last one being that of the other variants."""
+
+TWIN_UPDATES = 4
+"""A twin trained at depth 1 makes so many times the updates: each of them costs less."""
+
+VARIANTS = ("certified", "unconstrained", "twin", "stack", "single", "fixed", "learned", "solver")
+PROVED = ("certified", "stack", "fixed", "learned")
+"""Variants that are certified, and so are the answers of the first test inputs. The others are baselines."""
+
+STACKED = ("addition", "sudoku", "brackets", "snippets", "regions")
+"""Tasks on which a cascade of two models is compared with one larger model, as far as they have recipes."""
+
+PARTS, LARGER = 2, 2.5
+"""Models of a stack, each with half the hidden units of the recipe's; and how many times the parameters of the whole
+stack the single model has."""
+
+PLAIN = {"margin": 0.0, "flatness": 0.0}
+"""Terms of the objective that ask for a family with a proof, off."""
+
+SIZED = ("unconstrained", "stack", "single")
+SCALES = [1 + step / 8 for step in range(25)]
+WIDTHS, FACTORS = range(4, 97, 2), (1, 2, 3)
+UNCONSTRAINED_LR = 3e-3
+"""At most this rate for the published recursion: at the rates of constrained models it diverges."""
+
+QUICK_DATA = {"train": 128, "validation": 16, "test": 16, "copies": 1, "puzzles": (8, 4, 4)}
+QUICK_MODEL = {"features": 8, "hidden": 16, "heads": 2}
+QUICK_LEVELS = 2
+QUICK_SIZE = 24  # of a deployment at another size than the one trained at
+
+
+@dataclass(frozen=True)
+class Job:
+    """One (task, variant, seed), in its full or in its quick form."""
+
+    task: str
+    variant: str
+    seed: int
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}.{self.variant}.{self.seed}"
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        if self.variant == "solver":
+            return ("solve",)
+        proved = ("certified",) if self.quick else PROVED
+        return ("learn", "prove") if self.variant in proved else ("learn",)
+
+    def config(self) -> RunConfig:
+        """The training run.
+
+        Raises:
+            ValueError: a variant that the task does not have.
+        """
+        named = f"{self.task}-{self.variant}"
+        if named in RECIPES:
+            config = recipe(named)
+        elif self.variant in DERIVED and self.variant in variants(self.task):
+            config = DERIVED[self.variant](certified(self.task), self.task)
+        else:
+            raise ValueError(f"expected a variant among {', '.join(variants(self.task))}, found {self.variant!r}")
+        config = config.with_seed(self.seed)
+        return _quick(config) if self.quick else config
+
+    def load(self, config: RunConfig) -> Task:
+        """The task; for a quick run with few rows to test on and to train on, whatever its options are."""
+        task = config.load()
+        if not self.quick:
+            return task
+        train, test = (Split(s.x[:rows], s.y[:rows]) for s, rows in ((task.train, 128), (task.test, 16)))
+        return replace(task, train=train, test=test)
+
+    def build(self, config: RunConfig, task: Task) -> ConfiguredModel:
+        """The untrained model. What is compared by its size gets the size that the comparison asks for."""
+        if self.variant not in SIZED or f"{self.task}-{self.variant}" in RECIPES:
+            return config.build(task)
+        if self.variant == "stack":
+            return stacked(config, task)
+        if self.variant == "unconstrained":
+            wanted: float = replace(self, variant="certified").config().build(task).parameter_count
+            sizes = [published(width, factor) for width in WIDTHS for factor in FACTORS]
+        else:
+            wanted = LARGER * stacked(config, task).parameter_count
+            sizes = [{**config.model_options, **scaled(config.model_options, factor)} for factor in SCALES]
+        models = (replace(config, model_options=size).build(task) for size in sizes)
+        return min(models, key=lambda model: abs(model.parameter_count - wanted))
+
+    def solver_options(self) -> dict[str, Any]:
+        """What `load_task` takes for a task without training; another seed is another system."""
+        options = SOLVERS[self.task] | {"seed": self.seed}
+        return options | {"size": 16} if self.quick else options
+
+
+def tasks() -> list[str]:
+    """Every task with a recipe of its own, the problems that extend one, and those that need no training."""
+    return [*(name for name in RECIPES if name in TASKS and name not in LEFT_OUT), *EXTENDED, *SOLVERS]
+
+
+def variants(task: str) -> list[str]:
+    """The variants of a task, in the order of `VARIANTS`."""
+    if task in SOLVERS:
+        return ["solver"]
+    curricula = ("fixed", "learned") if task in LEVELS else ()
+    stacks = ("stack", "single") if task in STACKED else ()
+    derived = curricula if task in EXTENDED else ("certified", "unconstrained", "twin", *stacks, *curricula)
+    return [name for name in VARIANTS if name in derived or f"{task}-{name}" in RECIPES]
+
+
+def certified(task: str) -> RunConfig:
+    """The recipe that the variants of a task are derived from."""
+    base, options, changes = EXTENDED.get(task, (task, {}, {}))
+    config = recipe(base)
+    settings = replace(config.settings, **changes)
+    return replace(config, task_options={**config.task_options, **options}, settings=settings)
+
+
+def steps(config: RunConfig, size: int | None) -> int:
+    """K: what the run names, the size of the problem for a causal model, else the largest depth it was trained at."""
+    causal = size if config.model == "CausalRefiner" else None
+    return config.steps or causal or config.settings.depth[1]
+
+
+def published(width: int, factor: int) -> dict[str, Any]:
+    """Options of the published recursion: features a token, and hidden units a feature."""
+    return {"features": width, "hidden": factor * width, "heads": 2, "mixing": "attention"}
+
+
+def _unconstrained(config: RunConfig, task: str) -> RunConfig:
+    """The published recursion, with the same data, updates and depths, and cross-entropy alone.
+
+    `Job.build` gives it its width. Its embeddings of places fit one size alone, so it is measured at the size it is
+    trained at.
+    """
+    settings = replace(config.settings, lr=min(config.settings.lr, UNCONSTRAINED_LR), **PLAIN)  # type: ignore[arg-type]
+    return replace(
+        config, model="Unconstrained", model_options=published(WIDTHS[0], FACTORS[0]), size=None, settings=settings
+    )
+
+
+def scaled(options: Mapping[str, Any], factor: float) -> dict[str, int]:
+    """The widths among these options, times a factor."""
+    return {name: round(factor * options[name]) for name in ("features", "hidden") if name in options}
+
+
+def stacked(config: RunConfig, task: Task) -> Stack:
+    """A cascade: every model but the first sees the answer of the one before it beside the input."""
+    own = config.build(task).config
+    own |= {"name": config.model, "hidden": own["hidden"] // 2}
+    del own["seed"]  # the stack's seed counts on from part to part
+    later = {**own, "channels": own["channels"] + task.classes}
+    return Stack([own, *[later] * (PARTS - 1)], seed=config.settings.seed)
+
+
+def _alone(config: RunConfig, task: str) -> RunConfig:
+    """At the size it is trained at and, as a second part lags behind the first, after the largest depth."""
+    settings = replace(config.settings, **PLAIN)  # type: ignore[arg-type]
+    return replace(config, size=None, steps=config.settings.depth[1], settings=settings)
+
+
+def _twin(config: RunConfig, task: str) -> RunConfig:
+    """The same model, trained at depth 1 and read after one step."""
+    alone = {"depth": (1, 1), "supervise_from": 0.0, "recall": 0.0, "gradient": "full"}
+    settings = replace(config.settings, epochs=TWIN_UPDATES * config.settings.epochs, **alone)  # type: ignore[arg-type]
+    return replace(config, settings=settings, steps=1)
+
+
+def _curriculum(kind: str) -> Callable[[RunConfig, str], RunConfig]:
+    def derived(config: RunConfig, task: str) -> RunConfig:
+        return replace(config, settings=replace(config.settings, curriculum=kind, levels=LEVELS[task]))
+
+    return derived
+
+
+DERIVED: dict[str, Callable[[RunConfig, str], RunConfig]] = {
+    "certified": lambda config, task: config, "unconstrained": _unconstrained, "twin": _twin,
+    "stack": _alone, "single": _alone, "fixed": _curriculum("fixed"), "learned": _curriculum("learned"),
+}  # fmt: skip
+
+
+def _quick(config: RunConfig) -> RunConfig:
+    """A run of seconds: a small model, a few rows, an epoch, two levels of a curriculum, a short deployment."""
+    settings = config.settings
+    known = signature(TASKS[config.task]).parameters
+    smaller = {name: v for name, v in QUICK_MODEL.items() if name in config.model_options}
+    return replace(
+        config,
+        model_options={**config.model_options, **smaller},
+        task_options={**config.task_options, **{name: v for name, v in QUICK_DATA.items() if name in known}},
+        settings=replace(
+            settings, epochs=1, batch_size=min(settings.batch_size, 32), levels=settings.levels[-QUICK_LEVELS:]
+        ),
+        size=None if config.size is None else min(config.size, QUICK_SIZE),
+    )
