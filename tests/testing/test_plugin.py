@@ -47,7 +47,9 @@ def _imported() -> None:
 
 def run(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
     """pytest with the plugin, in this process: torch is imported once."""
-    return pytester.runpytest_inprocess("-p", "pytest_trm_verify", "-p", "no:xdist", "-p", "no:hypothesispytest", *args)
+    return pytester.runpytest_inprocess(
+        "-p", "pytest_trm_verify", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:logging", *args
+    )
 
 
 def text(result: pytest.RunResult) -> str:
@@ -104,7 +106,7 @@ def test_nothing_is_said(certify):
     result = run(pytester)
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(
-        ["2 proved, * refuted*", "weakest rate 0.75 in *::test_weak", "weakest margin 0.* in *::test_weak"]
+        ["2 proved, 1 refuted, 1 unknown", "weakest rate 0.75 in *::test_weak", "weakest margin 0.* in *::test_weak"]
     )
 
 
@@ -168,15 +170,15 @@ def test_each_call_and_each_parameter_has_a_certificate_of_its_own(pytester: pyt
     pytester.makepyfile(
         MODELS
         + """
-@pytest.mark.parametrize("gain", [0.25, 0.5])
 @pytest.mark.parametrize("name", ["a/b", "a-b"])
-def test_gains(certify, gain, name):
-    assert certify(model(gain)) and certify(model(gain / 2)) and certify(model(gain / 4), name="a quarter")
+def test_gains(certify, name):
+    plain = [tv.recursive(lambda z, k=k: z * k, state_shape=(1,)) for k in (0.5, 0.25, 0.125)]
+    assert certify(plain[0]) and certify(plain[1]) and certify(plain[2], name="an eighth")
 """
     )
-    run(pytester, "--trm-certificates", "certs", "--trm-update").assert_outcomes(passed=4)
-    assert len(certificates(pytester)) == 12
-    run(pytester, "--trm-certificates", "certs").assert_outcomes(passed=4)
+    run(pytester, "--trm-certificates", "certs", "--trm-update").assert_outcomes(passed=2)
+    assert len(certificates(pytester)) == 6
+    run(pytester, "--trm-certificates", "certs").assert_outcomes(passed=2)
 
 
 # what a stale or unfitting certificate does
@@ -301,7 +303,10 @@ def test_an_unreadable_folder_is_a_usage_error(pytester: pytest.Pytester, monkey
 
 
 @pytest.mark.slow
-def test_under_xdist_everything_reaches_the_summary_and_the_junit_file(pytester: pytest.Pytester) -> None:
+def test_under_xdist_everything_reaches_the_summary_and_the_junit_file(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(PLUGIN.parent))
     pytester.makepyfile(
         MODELS
         + """
@@ -310,13 +315,11 @@ def test_gains(certify, gain):
     assert certify(model(gain))
 """
     )
-    common = ["-p", "pytest_trm_verify", "-n", "2", "--trm-certificates", "certs"]
-    stored = pytester.runpytest_subprocess(*common, "--trm-update")
-    stored.assert_outcomes(passed=3)
-    stored.stdout.fnmatch_lines(["3 proved", "weakest rate 0.75 in *0.75]", "3 proved and stored in certs"])
+    arguments = ["-p", "pytest_trm_verify", "-n", "2", "--junit-xml", "out.xml", "--trm-certificates", "certs"]
+    result = pytester.runpytest_subprocess(*arguments, "--trm-update")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["3 proved", "weakest rate 0.75 in *0.75]", "3 proved and stored in certs"])
     assert len(certificates(pytester)) == 3
-    checked = pytester.runpytest_subprocess(*common, "--junit-xml", "out.xml")
-    checked.stdout.fnmatch_lines(["3 proved", "3 re-checked in certs"])
     names = [p.get("name") for p in ElementTree.parse(pytester.path / "out.xml").iter("property")]
     assert names.count("trm_verify.sha256") == 3
 

@@ -7,8 +7,9 @@ test has, the graph is exported again and compared, and the verdict is whether i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from trm_verify.api import verify_fixed_point
 from trm_verify.box import Box
 from trm_verify.certificate import SUFFIX, Certificate
 from trm_verify.claims import Claim
+from trm_verify.encode import box_json
 from trm_verify.kernel.check import Valid
 from trm_verify.kernel.check import check as kernel_check
 from trm_verify.kernel.claims import Contraction, Convergence
@@ -27,7 +29,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import Expectation, describe
 from trm_verify.kernel.operators import parse_operator
 from trm_verify.pretrained import write_files
-from trm_verify.provers.problem import ALL_STATES
+from trm_verify.provers.problem import ALL_STATES, NO_INPUT
 from trm_verify.result import (
     CAVEAT,
     PROVED,
@@ -39,6 +41,7 @@ from trm_verify.result import (
     VerificationResults,
     proves,
 )
+from trm_verify.testing.margins import around, fixed_points_near, logit_margin
 from trm_verify.verification.inputs import Inputs
 from trm_verify.verification.outcomes import up
 from trm_verify.verification.session import Verification
@@ -59,6 +62,8 @@ class Certified:
         checked: the certificate with what the kernel found in it; None when nothing was proved.
         rate: the largest rate that is proved of the model's own iteration (of the step, for an implicit model), rounded
             up; None when none is.
+        margin: every logit difference in favour of the proved answers is at least this at the fixed points, rounded
+            down; None where no such bound is known.
         path: the certificate's file; None when it was not stored.
         stored: whether it was read from there rather than proved now.
         result: of the proof; None for a stored certificate.
@@ -68,6 +73,7 @@ class Certified:
     verdict: Verdict
     checked: Checked | None
     rate: float | None = None
+    margin: float | None = None
     path: Path | None = None
     stored: bool = False
     result: Found | None = None
@@ -103,14 +109,6 @@ class Certified:
         """SHA-256 of the certificate's file."""
         return None if self.checked is None else hashlib.sha256(self.checked[0].to_bytes()).hexdigest()
 
-    @property
-    def margin(self) -> float | None:
-        """The smallest proved difference of logits, where the search for the proof gave one; certificates hold none."""
-        found = [
-            r.details.margin for r in _each(self.result) if r and r.details is not None and r.details.margin is not None
-        ]
-        return min(found, default=None)
-
     def explain(self) -> str:
         """The verdict in words, and every claim that holds."""
         if self.result is not None:
@@ -142,15 +140,16 @@ def certify(
     found = verify_fixed_point(model, x, **options)
     verdict = found.verdict if isinstance(found, VerificationResult) else _common(found)
     rate = max((r.rate for r in _each(found) if r.rate is not None), default=None)
+    margin = _least(_margin(r) for r in _each(found) if r)
     if path is None or found.checked is None:
-        return Certified(verdict, found.checked, rate, result=found)
+        return Certified(verdict, found.checked, rate, margin, result=found)
     weights = Verification(model, seed=options.get("seed", 0)).deployed.weights
     if hashlib.sha256(weights).hexdigest() != found.certificate.weights_digest:
         raise RuntimeError("expected a model that exports to the same weights twice, found other weights")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name.removesuffix(SUFFIX) + ".safetensors")
     write_files({beside: weights, path: found.certificate.to_bytes()})
-    return Certified(verdict, found.checked, rate, path, result=found)
+    return Certified(verdict, found.checked, rate, margin, path, result=found)
 
 
 def _each(found: Found | None) -> Sequence[VerificationResult]:
@@ -159,6 +158,36 @@ def _each(found: Found | None) -> Sequence[VerificationResult]:
 
 def _common(results: VerificationResults) -> Verdict:
     return PROVED if results else REFUTED if REFUTED in results.verdicts else UNKNOWN
+
+
+def _least(margins: Iterable[Fraction | None]) -> float | None:
+    """The smallest, as a double that is not above it; a bound that says nothing is left out."""
+    known = [margin for margin in margins if margin is not None and margin > 0]
+    return -up(-min(known)) if known else None
+
+
+def _margin(result: VerificationResult) -> Fraction | None:
+    """By the search for the proof, or over the proved enclosure, whichever is larger."""
+    found = []
+    if result.details is not None and result.details.margin is not None:
+        found.append(Fraction(result.details.margin))
+    if result.enclosure is not None and result.answer is not None and result.checked is not None:
+        states = around(result.enclosure.center, result.enclosure.radius.tolist())
+        over = logit_margin(result.checked[1], states, result.answer)
+        found += [] if over is None else [over]
+    return max(found, default=None)
+
+
+def _margins(session: Verification, task: Inputs | None, valid: Valid) -> Iterator[Fraction | None]:
+    """Of each input, over where its fixed points are proved to lie."""
+    if task is None or session.deployed.logits_shape is None:
+        return
+    states = session.deployed.fixed_points(task.centres)
+    labels = session.deployed.labels(states)
+    for row, state, own in zip(task.rows, states, labels, strict=True):
+        domain = NO_INPUT if row.box is None else box_json("input", row.box)
+        box = fixed_points_near(valid, domain, state)
+        yield None if box is None else logit_margin(valid, box, row.wanted or [int(v) for v in own])
 
 
 def _stored(model: nn.Module, x: Any, path: Path, options: dict[str, Any]) -> Certified:
@@ -176,10 +205,11 @@ def _stored(model: nn.Module, x: Any, path: Path, options: dict[str, Any]) -> Ce
         if not any(proves(checked, claim) for claim in alternatives):
             missing.append(str(alternatives[0]))
     if not missing:
-        return Certified(PROVED, checked, rate, path, stored=True)
+        margin = _least(_margins(session, task, valid))
+        return Certified(PROVED, checked, rate, margin, path, stored=True)
     reason = f"the certificate does not cover: {'; '.join(missing)}"
     refuted = any(proves(checked, claim) for claim in _refuting(session, task))
-    return Certified(REFUTED if refuted else UNKNOWN, checked, rate, path, stored=True, reason=reason)
+    return Certified(REFUTED if refuted else UNKNOWN, checked, rate, None, path, stored=True, reason=reason)
 
 
 def _read(path: Path, session: Verification) -> tuple[Certificate, Valid]:
