@@ -240,12 +240,12 @@ def _certify(target: Target, loaded: Any, graph: str, tensors: bytes, options: A
         except (CheckError, LookupError, OSError, TypeError):
             pass  # a spoiled cache is no reason to fail: prove it again
     with model_errors(str(target.model)):
-        result = verify_fixed_point(
+        result: Any = verify_fixed_point(
             loaded.module, norm=options.norm, timeout=options.timeout, progress=not options.quiet
         )
     code = CODES[str(result.verdict)]
     item = {**_named(target), "verdict": str(result.verdict), "made": "proved now", "exit_code": int(code)}
-    if not any(result.claims.values()):  # type: ignore[union-attr]
+    if not any(result.claims.values()):
         return {**item, "message": " ".join(result.explain().split())}
     write(certificate, weights, result.certificate, loaded)
     if cache is not None and code == Exit.GOOD:
