@@ -34,7 +34,7 @@ from trm_verify.testing import (
 )
 from trm_verify.testing.checks import check_answer, check_contraction, check_enclosure
 
-FEW = settings(deadline=None, max_examples=30, derandomize=True, database=None)
+FEW = settings(deadline=None, max_examples=20, derandomize=True, database=None)
 ROOT = Path(__file__).parents[2]
 
 
@@ -164,30 +164,28 @@ def counting() -> torch.nn.Module:
 
     def step(z: torch.Tensor) -> torch.Tensor:
         calls[0] += 1
-        return z / 2 + (calls[0] % 7)
+        return z / 2 + calls[0]
 
     return tv.recursive(step, state_shape=(1,))
 
 
-def doubling() -> torch.nn.Module:
-    """z ← 2z − x on single precision thirds: float32 and float64 part at once."""
-    third = torch.nn.Linear(1, 1)
-    with torch.no_grad():
-        third.weight.fill_(1 / 3)
-        third.bias.fill_(0.1)
-    return tv.recursive(lambda z: 3.9 * third(z) * (1 - third(z)), state_shape=(1,))
+def chaotic_run() -> torch.nn.Module:
+    """The logistic map in float32: no longer that of float64 after some thirty steps."""
+    return tv.recursive(
+        lambda z: 3.9 * z * (1 - z), state_shape=(1,), init=lambda batch: torch.full((batch, 1), 0.3)
+    )  # fmt: skip
 
 
 def test_runs_agree_for_a_contractive_model() -> None:
-    runs_agree(tanh_model, settings=settings(FEW, max_examples=10))()
+    runs_agree(tanh_model, steps=20, settings=settings(FEW, max_examples=5))()
 
 
 @pytest.mark.parametrize(
     ("make", "what"),
-    [(batch_mixing, "to end alone as in the batch"), (counting, "the same state"), (doubling, "exact graph")],
+    [(batch_mixing, "to end alone as in the batch"), (counting, "the same state"), (chaotic_run, "exact graph")],
 )
 def test_runs_agree_fails(make: Callable[[], torch.nn.Module], what: str) -> None:
-    found = fails(runs_agree(make, steps=200, settings=FEW))
+    found = fails(runs_agree(make, steps=60, rows=2, settings=settings(FEW, max_examples=10)))
     assert what in found.what
     if make is batch_mixing:
         assert "steps=1," in found.code and found.code.count("[0.0]") == 1  # two rows, one of them plain
@@ -196,7 +194,7 @@ def test_runs_agree_fails(make: Callable[[], torch.nn.Module], what: str) -> Non
 # strategies
 
 
-@settings(FEW)
+@settings(FEW, max_examples=8)
 @given(model=steps(gain=0.75), data=st.data())
 def test_drawn_steps_contract_at_their_gain_and_are_spelled_as_code(model: AffineStep, data: st.DataObject) -> None:
     made = eval(repr(model), {"AffineStep": AffineStep})
@@ -302,23 +300,23 @@ def gentle_second() -> AffineStep:
 
 
 def growing() -> AffineStep:
-    return AffineStep([[1.1, 0.3], [0.0, 0.7]], b=[1 / 3, 0.1], activation="identity")
+    return AffineStep([[3.0, 0.3], [0.0, 0.7]], b=[1 / 3, 0.1], activation="identity")
 
 
 def chaotic() -> torch.nn.Module:
     return tv.recursive(lambda z: 3.9 * z * (1 - z), state_shape=(2,))
 
 
-MACHINE = settings(FEW, max_examples=15, stateful_step_count=8)
+MACHINE = settings(FEW, max_examples=8, stateful_step_count=4)
 
 
 def test_contractive_models_in_a_chain_do_not_drift() -> None:
-    run_state_machine_as_test(chain_machine([gentle_first, gentle_second], tolerance=1e-5), settings=MACHINE)
+    run_state_machine_as_test(chain_machine([gentle_first, gentle_second], tolerance=1e-5, steps=60), settings=MACHINE)
 
 
 @pytest.mark.parametrize("bad", [growing, chaotic])
 def test_one_bad_model_in_a_chain_is_found(bad: Callable[[], torch.nn.Module]) -> None:
-    machine = chain_machine([gentle_first, bad], tolerance=1e-2, steps=9000 if bad is growing else 200)
+    machine = chain_machine([gentle_first, bad], tolerance=1e-2, steps=60)
     found = fails(lambda: run_state_machine_as_test(machine, settings=MACHINE))
     assert "check_chain(models, [" in found.code
     assert "('run', 1, None" in found.code

@@ -142,8 +142,7 @@ def _ask(prover: Prover, case: Case, problems: list[str], seed: int) -> Attempt 
     """The prover's answer about one case, after everything in it was looked at."""
     model = case.make()
     exported = export(model)
-    problem = Problem(exported.graph, exported.to_bytes())
-    before = copy.deepcopy(exported.graph)
+    problem, other = (Problem(copy.deepcopy(exported.graph), exported.to_bytes()) for _ in range(2))
     domain, region = _sets(model, problem, case)
 
     def fail(expected: str, got: object) -> None:
@@ -151,14 +150,14 @@ def _ask(prover: Prover, case: Case, problems: list[str], seed: int) -> Attempt 
 
     try:
         attempt: Any = prover(problem, domain, region)
-        again = prover(Problem(exported.graph, exported.to_bytes()), domain, region)
+        again = prover(other, domain, region)
     except Exception as error:  # somebody else's code, which can raise anything
         fail("an Attempt with a reason where there is no proof", f"{type(error).__name__}: {error}")
         return None
     if not isinstance(attempt, Attempt):
         fail("an Attempt", type(attempt).__name__)
         return None
-    if exported.graph != before:
+    if problem.raw_graph != exported.graph:
         fail("an unchanged problem", "another graph")
     if (attempt.rate, attempt.derivation) != (again.rate, again.derivation):
         fail("the same answer to the same question", f"rates {attempt.rate} and {again.rate}")

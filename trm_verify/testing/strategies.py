@@ -177,7 +177,7 @@ def _ascend(
         if not gained.requires_grad:  # it does not depend on the point
             break
         (slope,) = torch.autograd.grad(gained, variable)
-        point = torch.minimum(torch.maximum(point + size * slope.sign(), lo), hi)
+        point = torch.minimum(torch.maximum(point + size * slope.nan_to_num().sign(), lo), hi)
         now = float(loss(point).detach())
         if now > value:
             best, value = point, now
