@@ -103,6 +103,12 @@ def _in_box(box: Box) -> st.SearchStrategy[Point]:
     return st.lists(st.integers(-GRID, GRID), min_size=len(ends), max_size=len(ends)).map(at)
 
 
+def _ends(box: Box) -> tuple[torch.Tensor, torch.Tensor]:
+    """The corners, rounded to the inside. Shape: (1, size)."""
+    lo, hi = ([_inside(v, sign) for v in side] for side, sign in ((box.lo, 1), (box.hi, -1)))
+    return torch.tensor([lo], dtype=torch.float64), torch.tensor([hi], dtype=torch.float64)
+
+
 def _inside(end: Fraction, sign: int) -> float:
     """The double nearest to an end of an interval that lies inside it."""
     value = float(end)
@@ -111,14 +117,17 @@ def _inside(end: Fraction, sign: int) -> float:
     return value
 
 
-@st.composite
-def adversarial(draw: st.DrawFn, model: Given, x: Any, eps: Any, *, steps: int = 10) -> Point:
+def adversarial(model: Given, x: Any, eps: Any, *, steps: int = 10) -> st.SearchStrategy[Point]:
     """Inputs of the ball that gradients have moved towards another answer after so many steps of the loop.
 
     A drawn number of signed gradient steps (none is the simplest) from a drawn point of the ball.
     """
-    subject = Subject.of(model)
-    box = ball_box(subject, x, eps)
+    subject = Subject.of(model)  # once: the model is exported when it is first used
+    return _adversarial(subject, ball_box(subject, x, eps), steps)
+
+
+@st.composite
+def _adversarial(draw: st.DrawFn, subject: Subject, box: Box, steps: int) -> Point:
     start = draw(_in_box(box))
     pushes = draw(st.integers(0, 6))
     with torch.no_grad():
@@ -130,8 +139,8 @@ def adversarial(draw: st.DrawFn, model: Given, x: Any, eps: Any, *, steps: int =
         others = logits.scatter(2, own[..., None], float("-inf")).amax(2)
         return (others - kept).sum()
 
-    lo, hi = (torch.tensor([[_inside(v, s) for v in side]]) for side, s in ((box.lo, 1), (box.hi, -1)))
-    return _ascend(torch.tensor([start], dtype=torch.float64), loss, pushes, (hi.double() - lo) / 4, lo, hi)
+    lo, hi = _ends(box)
+    return _ascend(torch.tensor([start], dtype=torch.float64), loss, pushes, (hi - lo) / 4, lo, hi)
 
 
 def _logits(subject: Subject, flat: torch.Tensor, steps: int) -> torch.Tensor:
@@ -142,14 +151,18 @@ def _logits(subject: Subject, flat: torch.Tensor, steps: int) -> torch.Tensor:
     return subject.logits(z)
 
 
-@st.composite
 def pairs(
-    draw: st.DrawFn, model: Given, norm: Norm, *, bound: float = 4.0, region: Box | None = None
-) -> tuple[Point, Point, Point | None]:
+    model: Given, norm: Norm, *, bound: float = 4.0, region: Box | None = None
+) -> st.SearchStrategy[tuple[Point, Point, Point | None]]:
     """Two states and an input; gradients may have moved the second state to where one step expands the pair most."""
     subject = Subject.of(model)
-    z, other = draw(states(subject, bound=bound, region=region)), draw(states(subject, bound=bound, region=region))
-    x = draw(inputs(subject))
+    size = subject.spec.state_size
+    return _pairs(subject, norm, Box(-bound, bound).expand((size,)) if region is None else region.expand((size,)))
+
+
+@st.composite
+def _pairs(draw: st.DrawFn, subject: Subject, norm: Norm, box: Box) -> tuple[Point, Point, Point | None]:
+    z, other, x = draw(_in_box(box)), draw(_in_box(box)), draw(inputs(subject))
     pushes = draw(st.integers(0, 6))
     if z == other or not pushes:
         return z, other, x
@@ -159,10 +172,9 @@ def pairs(
         moved = subject.iterate(first, given) - subject.iterate(second, given)
         return (length(norm, moved) / length(norm, first - second).clamp(min=1e-6)).sum()
 
-    box = Box(-bound, bound).expand((len(z),)) if region is None else region.expand((len(z),))
-    lo, hi = (torch.tensor([[_inside(v, s) for v in side]]) for side, s in ((box.lo, 1), (box.hi, -1)))
+    lo, hi = _ends(box)
     reach = (subject.state(other) - first).abs().clamp(min=1e-3) / 2
-    return z, _ascend(subject.state(other), loss, pushes, reach, lo.double(), hi.double()), x
+    return z, _ascend(subject.state(other), loss, pushes, reach, lo, hi), x
 
 
 def _ascend(

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import frexp, prod
 from typing import Any
 
 import torch
@@ -234,7 +234,7 @@ def quantized(model: nn.Module, bits: int = 8) -> GraphModel:
         largest = float(wide.abs().max()) if wide.numel() else 0.0
         if largest == 0:
             return wide
-        unit = 2.0 ** (torch.tensor(largest).log2().ceil().item() - (bits - 1))
+        unit = 2.0 ** (frexp(largest)[1] - (bits - 1))  # frexp: the next power of two
         limit = 2 ** (bits - 1) - 1
         return (wide / unit).round().clamp(-limit, limit) * unit
 
