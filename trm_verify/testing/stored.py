@@ -15,9 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from trm_verify import claims
 from trm_verify.api import verify_fixed_point
-from trm_verify.box import Box
 from trm_verify.certificate import SUFFIX, Certificate
 from trm_verify.claims import Claim
 from trm_verify.encode import box_json
@@ -27,9 +25,8 @@ from trm_verify.kernel.claims import Contraction, Convergence
 from trm_verify.kernel.document import MAX_BYTES, read_file
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import Expectation, describe
-from trm_verify.kernel.operators import parse_operator
 from trm_verify.pretrained import write_files
-from trm_verify.provers.problem import ALL_STATES, NO_INPUT
+from trm_verify.provers.problem import NO_INPUT
 from trm_verify.result import (
     CAVEAT,
     PROVED,
@@ -41,6 +38,7 @@ from trm_verify.result import (
     VerificationResults,
     proves,
 )
+from trm_verify.testing.asked import asked, own_operator, refuted
 from trm_verify.testing.margins import around, fixed_points_near, logit_margin
 from trm_verify.verification.inputs import Inputs
 from trm_verify.verification.outcomes import up
@@ -201,15 +199,16 @@ def _stored(model: nn.Module, x: Any, path: Path, options: dict[str, Any]) -> Ce
     certificate, valid = _read(path, session)
     checked, rate = (certificate, valid), _rate(session, valid)
     missing: list[str] = []
-    for alternatives in _asked(session, task):
+    for alternatives in asked(session, task):
         if not any(proves(checked, claim) for claim in alternatives):
             missing.append(str(alternatives[0]))
     if not missing:
         margin = _least(_margins(session, task, valid))
         return Certified(PROVED, checked, rate, margin, path, stored=True)
     reason = f"the certificate does not cover: {'; '.join(missing)}"
-    refuted = any(proves(checked, claim) for claim in _refuting(session, task))
-    return Certified(REFUTED if refuted else UNKNOWN, checked, rate, None, path, stored=True, reason=reason)
+    return Certified(
+        REFUTED if refuted(session, task, valid) else UNKNOWN, checked, rate, None, path, stored=True, reason=reason
+    )
 
 
 def _read(path: Path, session: Verification) -> tuple[Certificate, Valid]:
@@ -238,61 +237,6 @@ def _read(path: Path, session: Verification) -> tuple[Certificate, Valid]:
 
 
 def _rate(session: Verification, valid: Valid) -> float | None:
-    operator = session.deployed.operator
-    own = parse_operator("picard" if operator == "implicit" else operator, session.problem.graph.size)
+    own = own_operator(session)
     rates = [c.rate for c in valid.claims if isinstance(c, (Contraction, Convergence)) and c.operator == own]
     return up(max(rates)) if rates else None
-
-
-def _boxes(session: Verification, task: Inputs | None) -> Iterator[Box | str | None]:
-    """The inputs that are asked about, as expected claims name them."""
-    if session.spec.input_shape is None:
-        yield None  # the one empty input
-    elif task is None:
-        yield session.domain_box or "all"
-    else:
-        for row in task.rows:
-            if row.error or row.box is None:
-                raise ValueError(row.error or "expected a box of inputs, found none")
-            yield row.box
-
-
-def _asked(session: Verification, task: Inputs | None) -> Iterator[tuple[Claim, ...]]:
-    """What a PROVED verdict of the call needs; each entry is a choice of claims, any of which will do."""
-    operator = session.deployed.operator
-    implicit = operator == "implicit"
-    regions = _regions(session)
-    for domain in _boxes(session, task):
-        yield tuple(claims.ExactlyOne(domain=domain, region=region) for region in regions)
-        if not implicit:
-            yield (claims.Convergence(operator=_named(session), domain=domain),)
-    if task is None or session.deployed.logits_shape is None:
-        return
-    own = session.deployed.labels(session.deployed.fixed_points(task.centres))
-    for row, labels, domain in zip(task.rows, own, _boxes(session, task), strict=True):
-        wanted = row.wanted or tuple(int(v) for v in labels)
-        if implicit:
-            yield (claims.FixedPointAnswer(answer=wanted, domain=domain),)
-        else:
-            yield (claims.Answer(answer=wanted, operator=_named(session), domain=domain),)
-
-
-def _regions(session: Verification) -> list[Box | str]:
-    """Where one fixed point is asked for: all states, or a region (what holds for all states answers that too)."""
-    if session.region == ALL_STATES:
-        return ["all"]
-    ends = session.problem.box(session.region)
-    corners = [ends.fraction(i) for i in range(ends.size)]
-    return [Box([lo for lo, _ in corners], [hi for _, hi in corners]), "all"]
-
-
-def _refuting(session: Verification, task: Inputs | None) -> Iterator[Claim]:
-    """Refutations of what was asked, over the very sets that were asked about."""
-    names = ("exactly_one", "at_most_one", "convergence", "answer", "fixed_point_answer")
-    for domain in _boxes(session, task):
-        for name in names:
-            yield claims.Refutation(of=name, domain=domain)
-
-
-def _named(session: Verification) -> str:
-    return str(parse_operator(session.deployed.operator, session.problem.graph.size))
