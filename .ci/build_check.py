@@ -64,7 +64,12 @@ def main() -> None:
         files = contents(wheel)
         if files != contents(only(work / "direct", "*.whl")):
             raise SystemExit("expected the wheel of the sdist to equal the wheel of the checkout, found a difference")
-        for needed in ("trm_verify/py.typed", "trm_verify/trm_kernel.pyz", "trm_verify/kernel/__main__.py"):
+        for needed in (
+            "trm_verify/py.typed",
+            "trm_verify/trm_kernel.pyz",
+            "trm_verify/kernel/__main__.py",
+            "pytest_trm_verify.py",
+        ):
             if needed not in files:
                 raise SystemExit(f"expected {needed} in the wheel, found {sorted(files)}")
 

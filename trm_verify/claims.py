@@ -295,6 +295,14 @@ class Refutation(Claim):
     __str__ = Claim.__str__
 
 
+# The same under the names that certificates and --expect have: `result.proves(contraction(rate=0.9))`.
+contraction, convergence, invariant = Contraction, Convergence, Invariant
+at_most_one, exactly_one = AtMostOne, ExactlyOne
+encloses_all, encloses_one, encloses_the = EnclosesAll, EnclosesOne, EnclosesThe
+answer, answer_at, fixed_point_answer = Answer, AnswerAt, FixedPointAnswer
+run, lipschitz, refutation = Run, Lipschitz, Refutation
+
+
 def expectation_of(claim: Claim | Expectation | str) -> Expectation:
     """Any spelling of an expected claim.
 

@@ -168,6 +168,11 @@ class VerificationResult(Plotted):
         return bool(self.verdict)
 
     @property
+    def checked(self) -> Checked | None:
+        """The certificate with what the kernel found in it; None when nothing was proved."""
+        return None if self.certified is None else self.certified()
+
+    @property
     def certificate(self) -> Certificate:
         """The certificate of everything that was proved.
 
@@ -184,7 +189,7 @@ class VerificationResult(Plotted):
         Raises:
             ValueError: the text is not a claim.
         """
-        return proves(None if self.certified is None else self.certified(), expected)
+        return proves(self.checked, expected)
 
     def steps(self, epsilon: Number, initial_error: Number | None = None) -> int:
         """K(ε): applications of the iteration after which every coordinate is within ε of the fixed point.
@@ -226,6 +231,11 @@ class VerificationResults(Plotted, Sequence[VerificationResult]):
 
     def __init__(self, results: Sequence[VerificationResult], checked: Checked | None) -> None:
         self._results, self._checked = tuple(results), checked
+
+    @property
+    def checked(self) -> Checked | None:
+        """The common certificate with what the kernel found in it; None when nothing was proved."""
+        return self._checked
 
     @property
     def certificate(self) -> Certificate:

@@ -148,6 +148,19 @@ def _check(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", metavar="MODEL", help="must have this graph and these weights: " + MODEL_HELP)
 
 
+def _ci(command: argparse.ArgumentParser) -> None:
+    command.add_argument("paths", metavar="PATH", nargs="*",
+                         help="folders, certificates, weights, or package.module:factory (default: .)")  # fmt: skip
+    command.add_argument("--check", action="store_true", help="prove nothing: a missing certificate is unknown")
+    command.add_argument("--expect", metavar="CLAIM", action="append", default=[],
+                         help="a claim that every certificate must prove")  # fmt: skip
+    command.add_argument("--cache", metavar="DIR", help="remembers verdicts and certificates, by digests")
+    command.add_argument("--summary", metavar="FILE", help="receives, at its end, a Markdown summary")
+    command.add_argument("--norm", default="auto", choices=("auto", "linf", "l2", "parts", "tokens", "metric"),
+                         help="where to look for a contraction (default: auto, the best of all)")  # fmt: skip
+    command.add_argument("--timeout", type=float, metavar="SECONDS", help="for each model that is certified")
+
+
 def _show(command: argparse.ArgumentParser) -> None:
     command.add_argument("certificate", metavar="CERT", help="a .trmcert.json file")
     command.add_argument("weights", metavar="WEIGHTS", nargs="?",
@@ -246,6 +259,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
         ("out/digits", "model.trmcert.json model.safetensors --expect 'contraction(rate<=0.9,norm=l2)'",
          "model.trmcert.json model.safetensors --model out/digits",
          "--bundle digits.trmbundle --key signing.pub"), _check,
+    ),
+    "ci": (
+        "certify the saved models that have no certificate, re-check all others",
+        ("", "models --cache .cache/trm --expect 'contraction(rate<=0.9)'", "--check models --summary summary.md",
+         "mypackage.mymodel:make"), _ci,
     ),
     "show": (
         "say what a certificate states and how it is proved, after checking it (exit 3 if there are no weights)",

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 _FACTORY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
+def is_factory(text: str) -> bool:
+    """Whether a MODEL is spelled `package.module:factory`."""
+    return _FACTORY.fullmatch(text) is not None
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A model, and the weights file that a certificate of it would be about (None: it has no file yet)."""
@@ -75,7 +80,7 @@ def load_model(text: str) -> Loaded:
                 return Loaded(from_pretrained(source), "model", source / WEIGHTS)
         except OSError as error:
             raise cannot("read the saved model's", error, "write one with trm-verify train --out DIR") from error
-    if source.exists() or not _FACTORY.fullmatch(text):
+    if source.exists() or not is_factory(text):
         found = "a file" if source.exists() else "no such directory"
         raise usage(
             f"expected MODEL to be a directory written by save_pretrained or package.module:factory, found {found} "

@@ -74,6 +74,21 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+class _Plain:
+    """What a command that needs nothing installed prints with, where rich is not there either."""
+
+    def out(self, *objects: object, end: str = "\n", highlight: bool | None = None) -> None:
+        print(*objects, end=end)
+
+
+def _console() -> Any:
+    try:
+        from rich.console import Console
+    except ModuleNotFoundError:
+        return _Plain()
+    return Console(markup=False, highlight=False, emoji=False)
+
+
 def _print(outcome: Outcome, as_json: bool, command: str | None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without "≤" gets "?" rather than a traceback
@@ -82,9 +97,7 @@ def _print(outcome: Outcome, as_json: bool, command: str | None) -> None:
             data = {"command": command, "exit_code": int(outcome.code), **outcome.data}
             print(json.dumps(_finite(data), allow_nan=False))
         else:
-            from rich.console import Console
-
-            outcome.show(Console(markup=False, highlight=False, emoji=False))
+            outcome.show(_console())
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):
         # `trm-verify show … | head` closed the pipe (rich turns that into SystemExit(1)); the exit code still tells

@@ -1,0 +1,110 @@
+"""Stored certificates: the verdict is what they prove of the very question that is asked, no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import trm_verify as tv
+from tests.small import autonomous, tanh_model
+from trm_verify.claims import answer, contraction, exactly_one
+from trm_verify.testing import AffineStep, CertificateProblem, certify
+
+TWO = AffineStep([[2.0]], [[1.0]], activation="tanh")
+HALF = AffineStep([[0.5]], [[1.0]], C=[[1.0], [0.0]], c=[0.0, 0.25], activation="identity")  # z* = 2x, 0 from x = 1/8
+CASES: dict[str, tuple[Any, Any, dict[str, Any], tv.Verdict]] = {
+    "global": (tanh_model(), None, {}, tv.PROVED),
+    "ball": (tanh_model(), torch.zeros(3), {"eps": "0.01"}, tv.PROVED),
+    "batch": (tanh_model(), torch.zeros(2, 3), {"eps": "0.01"}, tv.PROVED),
+    "autonomous": (autonomous(lambda z: z / 2), None, {}, tv.PROVED),
+    "damped": (tanh_model(iteration=tv.Damped(0.5)), torch.zeros(3), {}, tv.PROVED),
+    "implicit": (tanh_model(iteration="implicit"), torch.zeros(3), {}, tv.PROVED),
+    "region": (autonomous(lambda z: torch.tanh(2 * z)), None, {"region": tv.Box(0.5, 1.5)}, tv.PROVED),
+    "two fixed points": (TWO, None, {}, tv.REFUTED),
+    "another answer": (HALF, torch.tensor([0.5]), {"answer": 1}, tv.REFUTED),
+    "another answer in the ball": (HALF, torch.tensor([0.5]), {"eps": "0.5"}, tv.REFUTED),
+    "no rate": (autonomous(lambda z: -z), None, {}, tv.UNKNOWN),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_stored_certificate_says_what_the_proof_said(name: str, tmp_path: Path) -> None:
+    model, x, options, verdict = CASES[name]
+    path = tmp_path / "a.trmcert.json"
+    made = certify(model, x, path=path, update=True, **options)
+    stored = certify(model, x, path=path, **options)
+    assert made.verdict is stored.verdict is verdict
+    assert not made.stored and stored.stored and made.digest == stored.digest
+    assert made.rate == stored.rate and str(verdict) in repr(stored)
+    if verdict is tv.PROVED and x is not None:
+        assert made.margin is not None and (stored.margin is None or 0 < stored.margin <= made.margin + 1e-6)
+    tv.check(path, path.with_name("a.safetensors"), model=model)
+
+
+@pytest.fixture(scope="module")
+def refuted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The answer 1 at 0.5 is refuted; that it is 0 there is proved beside it."""
+    path = tmp_path_factory.mktemp("stored") / "a.trmcert.json"
+    assert certify(HALF, torch.tensor([0.5]), path=path, update=True, answer=1).verdict is tv.REFUTED
+    return path
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "verdict"),
+    [
+        (0.5, {"answer": 1}, tv.REFUTED),
+        (0.5, {"answer": 1, "eps": "0.25"}, tv.REFUTED),  # the refuting input lies in the ball
+        (0.25, {"answer": 1}, tv.UNKNOWN),  # it is another input
+        (0.25, {"answer": 1, "eps": "0.125"}, tv.UNKNOWN),  # it lies outside the ball
+        (0.5, {"answer": 0, "eps": "0.25"}, tv.UNKNOWN),  # another label is refuted, at the centre alone
+        (0.5, {}, tv.PROVED),
+    ],
+)
+def test_a_refutation_counts_only_for_what_it_refutes(
+    refuted: Path, x: float, options: dict[str, Any], verdict: tv.Verdict
+) -> None:
+    assert certify(HALF, torch.tensor([x]), path=refuted, **options).verdict is verdict
+
+
+def test_two_fixed_points_in_a_region_do_not_count_for_another(tmp_path: Path) -> None:
+    model, path = autonomous(lambda z: torch.tanh(2 * z)), tmp_path / "a.trmcert.json"
+    assert certify(model, path=path, update=True).verdict is tv.REFUTED
+    assert certify(model, path=path).verdict is tv.REFUTED
+    assert certify(model, path=path, region=tv.Box(0.5, 1.5)).verdict is tv.UNKNOWN
+
+
+def test_a_local_proof_does_not_count_for_all_states(tmp_path: Path) -> None:
+    model, path = autonomous(lambda z: torch.tanh(2 * z)), tmp_path / "a.trmcert.json"
+    certify(model, path=path, update=True, region=tv.Box(0.5, 1.5))
+    assert certify(model, path=path).verdict is tv.UNKNOWN
+    assert certify(model, path=path, region=tv.Box(0.25, 1.5)).verdict is tv.UNKNOWN
+
+
+def test_claims_by_their_names() -> None:
+    found = certify(tanh_model(), torch.zeros(3))
+    assert found.proves(contraction(rate=0.9)) and not found.proves(contraction(rate=0.1))
+    assert found.proves(exactly_one(domain=tv.Box(-1, 1))) and not found.proves(exactly_one(domain="all"))
+    assert found.proves(answer()) and found.proves("contraction(rate<=0.9)")
+    with pytest.raises(ValueError, match="expected a claim"):
+        found.proves("perfection")
+
+
+def test_bad_calls_say_what_to_do(tmp_path: Path) -> None:
+    model = autonomous(lambda z: z / 2)
+    with pytest.raises(ValueError, match="a certificate named NAME"):
+        certify(model, path=tmp_path / "a.json")
+    with pytest.raises(CertificateProblem, match="found none"):
+        certify(model, path=tmp_path / "a.trmcert.json")
+    (tmp_path / "b.trmcert.json").mkdir()
+    with pytest.raises(CertificateProblem, match="expected to read"):
+        certify(model, path=tmp_path / "b.trmcert.json")
+    certify(model, path=tmp_path / "c.trmcert.json", update=True)
+    with pytest.raises(TypeError, match="options of verify_fixed_point, found .'epsilon'"):
+        certify(model, path=tmp_path / "c.trmcert.json", epsilon=1)
+    nothing = certify(TWO, norm="linf", timeout=0)
+    assert nothing.verdict is tv.UNKNOWN and nothing.digest is None and not nothing.proves("exactly_one")
+    with pytest.raises(ValueError, match="there is no certificate"):
+        nothing.certificate  # noqa: B018

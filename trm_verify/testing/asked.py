@@ -1,0 +1,108 @@
+"""What a call of `verify_fixed_point` asks, as claims that a stored certificate can be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from trm_verify import claims
+from trm_verify.box import Box
+from trm_verify.claims import Claim
+from trm_verify.kernel.check import Valid
+from trm_verify.kernel.claims import Refuted, equal
+from trm_verify.kernel.operators import Operator, parse_operator
+from trm_verify.kernel.tensor import Tensor, contains
+from trm_verify.provers.problem import ALL_STATES
+from trm_verify.verification.inputs import Inputs
+from trm_verify.verification.session import Verification
+
+Answered = tuple[int, ...]
+
+
+def boxes(session: Verification, task: Inputs | None) -> Iterator[Box | str | None]:
+    """The inputs that are asked about, as expected claims name them."""
+    if session.spec.input_shape is None:
+        yield None  # the one empty input
+    elif task is None:
+        yield session.domain_box or "all"
+    else:
+        for row in task.rows:
+            if row.error or row.box is None:
+                raise ValueError(row.error or "expected a box of inputs, found none")
+            yield row.box
+
+
+def asked(session: Verification, task: Inputs | None) -> Iterator[tuple[Claim, ...]]:
+    """What a PROVED verdict of the call needs; each entry is a choice of claims, any of which will do."""
+    operator = session.deployed.operator
+    implicit = operator == "implicit"
+    regions = _regions(session)
+    for domain in boxes(session, task):
+        yield tuple(claims.ExactlyOne(domain=domain, region=region) for region in regions)
+        if not implicit:
+            # from where the loop starts, or from all of the region; convergence from elsewhere says nothing about it
+            starts: list[Box | str] = ["init", *(region for region in regions if isinstance(region, Box))]
+            yield tuple(claims.Convergence(operator=_named(session), domain=domain, start=s) for s in starts)
+    if task is None or session.deployed.logits_shape is None:
+        return
+    own = session.deployed.labels(session.deployed.fixed_points(task.centres))
+    for row, labels, domain in zip(task.rows, own, boxes(session, task), strict=True):
+        wanted = row.wanted or tuple(int(v) for v in labels)
+        if implicit:
+            yield (claims.FixedPointAnswer(answer=wanted, domain=domain),)
+        else:
+            yield (claims.Answer(answer=wanted, operator=_named(session), domain=domain),)
+
+
+def _regions(session: Verification) -> list[Box | str]:
+    """Where one fixed point is asked for: all states, or a region (what holds for all states answers that too)."""
+    if session.region == ALL_STATES:
+        return ["all"]
+    ends = session.problem.box(session.region)
+    corners = [ends.fraction(i) for i in range(ends.size)]
+    return [Box([lo for lo, _ in corners], [hi for _, hi in corners]), "all"]
+
+
+def refuted(session: Verification, task: Inputs | None, valid: Valid) -> bool:
+    """Whether the certificate refutes something that was asked, at an input that was asked about."""
+    asked: list[tuple[Box | str | None, Answered | None]]
+    asked = [(domain, None) for domain in boxes(session, task)]
+    if task is not None and session.deployed.logits_shape is not None:
+        own = session.deployed.labels(session.deployed.fixed_points(task.centres))
+        wanted = [row.wanted or tuple(int(v) for v in labels) for row, labels in zip(task.rows, own, strict=True)]
+        asked = [(domain, labels) for (domain, _), labels in zip(asked, wanted, strict=True)]
+    return any(_refutes(session, c, *each) for c in valid.claims if isinstance(c, Refuted) for each in asked)
+
+
+def _refutes(session: Verification, claim: Refuted, domain: Box | str | None, answer: Answered | None) -> bool:
+    """Whether a claim that fails where `claim` says would be one that was asked, for inputs of the domain."""
+    if isinstance(domain, Box) and not (claim.domain.bounded and domain.contains(_as_box(claim.domain, domain.shape))):
+        return False
+    region = session.problem.box(session.region)
+    inside = claim.region is None or contains(region, claim.region)
+    if claim.of in ("answer", "fixed_point_answer"):
+        implicit = session.deployed.operator == "implicit"
+        if implicit != (claim.of == "fixed_point_answer") or claim.answer != answer:
+            return False
+        return inside and (implicit or claim.operator == own_operator(session))
+    if claim.of == "convergence":
+        return inside and claim.operator == own_operator(session)
+    if claim.of == "at_most_one":  # two in a part are two in the whole
+        return inside
+    return claim.of == "exactly_one" and claim.region is not None and equal(region, claim.region)
+
+
+def _as_box(tensor: Tensor, shape: tuple[int, ...]) -> Box:
+    ends = np.array([tensor.fraction(i) for i in range(tensor.size)], dtype=object)
+    return Box(ends[:, 0].reshape(shape), ends[:, 1].reshape(shape))
+
+
+def _named(session: Verification) -> str:
+    return str(own_operator(session))
+
+
+def own_operator(session: Verification) -> Operator:
+    """The operator of the model's stated iteration; of the step, for an implicit model, which states none."""
+    operator = session.deployed.operator
+    return parse_operator("picard" if operator == "implicit" else operator, session.problem.graph.size)
