@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from trm_verify import __version__, archive
+from trm_verify.certificate import weights_beside
 from trm_verify.cli.cache import Cache
 from trm_verify.cli.check import isolated
-from trm_verify.cli.loading import is_factory, weights_beside
+from trm_verify.cli.loading import is_factory
 from trm_verify.cli.outcome import Exit, Failure, Outcome, cannot, combined, usage
 from trm_verify.cli.summary import lines, markdown
 
