@@ -444,7 +444,8 @@ def test_a_directory_of_certificates(run: Any, saved: Path) -> None:
     assert found.code == 1
     verdicts = {Path(item["certificate"]).name: item["verdict"] for item in found.json["certificates"]}
     assert verdicts == {
-        "model.again.trmcert.json": "VALID", "model.bad.trmcert.json": "INVALID", "model.trmcert.json": "VALID",
+        "model.again.trmcert.json": "VALID", "model.answers.trmcert.json": "VALID",
+        "model.bad.trmcert.json": "INVALID", "model.trmcert.json": "VALID",
     }  # fmt: skip
     (saved / "orphan.trmcert.json").write_text("{}")
     assert run("check", saved).code == 2

@@ -163,7 +163,8 @@ def test_a_run_ends_with_a_certified_bundle(tmp_path):
     assert report["verdict"] == "PROVED"
     model = from_pretrained(tmp_path / "out")
     assert model.input_shape == (7, 1)
-    tv.check(tmp_path / "out" / "model.trmcert.json", tmp_path / "out" / "model.safetensors", model=model)
+    for name in ("model.trmcert.json", "model.answers.trmcert.json"):
+        tv.check(tmp_path / "out" / name, tmp_path / "out" / "model.safetensors", model=model)
     assert all(torch.equal(v, model.state_dict()[n]) for n, v in done.model.bake().state_dict().items())
 
 

@@ -49,6 +49,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         "model": {"name": "GatedMaxPlanner", "features": 8, "hidden": 32},
         "train": _MAZE,
     },
+    "brackets": {
+        "task": {"name": "brackets", "train": 16384},
+        "model": {"name": "TinyRecursive", "features": 32, "hidden": 128, "heads": 4, "rho": 0.95},
+        "train": _PUZZLE | {"epochs": 20, "depth": [8, 16]},
+    },
     "denoise": {
         "task": {"name": "denoise"},
         "model": {"name": "ConvRefiner", "ordered": True},

@@ -20,7 +20,7 @@ from trm_verify.train.config import RunConfig
 from trm_verify.train.levels import inputs
 from trm_verify.train.loop import TrainResult, train
 
-CERTIFICATE, ANSWERS, REPORT = "model.trmcert.json", "answers.trmcert.json", "run.json"
+CERTIFICATE, ANSWERS, REPORT = "model.trmcert.json", "model.answers.trmcert.json", "run.json"
 _ROWS_AT_ONCE = 256
 _NORMS = {"linf": "linf", "tokens_l2": "tokens", "l2": "auto"}  # what a model says of itself → what provers are asked
 
