@@ -196,6 +196,40 @@ def test_a_factory_is_certified_and_then_checked(tmp_path: Path, capsys: Any, mo
     assert ci(capsys, "ci_factory:make", "--check")[0] == 2  # --check imports nobody's code
 
 
+def test_what_is_not_proved_is_not_written_and_fails_every_time(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ci_bad_factory.py").write_text(
+        "import torch, trm_verify as tv\n"
+        "def refuted():\n    return tv.recursive(lambda z: torch.tanh(2 * z), state_shape=(1,))\n"
+        "def unknown():\n    return tv.recursive(lambda z: 2 * z + 1, state_shape=(1,))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, expected in (("refuted", 1), ("unknown", 3)):
+        for _ in range(2):
+            code, found = ci(capsys, f"ci_bad_factory:{name}")
+            assert code == expected and found["certificates"][0]["verdict"] == name.upper()
+            assert found["certificates"][0]["message"]
+    assert not list(tmp_path.glob("*.trmcert.json"))
+
+
+def test_a_valid_certificate_of_a_refutation_is_no_good_news(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ci_two.py").write_text(
+        "import torch, trm_verify as tv\nmake = tv.recursive(lambda z: torch.tanh(2 * z), state_shape=(1,))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["refute", "ci_two:make", "-q"]) == 1
+    assert main(["check", "make.refutation.trmcert.json"]) == 0
+    for cache in ([], ["--cache", "cache"], ["--cache", "cache"]):
+        code, found = ci(capsys, ".", "--check", *cache)
+        assert code == 1 and found["certificates"][0]["verdict"] == "REFUTED"
+        assert "at_most_one" in found["certificates"][0]["message"]
+
+
 # the cache
 
 

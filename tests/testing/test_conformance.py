@@ -24,7 +24,7 @@ def complaint(prover: Any) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["linf", "l2", pytest.param("metric", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["linf", "l2", "metric"])
 def test_the_librarys_provers_conform(name: str) -> None:
     found = prover_conformance(PROVERS[name])
     assert {case.name for case in WRONG} <= set(found.declined)

@@ -218,7 +218,7 @@ def test_drawn_steps_shrink_to_a_small_one() -> None:
             return float(model.mix.weight.abs().sum(1).max()) > 1
 
     found = find(steps(gain=2.0), expands, settings=settings(FEW, phases=[Phase.generate, Phase.shrink]))
-    assert found.state_shape == (1,) and abs(float(found.mix.weight)) == 1.125
+    assert found.state_shape == (1,) and found.mix.weight.abs().tolist() == [[1.125]]
     assert not found.mix.bias.any()
 
 
@@ -316,7 +316,7 @@ def test_contractive_models_in_a_chain_do_not_drift() -> None:
     run_state_machine_as_test(chain_machine([gentle_first, gentle_second], tolerance=1e-5, steps=60), settings=MACHINE)
 
 
-@pytest.mark.parametrize("bad", [growing, chaotic])
+@pytest.mark.parametrize("bad", [growing, pytest.param(chaotic, marks=pytest.mark.slow)])
 def test_one_bad_model_in_a_chain_is_found(bad: Callable[[], torch.nn.Module]) -> None:
     machine = chain_machine([gentle_first, bad], tolerance=1e-2, steps=60)
     found = fails(lambda: run_state_machine_as_test(machine, settings=MACHINE))
@@ -332,6 +332,7 @@ def test_models_of_different_sizes_make_no_chain() -> None:
 # as tests that pytest collects
 
 
+@pytest.mark.slow
 def test_under_pytest_a_failure_prints_code_that_runs_by_itself(tmp_path: Path) -> None:
     (tmp_path / "my_models.py").write_text(
         "from trm_verify.testing import AffineStep\n\n\ndef make():\n    return AffineStep([[1.5]])\n"

@@ -173,13 +173,22 @@ def _checked(target: Target, options: Any, cache: Cache | None, graph: str | Non
         raise cannot("read", error) from error
     known = None if cache is None else cache.verdict(about)
     if known is not None:
-        return {**named, **known, "cached": True, "exit_code": 0}
+        return _judged({**named, **known, "cached": True, "exit_code": 0})
     code, said = isolated(certificate, weights, options.expect, graph)
     if code == Exit.GOOD and cache is not None:
         cache.remember(about, said)
     if said.get("code") == "DIGEST":
         said["message"] = f"stale certificate, of other weights; renew it with: {_renewal(target)}"
-    return {**named, **said, "cached": False, "exit_code": code}
+    return _judged({**named, **said, "cached": False, "exit_code": code})
+
+
+def _judged(item: Item) -> Item:
+    """A valid certificate of a refutation is no good news: the model was shown to be wrong."""
+    refuted = [claim for claim in item.get("claims", ()) if claim.startswith("refutation(")]
+    if item["exit_code"] != Exit.GOOD or not refuted:
+        return item
+    message = f"the certificate is valid, and what it proves is {refuted[0]}"
+    return {**item, "verdict": "REFUTED", "message": message, "exit_code": int(Exit.INVALID)}
 
 
 def _renewal(target: Target) -> str:
@@ -199,7 +208,7 @@ def _proved(target: Target, options: Any, cache: Cache | None) -> Item:
         own = exported(loaded.module)
     certificate = target.certificate or places(None, loaded, SUFFIX)[0]
     target = Target(certificate, target.model)
-    made = {}
+    made: Item = {}
     if target.missing:
         made = _certify(target, loaded, own.digest, own.to_bytes(), options, cache)
         if not certificate.exists():
@@ -211,7 +220,7 @@ def _proved(target: Target, options: Any, cache: Cache | None) -> Item:
             if name not in stored or packed({name: value}) != packed({name: stored[name]}):
                 message = f"expected tensor {name} as in the model, found other values; renew it: {_renewal(target)}"
                 return {**item, "verdict": "INVALID", "message": message, "exit_code": int(Exit.INVALID)}
-    return {**made, **item, "exit_code": int(combined((item["exit_code"], made.get("exit_code", 0))))}
+    return {**made, **item}
 
 
 def _certify(target: Target, loaded: Any, graph: str, tensors: bytes, options: Any, cache: Cache | None) -> Item:
@@ -246,10 +255,10 @@ def _certify(target: Target, loaded: Any, graph: str, tensors: bytes, options: A
         )
     code = CODES[str(result.verdict)]
     item = {**_named(target), "verdict": str(result.verdict), "made": "proved now", "exit_code": int(code)}
-    if not any(result.claims.values()):
+    if code != Exit.GOOD:  # nothing is written: a later run would find a valid certificate of less, and pass
         return {**item, "message": " ".join(result.explain().split())}
     write(certificate, weights, result.certificate, loaded)
-    if cache is not None and code == Exit.GOOD:
+    if cache is not None:
         cache.keep(about, result.certificate.to_bytes())
     return item
 

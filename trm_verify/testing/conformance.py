@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from trm_verify.box import Box
 from trm_verify.certificate import CertificateBuilder, Derivation
 from trm_verify.encode import Json, box_json, dyadic
-from trm_verify.export import export
+from trm_verify.export import Exported, export
 from trm_verify.kernel.check import check as kernel_check
 from trm_verify.kernel.claims import Contraction
 from trm_verify.kernel.errors import CheckError
@@ -138,10 +139,16 @@ def prover_conformance(prover: Prover, *, seed: int = 0, gentle: Sequence[Case] 
     return Conformance(proved, declined)
 
 
+@cache
+def _exported(case: Case) -> tuple[RecursiveModel, Exported]:
+    """Made once; every question gets a copy of the graph."""
+    model = case.make()
+    return model, export(model)
+
+
 def _ask(prover: Prover, case: Case, problems: list[str], seed: int) -> Attempt | None:
     """The prover's answer about one case, after everything in it was looked at."""
-    model = case.make()
-    exported = export(model)
+    model, exported = _exported(case)
     problem, other = (Problem(copy.deepcopy(exported.graph), exported.to_bytes()) for _ in range(2))
     domain, region = _sets(model, problem, case)
 
