@@ -116,6 +116,8 @@ def by_gains(args: list[tuple[Radii, Fraction]], count: int, width: int) -> Radi
     for r, _ in args:
         first: dict[int, int] = {}
         for entry, g in enumerate(r.groups or ()):
+            if not r.values[g]:  # nothing moves there, in whichever rows: the padding of a shift
+                continue
             t = entry * count // len(r.groups or ())
             component[find(t)] = find(first.setdefault(g, t))
     of_row = compact([find(t) for t in range(count)])

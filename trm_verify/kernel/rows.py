@@ -37,7 +37,7 @@ def between(nodes: tuple[Node, ...], inputs: tuple[int, ...], output: int) -> se
     return found
 
 
-def _row_layout(node: Node, widths: list[int], count: int) -> list[int] | None:
+def row_layout(node: Node, widths: list[int], count: int) -> list[int] | None:
     """The sources of a row in the same row of the arguments, laid end to end; the same for every row."""
     width = node.shape[-1]
     refused = CheckError("UNSUPPORTED", f"a {node.op} that moves every row within itself, each alike", "another")
@@ -78,7 +78,7 @@ def row_forms(graph: Graph, ranges: list[Tensor], inputs: tuple[int, ...], outpu
     for i in {*inputs, *inside, *(j for args in moved.values() for j in args)}:
         node = nodes[i]
         lays = i in inside and (node.op in LAYOUTS or node.op == "concat")
-        layout = _row_layout(node, [width(j) for j in moved[i]], count) if lays else None
+        layout = row_layout(node, [width(j) for j in moved[i]], count) if lays else None
         rows[i] = Node(node.op, node.args, node.attrs, (width(i),), node.kind, layout)
     starts = dict(zip(inputs, accumulate(map(width, inputs), initial=0), strict=False))
     base = sum(map(width, inputs))

@@ -35,7 +35,7 @@ RECIPES: dict[str, dict[str, Any]] = {
             "hidden": 128,
             "heads": 4,
             "mixing": "constant",
-            "rho": 0.88,
+            "rho": 0.895,
         },
         "train": _PUZZLE,
     },

@@ -74,11 +74,15 @@ class Deployed:
         return lower(self.exported.graph, self.exported.tensors)
 
     def _hints(self) -> list[np.ndarray]:
-        """Vectors ψ that layers suggest to the metric prover (see `nn.SandwichStep`); untrusted."""
+        """What layers suggest to provers: vectors ψ (see `nn.SandwichStep`) and the gains they aim for; untrusted."""
         layered = any(isinstance(module, BoundedLayer) for module in self.model.modules())
         source = bake(self.model) if layered else self.model
         found = [getattr(module, "psi", None) for module in source.modules()]
-        return [h.detach().cpu().double().numpy() for h in found if isinstance(h, torch.Tensor) and h.dim() == 1]
+        gains = {getattr(module, "gains", None) for module in source.modules()}
+        return [
+            *(h.detach().cpu().double().numpy() for h in found if isinstance(h, torch.Tensor) and h.dim() == 1),
+            *(np.array(each) for each in gains if isinstance(each, tuple) and len(each) > 1),
+        ]
 
     @property
     def logits_shape(self) -> tuple[int, ...] | None:

@@ -343,6 +343,14 @@ def test_groups_across_rows_stay_together() -> None:
     assert [value_of(v, both.exp) ** 2 for v in both.values] == pytest.approx([25 + 25, 49 + 169], rel=1e-12)
 
 
+def test_a_group_that_does_not_move_joins_no_rows() -> None:
+    """The zeros that a shift along tokens moves in are one group, in whichever rows they are."""
+    padded = Radii([0, 0, 1, 1, 0, 0], [0, 7], 0)
+    out = by_gains([(padded, F(1, 2))], 3, 2)
+    assert out.groups == [0, 0, 1, 1, 2, 2]
+    assert [value_of(v, out.exp) for v in out.values] == [0, F(7, 2), 0]
+
+
 def test_the_smaller_of_two_bounds() -> None:
     a, b = Radii([0, 0, 1], [4, 9], 0), Radii([0, 0, 1], [10, 10], -1)
     assert [value_of(v, tighter(a, b).exp) for v in tighter(a, b).values] == [4, 5]

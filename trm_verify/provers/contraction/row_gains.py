@@ -20,7 +20,6 @@ from trm_verify.kernel.document import vector as read_vector
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.radius import Gains
 from trm_verify.kernel.rules.row_gains import gain_matrix
-from trm_verify.provers.contraction import program
 from trm_verify.provers.contraction.forms import best_scale
 from trm_verify.provers.contraction.subgraphs import Subgraph, subgraphs
 from trm_verify.provers.factors import factor
@@ -62,7 +61,7 @@ def _suggestions(problem: Problem, subgraph: Subgraph) -> Iterator[Floats]:
     """ψ² of hints of the right length, and one that balances the weights before and after each unit."""
     form, n = subgraph.form, subgraph.form.n
     for hint in problem.hints:
-        if len(hint) == form.units and np.all(hint > 0) and np.all(np.isfinite(hint)):
+        if len(hint) == form.units and _positive(hint):
             yield hint**2
     before = np.linalg.norm(form.arguments[:, :n], axis=1)
     after = np.linalg.norm(form.outputs[:, n:], axis=0)
@@ -74,8 +73,12 @@ def _suggestions(problem: Problem, subgraph: Subgraph) -> Iterator[Floats]:
 
 
 def _tuned(problem: Problem, subgraph: Subgraph) -> Tuned | None:
-    """The subgraph with the best of the suggestions, and proportions of gains like the norms of ψW₁ on each input."""
+    """The subgraph with the best of the suggestions: multipliers, and proportions of the gains.
+
+    Proportions are those that a layer aims for, or like the norms of ψW₁ on each input.
+    """
     form, starts = subgraph.form, np.cumsum([0, *subgraph.widths])
+    aims = [np.log2(hint) for hint in problem.hints if len(hint) == len(subgraph.widths) and _positive(hint)]
     found = []
     for shape in _suggestions(problem, subgraph):
         scaled = form.arguments * np.sqrt(shape)[:, None]
@@ -83,13 +86,13 @@ def _tuned(problem: Problem, subgraph: Subgraph) -> Tuned | None:
             float(np.linalg.norm(scaled[:, a:b], 2) + np.linalg.norm(form.outputs[:, a:b], 2))
             for a, b in zip(starts, starts[1:], strict=False)
         ]
-        found.append(Tuned(subgraph, shape, np.log2(np.maximum(sizes, 1e-12))))
-    if len(found) == 1:  # no hint: the balanced weights alone
-        allowed = np.repeat(np.exp2(2 * found[0].log2), subgraph.widths)
-        solved = program.row_multipliers(form, allowed, PROGRAM_SECONDS)
-        found += [] if solved is None else [Tuned(subgraph, solved, found[0].log2)]
-    best = min(found, key=lambda tuned: float(tuned.at(tuned.log2)[0].max()), default=None)
+        found += [Tuned(subgraph, shape, log2) for log2 in (np.log2(np.maximum(sizes, 1e-12)), *aims)]
+    best = min(found, key=lambda tuned: float(np.linalg.norm(tuned.at(tuned.log2)[0])), default=None)
     return best if best is not None and np.isfinite(best.at(best.log2)[0]).all() else None
+
+
+def _positive(hint: Floats) -> bool:
+    return bool(np.all(hint > 0) and np.all(np.isfinite(hint)))
 
 
 def tune(problem: Problem, domain: Json, region: Json, rate: Rate) -> list[tuple[Tuned, Floats]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
+from math import prod
 
 from trm_verify.encode import Json
 from trm_verify.kernel.errors import CheckError
@@ -11,7 +12,7 @@ from trm_verify.kernel.graph import ACTIVATIONS, STATE, Node
 from trm_verify.kernel.layout import LAYOUTS
 from trm_verify.kernel.linear import Forms
 from trm_verify.kernel.radius import Gains, Propagation
-from trm_verify.kernel.rows import row_forms
+from trm_verify.kernel.rows import row_forms, row_layout
 from trm_verify.provers.contraction.forms import StepForm, form_of
 from trm_verify.provers.problem import Problem
 
@@ -102,7 +103,7 @@ class _Search:
                 continue
             seen.add((i, stage))
             op, args = self.nodes[i].op, self.varying(i)[::-1]
-            opaque = i in self.ends or self._is_inexact(i)
+            opaque = i in self.ends or self._is_inexact(i) or self._mixes_rows(i)
             if op in ACTIVATIONS and not opaque:
                 stack.append((args[0], 1))
             elif stage == 2 and not (op in MOVES and op != "expand" or op in SUMS and len(args) == 1) or opaque:
@@ -125,6 +126,19 @@ class _Search:
             return False
         denominator: int = self.nodes[i].attrs["factor"].denominator
         return denominator & (denominator - 1) != 0
+
+    def _mixes_rows(self, i: int) -> bool:
+        """Whether the node moves entries from one row to another, as a shift along tokens does."""
+        node = self.nodes[i]
+        if node.op not in MOVES:
+            return False
+        shapes = [node.shape, *(self.nodes[j].shape for j in node.args)]
+        count = prod(node.shape[:-1])
+        try:
+            row_layout(node, [shape[-1] for shape in shapes[1:]], count)
+        except CheckError:
+            return True
+        return any(prod(shape[:-1]) != count for shape in shapes)
 
     def extend(self, output: int) -> None:
         """A sum of one subgraph, scaled perhaps, and of its own inputs, such as a residual connection, joins it."""
