@@ -21,7 +21,6 @@ from trm_verify.encode import Json
 from trm_verify.kernel import document
 from trm_verify.kernel.check import PREDICATE, STATEMENT
 
-SUFFIX = ".trmcert.json"
 BOXES = ("domain", "region", "start", "box")  # fields that hold a box; `norm` holds a norm
 
 
@@ -86,17 +85,6 @@ class Certificate:
     @property
     def weights_digest(self) -> str:
         return str(self.statement["subject"][0]["digest"]["sha256"])
-
-
-def weights_beside(certificate: Path) -> Path | None:
-    """The weights that a certificate lies beside: NAME.trmcert.json or NAME.run.trmcert.json, NAME.safetensors."""
-    name = certificate.name.removesuffix(SUFFIX)
-    while name:
-        candidate = certificate.with_name(f"{name}.safetensors")
-        if candidate.is_file():
-            return candidate
-        name = name.rpartition(".")[0]
-    return None
 
 
 def write_atomic(path: Path, data: bytes) -> Path:

@@ -28,7 +28,7 @@ def test_quick(task, tmp_path, capsys):
                 assert {"1", str(along["K"]), str(2 * along["K"]), str(5 * along["K"])} <= set(along["at"])
         if "solve" in known:
             assert known["solve"]["verdict"] == "PROVED" and known["solve"]["bounds_below_the_error"] == 0
-    assert list(tmp_path.glob("tasks_*.png"))
+    assert list(tmp_path.glob("tasks_*.png")) or not {"certified", "solver"} & set(variants(task))
     text = (tmp_path / "tasks.txt").read_text()
     assert "tiny recursive models" in text and task in text
 

@@ -18,13 +18,13 @@ from trm_verify.cli.loading import (
     writable,
 )
 from trm_verify.cli.outcome import Exit, Failure, Outcome, cannot, combined, usage
+from trm_verify.naming import SUFFIX
 
 if TYPE_CHECKING:
     from trm_verify.certificate import Certificate
     from trm_verify.result import VerificationResult
 
 CODES = {"PROVED": Exit.GOOD, "REFUTED": Exit.INVALID, "UNKNOWN": Exit.UNKNOWN}
-SUFFIX = ".trmcert.json"
 
 
 def run(options: Any) -> Outcome:

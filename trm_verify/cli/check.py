@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trm_verify import archive
-from trm_verify.certificate import weights_beside
 from trm_verify.cli.loading import exported, load_model, model_errors
 from trm_verify.cli.outcome import Exit, Failure, Outcome, combined, usage
+from trm_verify.naming import SUFFIX, weights_beside
 
 if TYPE_CHECKING:
     from trm_verify.export import Exported
-
-SUFFIX = ".trmcert.json"
 
 
 def run(options: Any) -> Outcome:

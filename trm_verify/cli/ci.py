@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from trm_verify import __version__, archive
-from trm_verify.certificate import weights_beside
 from trm_verify.cli.cache import Cache
 from trm_verify.cli.check import isolated
 from trm_verify.cli.loading import is_factory
 from trm_verify.cli.outcome import Exit, Failure, Outcome, cannot, combined, usage
 from trm_verify.cli.summary import lines, markdown
+from trm_verify.naming import SUFFIX, weights_beside
 
-SUFFIX, WEIGHTS, CONFIG = ".trmcert.json", "model.safetensors", "config.json"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
 Item = dict[str, Any]
 
 

@@ -7,14 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trm_verify.certificate import weights_beside
 from trm_verify.cli.loading import writable
 from trm_verify.cli.outcome import Exit, Failure, Outcome, cannot, combined, usage
+from trm_verify.naming import SUFFIX, weights_beside
 
 if TYPE_CHECKING:
     from trm_verify.obligations import Obligations
 
-SUFFIX = ".trmcert.json"
 INDEX = "index.json"
 CODES = {"unsat": Exit.GOOD, "sat": Exit.INVALID}  # anything else is unknown
 

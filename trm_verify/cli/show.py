@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from trm_verify.certificate import weights_beside
 from trm_verify.cli.check import isolated
 from trm_verify.cli.outcome import Exit, Outcome, cannot, usage
+from trm_verify.naming import weights_beside
 
 
 def run(options: Any) -> Outcome:

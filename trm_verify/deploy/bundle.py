@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trm_verify import __version__
-from trm_verify.certificate import SUFFIX
 from trm_verify.kernel import document
 from trm_verify.kernel.errors import CheckError
+from trm_verify.naming import SUFFIX
 from trm_verify.pretrained import CONFIG, HINTS, WEIGHTS
 
 BUNDLE_SUFFIX, MANIFEST, REPORT, ACCURACY = ".trmbundle", "manifest.json", "report.html", "accuracy.json"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trm_verify.certificate import SUFFIX, weights_beside
 from trm_verify.deploy.bundle import MAX_BYTES, BundleError, unpack
 from trm_verify.deploy.signature import MAX_SIGNATURE, SIGNATURE_SUFFIX, SignatureError, Signer, verify
 from trm_verify.export import ExportError
 from trm_verify.kernel.document import read_file
+from trm_verify.naming import SUFFIX, weights_beside
 from trm_verify.pretrained import WEIGHTS, PretrainedError, from_pretrained, packed, read_tensors
 from trm_verify.verification.deployed import Deployed
 

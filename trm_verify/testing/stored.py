@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from trm_verify.api import verify_fixed_point
-from trm_verify.certificate import SUFFIX, Certificate
+from trm_verify.certificate import Certificate
 from trm_verify.claims import Claim
 from trm_verify.encode import box_json
 from trm_verify.kernel.check import Valid
@@ -25,6 +25,7 @@ from trm_verify.kernel.claims import Contraction, Convergence
 from trm_verify.kernel.document import MAX_BYTES, read_file
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import Expectation, describe
+from trm_verify.naming import SUFFIX
 from trm_verify.pretrained import write_files
 from trm_verify.provers.problem import NO_INPUT
 from trm_verify.result import (
