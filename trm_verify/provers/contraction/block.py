@@ -135,12 +135,13 @@ def _by_matrix(images: Map, size: int, best: Weights, selects: bool) -> Weights:
         found = positive_weights(matrix)
         if found is None:
             break
-        if selects:  # at these weights the maxima may select other branches, with a larger rate
+        settled = not selects or np.array_equal(_matrix(images, found.log2), matrix)
+        if not settled:  # at these weights the maxima select other branches, perhaps with a larger rate
             d = np.exp2(np.maximum(found.log2 - found.log2.max(), -900.0))[:, None]
             found = Weights(found.log2, max(found.ratio, float((images(d) / d).max())))
         if found.ratio < best.ratio * (1 - 1e-12):
             best = found
-        if not selects or np.array_equal(_matrix(images, found.log2), matrix):
+        if settled:
             break
         at = found.log2
     return best
