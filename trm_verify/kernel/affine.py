@@ -168,7 +168,7 @@ def affine_forms(graph: Graph, function: Function, ranges: list[Tensor]) -> Affi
         builder.forms.append(builder.node(i))
     outputs = stack([builder.of(i) for i in function.outputs])
     width = builder.base + len(builder.kinds)
-    graph.charge((function.cost // 8 + 64 * len(builder.kinds)) * width)  # packed products, then intervals of each row
+    _charge(graph, function, width, len(builder.kinds))
     arguments = stack(builder.arguments) if builder.arguments else Form([], 0)
 
     def full(form: Form) -> Form:
@@ -185,8 +185,16 @@ def forms_of(graph: Graph, function: Function, state: Tensor, given: Tensor) -> 
     key = ("forms", id(function))
     if key not in graph.cache:
         graph.cache[key] = affine_forms(graph, function, evaluate(graph, function, state, given))
-    found: AffineForms = graph.cache[key]
+        found: AffineForms = graph.cache[key]
+        return found
+    found = graph.cache[key]
+    _charge(graph, function, found.first + len(found.units), len(found.units))  # for what the rules do with them
     return found
+
+
+def _charge(graph: Graph, function: Function, width: int, units: int) -> None:
+    """Packed products, then intervals of each row."""
+    graph.charge((function.cost // 8 + 64 * units) * width)
 
 
 def is_plain(function: Function) -> bool:

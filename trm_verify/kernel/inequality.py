@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.linear import Forms
-from trm_verify.kernel.numbers import MAX_FACTOR, Rows, matmul, rescale, transpose
+from trm_verify.kernel.numbers import MAX_FACTOR, Rows, matmul, require_bits, rescale, transpose
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Sum:
 
     def add(self, rows: Rows, exp: int, sign: int = 1) -> None:
         low = min(exp, self.exp)
+        require_bits(len(rows), max(exp, self.exp) - low)
         mine = [rescale(row, self.exp, low) for row in self.rows]
         other = [rescale(row, exp, low) for row in rows]
         self.rows = [[a + sign * b for a, b in zip(p, q, strict=True)] for p, q in zip(mine, other, strict=True)]
@@ -52,6 +53,7 @@ def sector_matrix(
         raise CheckError("LIMIT", f"at most {MAX_FACTOR} state entries and units", size)
     if len(weights) != count or any(v < 0 for v in weights):
         raise CheckError("WITNESS", f"{count} multipliers ≥ 0", f"{len(weights)}, or a negative one")
+    require_bits(size, max((v.bit_length() for v in weights), default=0))
     total = Sum(size)
     total.add([row + [0] * count for row in top] + [[0] * size for _ in range(count)], top_exp)
     outputs = forms.outputs.rows

@@ -16,6 +16,7 @@ from trm_verify.kernel.errors import CheckError
 Rows = list[list[int]]
 
 MAX_SHIFT = 1 << 32  # bits that one change of exponent may add
+MAX_MATRIX_BITS = 1 << 31
 MAX_FACTOR = 4096  # rows of a matrix whose positivity is checked
 FINEST = -20_000  # no bound is kept finer than this, however small it is
 PRECISION = 192  # bits kept where a value is rounded outward
@@ -24,6 +25,12 @@ PRECISION = 192  # bits kept where a value is rounded outward
 def dyadic(mantissa: int, exp: int) -> Fraction:
     """mantissa · 2^exp."""
     return Fraction(mantissa << exp) if exp >= 0 else Fraction(mantissa, 1 << -exp)
+
+
+def require_bits(size: int, bits: int) -> None:
+    """A square matrix whose entries are that much longer than they need to be is refused before it is made."""
+    if size * size * bits > MAX_MATRIX_BITS:
+        raise CheckError("LIMIT", f"a matrix of at most {MAX_MATRIX_BITS} more bits", size * size * bits)
 
 
 def dyadic_exponent(value: Fraction) -> int | None:

@@ -10,8 +10,10 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import ACTIVATIONS, STATE, Function, Graph, Node
 from trm_verify.kernel.layout import LAYOUTS
 from trm_verify.kernel.linear import Builder, Form, Forms, require_activations
+from trm_verify.kernel.numbers import MAX_FACTOR
 from trm_verify.kernel.tensor import Tensor
 
+WALK = 1 << 10  # what a node before the output costs, as multiplications
 ROWWISE = {*ACTIVATIONS, *LAYOUTS, "concat", "add", "sub", "scale", "linear"}
 
 
@@ -73,15 +75,18 @@ def row_forms(graph: Graph, ranges: list[Tensor], inputs: tuple[int, ...], outpu
             raise CheckError("SHAPE", f"{count} last-axis rows in every tensor of the subgraph", nodes[i].shape)
         return nodes[i].shape[-1]
 
+    base = sum(map(width, inputs))
+    if base > MAX_FACTOR:  # before anything of that width is laid out
+        raise CheckError("LIMIT", f"inputs of at most {MAX_FACTOR} entries a row", base)
+    graph.charge(WALK * output)
     rows = list(nodes)
     moved = {i: [j for k, j in enumerate(nodes[i].args) if nodes[i].op != "linear" or k == 0] for i in inside}
     for i in {*inputs, *inside, *(j for args in moved.values() for j in args)}:
-        node = nodes[i]
+        node, own = nodes[i], width(i)
         lays = i in inside and (node.op in LAYOUTS or node.op == "concat")
         layout = row_layout(node, [width(j) for j in moved[i]], count) if lays else None
-        rows[i] = Node(node.op, node.args, node.attrs, (width(i),), node.kind, layout)
+        rows[i] = Node(node.op, node.args, node.attrs, (own,), node.kind, layout)
     starts = dict(zip(inputs, accumulate(map(width, inputs), initial=0), strict=False))
-    base = sum(map(width, inputs))
     builder = Builder(graph, Function(tuple(rows), (output,)), ranges, base)
     for i in range(output + 1):
         if i in starts:

@@ -13,7 +13,18 @@ from trm_verify.kernel.errors import CheckError, approximate
 from trm_verify.kernel.evaluate import constants, evaluate
 from trm_verify.kernel.graph import CONSTANT, Graph
 from trm_verify.kernel.norms import BlockNorm
-from trm_verify.kernel.numbers import Rows, dot, dyadic, floor_at, gram, require_psd, rescale, rows_of, transpose
+from trm_verify.kernel.numbers import (
+    Rows,
+    dot,
+    dyadic,
+    floor_at,
+    gram,
+    require_bits,
+    require_psd,
+    rescale,
+    rows_of,
+    transpose,
+)
 from trm_verify.kernel.operators import PICARD, Operator, parse_operator
 from trm_verify.kernel.radii import Radii, regroup
 from trm_verify.kernel.radius import Gains, Propagation
@@ -53,6 +64,7 @@ def require_norm(rows: Rows, exp: int, sigma: Fraction, raw_factor: object) -> N
     n = len(rows[0])
     factor = document.vector(raw_factor, upper_triangle_size(n), "factor")
     low = min(2 * exp, 1 - (sigma * sigma).denominator.bit_length())
+    require_bits(n, 2 * exp - low)
     square = floor_at(sigma * sigma, low)  # exact, by the choice of the exponent
     rest = [[-v << (2 * exp - low) for v in row] for row in gram(rows)]
     for i, row in enumerate(rest):
@@ -89,6 +101,9 @@ def state_radii(graph: Graph, norm: BlockNorm, values: list[int], exp: int) -> l
     return parts
 
 
+GAINED = 1 << 9  # what an entry costs that a gain is cited for, as multiplications
+
+
 def proved_bounds(premises: list[Conclusion], over: tuple[Tensor, Tensor] | None) -> tuple[Bounds, Gains]:
     """Norms of constant matrices, and gains of subgraphs that hold over (region, domain)."""
     bounds: Bounds = {}
@@ -100,7 +115,9 @@ def proved_bounds(premises: list[Conclusion], over: tuple[Tensor, Tensor] | None
             if not contains(premise.region, over[0]) or not contains(premise.domain, over[1]):
                 raise CheckError("CONTEXT", "row gains over a region and a domain that hold these", "smaller ones")
             for arguments, output in premise.places:
-                gains.setdefault(output, []).append((arguments, premise.gains))
+                known = gains.setdefault(output, [])
+                if (arguments, premise.gains) not in known:
+                    known.append((arguments, premise.gains))
         else:
             raise CheckError("PREMISE", "spectral bounds and row gains only", type(premise).__name__)
     return bounds, gains
@@ -114,7 +131,11 @@ def propagate(
 
     `over`: the (region, domain) of the two evaluations, without which no row gains may be cited.
     """
-    passed = Propagation(graph.step, ranges, *proved_bounds(premises, over))
+    bounds, gains = proved_bounds(premises, over)
+    for output, each in gains.items():
+        nodes = graph.step.nodes
+        graph.charge(GAINED * sum(nodes[output].size + sum(nodes[j].size for j in inputs) for inputs, _ in each))
+    passed = Propagation(graph.step, ranges, bounds, gains)
     return output_radii(graph, norm, passed.run(state_radii(graph, norm, *values), given))
 
 

@@ -6,7 +6,7 @@ from trm_verify.kernel import document
 from trm_verify.kernel.claims import Conclusion, Invariant, Reached, Settled
 from trm_verify.kernel.context import Context, Witness, none
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.evaluate import evaluate
+from trm_verify.kernel.evaluate import evaluate, initial_state
 from trm_verify.kernel.influence import levels_of
 from trm_verify.kernel.operators import PICARD
 from trm_verify.kernel.tensor import Tensor, contains
@@ -59,4 +59,5 @@ def settled_in(context: Context, premises: list[Conclusion], witness: Witness) -
         raise CheckError("CONTEXT", "an invariant box of the same operator", invariant.operator)
     if not contains(settled.domain, invariant.domain):
         raise CheckError("CONTEXT", "an invariant box on a domain inside that of the settled recursion", "another")
+    initial_state(context.graph, invariant.domain)  # init(x) exists for every x of the domain
     return Reached(settled.operator, invariant.domain, settled.steps, invariant.region)

@@ -1,0 +1,46 @@
+"""What a fresh reading of `settled_in` and `row_gain` found: each was accepted, or cost far more than its file."""
+
+from __future__ import annotations
+
+from fractions import Fraction as F
+
+import pytest
+
+from tests.corpus.sheet import Nodes, Sheet, canonical, graph, identity_readout, real
+from trm_verify.kernel.check import check
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.inequality import Sum
+from trm_verify.kernel.numbers import require_bits
+
+
+def settled_from(numerator: int) -> Sheet:
+    """A constant step that starts from numerator / (x + 2), on x in [-1, 1]² or, for 0, from 1/x."""
+    step, init = Nodes(), Nodes()
+    state = step.constant([1, 0])
+    given = init.add("input")
+    divisor = init.add("add", given, init.constant([2, 2])) if numerator else given
+    start = init.add("div", init.constant([1, 1]), divisor)
+    sheet = Sheet(graph(step.function(state), [[2]], real(2), init.function(start), identity_readout()))
+    domain, box = sheet.box([-1, -1], [1, 1], "input"), sheet.box([F(1, 2), 0], [2, 0])
+    settled = sheet.step("triangular", domain=domain, parts=[[2, 1]])
+    invariant = sheet.step("invariant_box", operator="picard", domain=domain, region=box)
+    reached = sheet.step("settled_in", settled, invariant)
+    answered = sheet.step("answer_by_invariance", invariant, reached, domain=domain, answer=[0], steps=1)
+    sheet.claim(answered, "answer", operator="picard", domain=domain, answer=[0], steps=1)
+    return sheet
+
+
+def test_a_start_that_exists_everywhere_is_needed() -> None:
+    good, bad = settled_from(1), settled_from(0)
+    assert check(canonical(good.statement()), good.weights).claims
+    with pytest.raises(CheckError, match="divisor whose enclosure excludes 0"):
+        check(canonical(bad.statement()), bad.weights)
+
+
+def test_long_entries_of_a_whole_matrix_are_refused_before_they_are_made() -> None:
+    require_bits(600, 4096)
+    with pytest.raises(CheckError, match="LIMIT"):
+        require_bits(600, 8192)
+    total = Sum(512)
+    with pytest.raises(CheckError, match="LIMIT"):
+        total.add([[1] * 512 for _ in range(512)], -40_000)
