@@ -82,10 +82,10 @@ def row_forms(graph: Graph, ranges: list[Tensor], inputs: tuple[int, ...], outpu
     rows = list(nodes)
     moved = {i: [j for k, j in enumerate(nodes[i].args) if nodes[i].op != "linear" or k == 0] for i in inside}
     for i in {*inputs, *inside, *(j for args in moved.values() for j in args)}:
-        node, own = nodes[i], width(i)
-        lays = i in inside and (node.op in LAYOUTS or node.op == "concat")
+        node = nodes[i]
+        lays = i in inside and (node.op in LAYOUTS or node.op == "concat") and node.shape
         layout = row_layout(node, [width(j) for j in moved[i]], count) if lays else None
-        rows[i] = Node(node.op, node.args, node.attrs, (own,), node.kind, layout)
+        rows[i] = Node(node.op, node.args, node.attrs, (width(i),), node.kind, layout)
     starts = dict(zip(inputs, accumulate(map(width, inputs), initial=0), strict=False))
     builder = Builder(graph, Function(tuple(rows), (output,)), ranges, base)
     for i in range(output + 1):

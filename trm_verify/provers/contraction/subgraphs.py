@@ -133,6 +133,8 @@ class _Search:
         if node.op not in MOVES:
             return False
         shapes = [node.shape, *(self.nodes[j].shape for j in node.args)]
+        if not all(shapes):  # a scalar has no rows
+            return True
         count = prod(node.shape[:-1])
         try:
             row_layout(node, [shape[-1] for shape in shapes[1:]], count)
