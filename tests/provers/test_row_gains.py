@@ -216,3 +216,32 @@ def test_steps_without_activations_or_rows_have_no_subgraphs() -> None:
     for step, state in ((layer, (3, 4)), (torch.tanh, (3, 4)), (lambda z: torch.softmax(layer(z), -1), (3, 4))):
         case = Case(step, state)
         assert subgraphs(case.problem, case.domain, case.region) == []
+
+
+class Neighbours(nn.Module):
+    """z_t ← relu(share · (z_{t−1} + z_{t+1})), zeros beyond the ends: linear where all states are positive."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        one = torch.eye(2)
+        self.inner, self.outer = nn.Linear(4, 2, bias=False), nn.Linear(2, 2, bias=False)
+        with torch.no_grad():
+            self.inner.weight.copy_(share * torch.cat([one, one], 1))
+            self.outer.weight.copy_(one)
+
+    def forward(self, z: Tensor) -> Tensor:
+        padded = nn.functional.pad(z, (0, 0, 1, 1))
+        around = torch.cat([padded[:, :-2], padded[:, 2:]], -1)
+        after: Tensor = self.outer(torch.relu(self.inner(around)))
+        return after
+
+
+@pytest.mark.parametrize("share", [0.3, 0.45, 0.49, 0.54, 0.6])
+def test_padded_shifts_have_no_smaller_rate_than_the_spectral_radius(share: float) -> None:
+    """A shift's zeros are a group that does not move; what moves is still bounded on both sides."""
+    tokens = 8
+    result = tv.verify_fixed_point(tv.recursive(Neighbours(share), state_shape=(tokens, 2)), norm="tokens")
+    radius = 2 * float(np.float32(share)) * np.cos(np.pi / (tokens + 1))
+    claim = result.claims["contraction"]
+    assert bool(claim) == (radius < 1), result.explain()
+    assert not claim or radius <= float(result.rate) <= 1.05 * radius + 0.05

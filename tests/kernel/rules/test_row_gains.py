@@ -351,6 +351,38 @@ def test_a_group_that_does_not_move_joins_no_rows() -> None:
     assert [value_of(v, out.exp) for v in out.values] == [0, F(7, 2), 0]
 
 
+def unequal_parts(random: Random, square: F, count: int) -> list[F]:
+    """`count` non-negative numbers that add up to `square`: the squares of a difference, entry by entry."""
+    shares = [random.choice([0, 1, 1, 5]) for _ in range(count)]
+    shares[random.randrange(count)] += 1
+    return [square * share / sum(shares) for share in shares]
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_no_difference_that_the_radii_allow_exceeds_the_gained_ones(seed: int) -> None:
+    """Groups inside rows and across them, groups that do not move, several arguments: squares in exact arithmetic."""
+    random = Random(seed)
+    count, width = random.randint(1, 5), random.randint(1, 3)
+    arguments: list[tuple[Radii, F]] = []
+    squares = [F(0)] * count  # the largest ‖Δb_t‖² that the inequality allows, row by row
+    for _ in range(random.randint(1, 3)):
+        size = count * random.randint(1, 3)
+        labels = [random.randrange(size) for _ in range(size)]
+        groups = [sorted(set(labels)).index(g) for g in labels] if random.random() < 0.8 else None
+        values = [random.choice([0, 0, 1, 3, 8]) for _ in range(size if groups is None else max(groups) + 1)]
+        r, gain = Radii(groups, values, -1), F(random.choice([0, 1, 3, 5]), 4)
+        arguments.append((r, gain))
+        for g, value in enumerate(values):
+            members = [e for e in range(size) if (e if groups is None else groups[e]) == g]
+            for e, part in zip(members, unequal_parts(random, F(value, 2) ** 2, len(members)), strict=True):
+                squares[e * count // size] += gain**2 * part
+    out = by_gains(arguments, count, width)
+    assert out.groups is not None and len(out.groups) == count * width
+    for g, value in enumerate(out.values):
+        rows = {entry // width for entry, own in enumerate(out.groups) if own == g}
+        assert sum(squares[t] for t in rows) <= value_of(value, out.exp) ** 2
+
+
 def test_the_smaller_of_two_bounds() -> None:
     a, b = Radii([0, 0, 1], [4, 9], 0), Radii([0, 0, 1], [10, 10], -1)
     assert [value_of(v, tighter(a, b).exp) for v in tighter(a, b).values] == [4, 5]
