@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,24 @@ if TYPE_CHECKING:
     from trm_verify.export import Exported
 
 
-def run(options: Any) -> Outcome:
-    """Check each certificate in a process of its own that can import nothing but the standard library."""
+def require_claims(expected: Sequence[str]) -> None:
+    """Every --expect is a claim.
+
+    Raises:
+        Failure: usage.
+    """
     from trm_verify.kernel.expect import parse_expectation
 
-    for text in options.expect:
+    for text in expected:
         try:
             parse_expectation(text)
         except ValueError as error:
             raise usage(f"--expect: {error}") from error
+
+
+def run(options: Any) -> Outcome:
+    """Check each certificate in a process of its own that can import nothing but the standard library."""
+    require_claims(options.expect)
     if options.bundle is not None:
         from trm_verify.cli.bundle import checked
 

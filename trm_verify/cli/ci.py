@@ -15,7 +15,7 @@ from typing import Any
 
 from trm_verify import __version__, archive
 from trm_verify.cli.cache import Cache
-from trm_verify.cli.check import isolated
+from trm_verify.cli.check import isolated, require_claims
 from trm_verify.cli.loading import is_factory
 from trm_verify.cli.outcome import Exit, Failure, Outcome, cannot, combined, usage
 from trm_verify.cli.summary import lines, markdown
@@ -44,13 +44,7 @@ class Target:
 
 def run(options: Any) -> Outcome:
     """Every certificate that the paths name; the exit code is that of the batch."""
-    from trm_verify.kernel.expect import parse_expectation
-
-    for text in options.expect:
-        try:
-            parse_expectation(text)
-        except ValueError as error:
-            raise usage(f"--expect: {error}") from error
+    require_claims(options.expect)
     targets = list(dict.fromkeys(t for path in options.paths or ["."] for t in found(path, options.check)))
     if not targets or (options.check and all(t.missing for t in targets)):
         without = f" ({len(targets)} saved models without one)" if targets else ""

@@ -93,6 +93,8 @@ class SandwichBlock(BoundedLayer):
         ValueError: sizes or gains out of range, or an activation with slopes outside [0, 1].
     """
 
+    baked_type: type[BakedSandwichBlock] = BakedSandwichBlock
+
     def __init__(
         self,
         outputs: int,
@@ -118,7 +120,7 @@ class SandwichBlock(BoundedLayer):
             raise ValueError(f"SandwichBlock: expected {len(bounded)} gains, one a bounded input, found {len(each)}")
         if not activation(act).monotone_nonexpansive:
             raise ValueError(
-                f"SandwichBlock: expected an elementwise activation with slopes in [0, 1], found {act!r}; "
+                f"{type(self).__name__}: expected an elementwise activation with slopes in [0, 1], found {act!r}; "
                 "use relu, leaky_relu, tanh, hardtanh, sigmoid or softplus"
             )
         generator = seeded(generator)
@@ -160,10 +162,13 @@ class SandwichBlock(BoundedLayer):
     def forward(self, *bounded: Tensor, x: Tensor | None = None) -> Tensor:
         sizes = tuple(v.shape[-1] for v in bounded)
         if sizes != self.bounded:
-            raise ValueError(f"SandwichBlock: made for bounded inputs of sizes {self.bounded}, called with {sizes}")
+            raise ValueError(
+                f"{type(self).__name__}: made for bounded inputs of sizes {self.bounded}, called with {sizes}"
+            )
         if (x is None) != (self.inputs == 0):
             raise ValueError(
-                f"SandwichBlock: made with inputs={self.inputs}, called {'without' if x is None else 'with'} x="
+                f"{type(self).__name__}: made with inputs={self.inputs}, "
+                f"called {'without' if x is None else 'with'} an input"
             )
         inner, outer = self.current_weights()
         hidden = functional.linear(bounded[0] if len(bounded) == 1 else torch.cat(bounded, -1), inner, self.bias)
@@ -179,7 +184,7 @@ class SandwichBlock(BoundedLayer):
         stored = psi.to(self.free.dtype)  # rounded first: W1 and W2 are then multiples of the psi that provers get
         slack = rounding_slack(self.free.dtype, min(joint.shape))
         inner, outer = self._assemble(joint * (1 - slack), stored.double())
-        return BakedSandwichBlock(
+        return self.baked_type(
             plain_linear(inner.to(self.free), self.bias),
             plain_linear(outer.to(self.free), self.constant),
             frozen(copy.deepcopy(self.act)),

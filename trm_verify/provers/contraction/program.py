@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -36,28 +36,42 @@ def row_multipliers(form: StepForm, allowed: Floats, timeout: float) -> Floats |
     except ImportError:
         return None
     multipliers, bound = cvxpy.Variable(form.units, nonneg=True), cvxpy.Variable(nonneg=True)
-    select, units, scaled = np.eye(form.n + form.units)[: form.n], form.units_only, cvxpy.diag(multipliers)
-    cross = units.T @ scaled @ (form.arguments * (form.lo + form.hi)[:, None])
+    select = np.eye(form.n + form.units)[: form.n]
     room = bound * (select.T @ np.diag(allowed) @ select) - form.outputs.T @ form.outputs
-    room = room + 2 * units.T @ scaled @ units - cross - cross.T
-    if np.any(form.lo * form.hi):
-        bent = form.arguments * (form.lo * form.hi)[:, None]
-        room = room + 2 * form.arguments.T @ scaled @ bent
+    room = room + _sectors(cvxpy, form, multipliers)
     limits = [multipliers <= MULTIPLIER_MOST, room >> INSIDE * np.eye(form.n + form.units)]
     task, deadline = cvxpy.Problem(cvxpy.Minimize(bound), limits), time.monotonic() + timeout
+    if not _solved(cvxpy, task, [multipliers], deadline):
+        return None
+    return np.maximum(np.asarray(multipliers.value, dtype=np.float64), 1e-12)
+
+
+def _sectors(cvxpy: Any, form: StepForm, multipliers: Any) -> Any:
+    """What the units add to the matrix of the rule: Σ 2λ_i (φ_i − a_i v_i)(φ_i − b_i v_i)."""
+    units, scaled = form.units_only, cvxpy.diag(multipliers)
+    cross = units.T @ scaled @ (form.arguments * (form.lo + form.hi)[:, None])
+    total = 2 * units.T @ scaled @ units - cross - cross.T
+    if np.any(form.lo * form.hi):
+        bent = form.arguments * (form.lo * form.hi)[:, None]
+        total = total + 2 * form.arguments.T @ scaled @ bent
+    return total
+
+
+def _solved(cvxpy: Any, task: Any, wanted: Sequence[Any], deadline: float) -> bool:
+    """Whether one of the solvers that are installed found values of the wanted variables in time."""
     for name in (name for name in SOLVERS if name in cvxpy.installed_solvers()):
         left = deadline - time.monotonic()
         if left <= 0:
-            break
+            return False
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "solution may be inaccurate": the kernel decides
                 task.solve(solver=name, verbose=False, **SOLVERS[name](left))
         except (cvxpy.error.SolverError, ValueError, ArithmeticError):  # the next solver may manage
             continue
-        if multipliers.value is not None:
-            return np.maximum(np.asarray(multipliers.value, dtype=np.float64), 1e-12)
-    return None
+        if all(variable.value is not None for variable in wanted):
+            return True
+    return False
 
 
 def solve(form: StepForm, timeout: float) -> tuple[Floats, Floats] | str:
@@ -76,36 +90,21 @@ def solve(form: StepForm, timeout: float) -> tuple[Floats, Floats] | str:
         cvxpy: Any = import_module("cvxpy")
     except ImportError:
         return "the semidefinite program needs cvxpy: pip install 'trm-verify[lmi]'"
-    installed = [name for name in SOLVERS if name in cvxpy.installed_solvers()]
-    if not installed:
+    if not SOLVERS.keys() & set(cvxpy.installed_solvers()):
         return f"the semidefinite program needs one of {', '.join(SOLVERS)}: pip install 'trm-verify[lmi]'"
     deadline = time.monotonic() + timeout
     metric, multipliers = cvxpy.Variable((n, n), symmetric=True), cvxpy.Variable(form.units, nonneg=True)
     gain = cvxpy.Variable()
-    select, units, scaled = np.eye(size)[:n], form.units_only, cvxpy.diag(multipliers)
-    cross = units.T @ scaled @ (form.arguments * (form.lo + form.hi)[:, None])
-    fixed = 2 * units.T @ scaled @ units - cross - cross.T - form.outputs.T @ metric @ form.outputs
-    if np.any(form.lo * form.hi):
-        bent = form.arguments * (form.lo * form.hi)[:, None]
-        fixed = fixed + 2 * form.arguments.T @ scaled @ bent
+    select = np.eye(size)[:n]
+    fixed = _sectors(cvxpy, form, multipliers) - form.outputs.T @ metric @ form.outputs
     limits = [metric >> np.eye(n), cvxpy.trace(metric) <= METRIC_MOST * n, multipliers <= MULTIPLIER_MOST]
 
     def at(rate: float, before: Floats) -> tuple[Floats, Floats] | None:
         room = select.T @ (rate**2 * metric - gain * before) @ select + fixed
         task = cvxpy.Problem(cvxpy.Maximize(gain), [*limits, room >> INSIDE * np.eye(size)])
-        for name in installed:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return None
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # "solution may be inaccurate": the kernel decides
-                    task.solve(solver=name, verbose=False, **SOLVERS[name](left))
-            except (cvxpy.error.SolverError, ValueError, ArithmeticError):  # the next solver may manage
-                continue
-            if metric.value is not None and multipliers.value is not None:
-                return (metric.value + metric.value.T) / 2, np.maximum(multipliers.value, 0.0)
-        return None
+        if not _solved(cvxpy, task, [metric, multipliers], deadline):
+            return None
+        return (metric.value + metric.value.T) / 2, np.maximum(multipliers.value, 0.0)
 
     best: tuple[Floats, Floats] | None = None
     rate, before = 1 - 1e-6, np.eye(n)
