@@ -19,7 +19,7 @@ from trm_verify.kernel.claims import Conclusion, FixedPoints
 from trm_verify.kernel.linear import Form
 from trm_verify.kernel.relaxation import Functional, System, meet, system_of
 from trm_verify.kernel.rules.fixed_point_answers import competitors, with_readout
-from trm_verify.kernel.rules.fixed_points import forms_over, interval_arguments
+from trm_verify.kernel.spans import forms_over, interval_arguments
 from trm_verify.kernel.units import Interval, value
 from trm_verify.provers.problem import Problem
 

@@ -20,8 +20,8 @@ from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import ACTIVATIONS, STATE, Graph, Node
 from trm_verify.kernel.numbers import dyadic, rows_of
 from trm_verify.kernel.relaxation import slaved_states
-from trm_verify.kernel.rules.fixed_points import forms_over, scale_of
 from trm_verify.kernel.slopes import slopes
+from trm_verify.kernel.spans import forms_over, scale_of
 from trm_verify.kernel.tensor import Tensor, from_fractions
 from trm_verify.kernel.units import Interval
 from trm_verify.obligations.fixed_points import Model

@@ -24,7 +24,8 @@ from trm_verify.kernel.context import numbers
 from trm_verify.kernel.evaluate import step
 from trm_verify.kernel.operators import difference
 from trm_verify.kernel.relaxation import slaved_states
-from trm_verify.kernel.rules.fixed_points import distance, forms_over, scale_of
+from trm_verify.kernel.rules.fixed_points import distance
+from trm_verify.kernel.spans import forms_over, scale_of
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.units import PIECEWISE, Interval, table
 from trm_verify.obligations.contraction import implicit_matrix

@@ -23,7 +23,7 @@ import pytest
 
 from tests.kernel.certificates import graph_json, kernel_graph, real
 from tests.kernel.graphs import Json, Nodes, dyadic, read_dyadic, read_vector, vector
-from trm_verify.kernel import affine, relaxation, units
+from trm_verify.kernel import affine, bounding, relaxation, spans, units
 from trm_verify.kernel.affine import AffineForms
 from trm_verify.kernel.claims import (
     Answer,
@@ -387,7 +387,7 @@ def judge_refutation(model: Model, done: Refuted) -> None:
 
 
 def slaved(model: Model, domain: Tensor, region: Tensor) -> dict[int, int]:
-    return relaxation.slaved_states(fixed_points.forms_over(model.graph, domain, region, None))
+    return relaxation.slaved_states(spans.forms_over(model.graph, domain, region, None))
 
 
 # Random models
@@ -563,7 +563,7 @@ class Bench:
     def scale(self, domain: Tensor, region: Tensor) -> Json | None:
         if self.rng.random() < 0.6:
             return None
-        forms = fixed_points.forms_over(self.model.graph, domain, region, None)
+        forms = spans.forms_over(self.model.graph, domain, region, None)
         own = relaxation.slaved_states(forms)
         fit = [i in own and forms.units[own[i]].op in relaxation.PROJECTIONS for i in range(self.model.n)]
         return vector([self.rng.choice([F(1, 4), F(1, 2), F(2)]) if ok else F(1) for ok in fit])
@@ -623,7 +623,7 @@ class Bench:
         return [F(0) if lo is None or hi is None else (lo + hi) / 2 for lo, hi in known.arguments]
 
     def tightening(self, known: FixedPoints, sides: list[tuple[int, int]], cuts: int, besides: int = 0) -> Json:
-        forms = fixed_points.forms_over(self.model.graph, known.domain, known.box, known.scale)
+        forms = spans.forms_over(self.model.graph, known.domain, known.box, known.scale)
         system, n = relaxation.system_of(self.model.graph, forms), self.model.n
         functionals = [system.of_state(t, s) if t < n else system.of_argument(t - n, s) for t, s in sides]
         return {
@@ -639,7 +639,7 @@ class Bench:
                 break
             system = relaxation.system_of(
                 self.model.graph,
-                fixed_points.forms_over(self.model.graph, known.domain, known.box, known.scale),
+                spans.forms_over(self.model.graph, known.domain, known.box, known.scale),
             )
             n = self.model.n
             able = [*range(n), *(n + k for k in system.active)]
@@ -657,7 +657,7 @@ class Bench:
         domain, box = self.boxes[self.domain][1], self.boxes[region][1]
         scale = self.scale(domain, box)
         alphas = None if scale is None else tuple(read_vector(scale))
-        forms = fixed_points.forms_over(self.model.graph, domain, box, alphas)
+        forms = spans.forms_over(self.model.graph, domain, box, alphas)
         slopes = [round(s * 64) / 64 for s in self.slopes(forms.units, self.at_point(forms, z, x))]
         slopes = [0.0] * len(slopes) if flat else slopes
         inverse = jacobian_inverse(forms, slopes, self.model.n)
@@ -708,7 +708,7 @@ class Bench:
         domain, box = self.boxes[self.domain][1], self.boxes[region][1]
         scale = self.scale(domain, box)
         alphas = None if scale is None else tuple(read_vector(scale))
-        forms = fixed_points.forms_over(self.model.graph, domain, box, alphas)
+        forms = spans.forms_over(self.model.graph, domain, box, alphas)
         system = relaxation.system_of(self.model.graph, forms)
         at = [self.at_point(forms, w, y) for y in inputs for w in self.model.fixed_points(y) or []]
         at = [[F(float(v)) for v in each] for each in [*at, self.at_point(forms, z, x)]]
@@ -745,7 +745,7 @@ class Bench:
     def none_at_all(self, known: FixedPoints | None) -> None:
         if known is None or known.exists or not known.box.bounded:
             return
-        forms = fixed_points.forms_over(self.model.graph, known.domain, known.box, known.scale)
+        forms = spans.forms_over(self.model.graph, known.domain, known.box, known.scale)
         system = relaxation.system_of(self.model.graph, forms)
         for _ in range(4):
             q = self.rng.choice([system.of_state(i, s) for i in range(self.model.n) for s in (1, -1)])
@@ -785,7 +785,7 @@ class Bench:
         point = tuple(F(float(v)) for v in self.rng.choice(pairs))
         reach = F(1, self.rng.choice([4, 64, 2**20]))
         box = Tensor((2 * model.n,), -60, *([int((v + s * reach) * 2**60) for v in point] for s in (-1, 1)))
-        forms = fixed_points.forms_over(double.graph, self.boxes[self.domain][1], box, None)
+        forms = spans.forms_over(double.graph, self.boxes[self.domain][1], box, None)
         slopes = [round(s * 64) / 64 for s in self.slopes(forms.units, self.at_point(forms, point, x))]
         inverse = jacobian_inverse(forms, slopes, 2 * model.n)
         lo, hi = (vector([v + s * reach for v in point]) for s in (-1, 1))
@@ -954,7 +954,7 @@ def _any_fixed_point(graph: Any, function: Any, states: Any, inputs: Any) -> Any
 
 
 RANGE = enclosure._Reduction.range
-INTERVALS = fixed_points.interval_arguments
+INTERVALS = spans.interval_arguments
 PRODUCT = affine._AffineBuilder.product
 EXACT = refutation._exact
 LEAVES, BOUNDS, SYSTEM = relaxation.leaves_of, relaxation.lower_bounds, relaxation.system_of
@@ -963,12 +963,12 @@ ANY_UNIT = ("relu", "clamp", "abs", "leaky_relu", "scale", "tanh", "sin", "sigmo
 BROKEN: dict[str, list[tuple[Any, str, Any]]] = {
     "no breakpoints": [(units, "kinks", lambda unit: [])],
     "curves without dips": [(units.Smooth, "least", _no_dips)],
-    "boxes without width": [(fixed_points, "Sets", _middles)],
-    "halves not widened": [(fixed_points.Tightening, "end", _unwidened)],
+    "boxes without width": [(bounding, "Sets", _middles)],
+    "halves not widened": [(bounding.Tightening, "end", _unwidened)],
     "bounds a little too high": [
-        (fixed_points, "lower_bounds", lambda *a: [None if b is None else b + F(1, 8) for b in BOUNDS(*a)])
+        (bounding, "lower_bounds", lambda *a: [None if b is None else b + F(1, 8) for b in BOUNDS(*a)])
     ],
-    "a leaf is lost": [(fixed_points, "leaves_of", lambda *a: LEAVES(*a)[1:] or LEAVES(*a))],
+    "a leaf is lost": [(bounding, "leaves_of", lambda *a: LEAVES(*a)[1:] or LEAVES(*a))],
     "arguments of later units": [
         (fixed_points, "system_of", lambda graph, forms, merge=True: SYSTEM(graph, forms)),
         (fixed_points, "interval_arguments", _blind_to_later_units),

@@ -22,8 +22,8 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import STATE, Graph, Node
 from trm_verify.kernel.linear import Form, stack
 from trm_verify.kernel.numbers import ceil_at, dyadic, floor_at, matmul, rows_of
-from trm_verify.kernel.rules.fixed_points import forms_over, scale_of, span
 from trm_verify.kernel.slopes import slopes
+from trm_verify.kernel.spans import forms_over, scale_of, span
 from trm_verify.kernel.tensor import Tensor, contains, from_fractions
 from trm_verify.kernel.units import BITS, Interval, table
 

@@ -12,8 +12,8 @@ from trm_verify.kernel.claims import Conclusion, FixedPointAt, FixedPoints, equa
 from trm_verify.kernel.context import Context, Witness
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.numbers import dyadic
-from trm_verify.kernel.rules.fixed_points import forms_over
 from trm_verify.kernel.rules.refutation import around
+from trm_verify.kernel.spans import forms_over
 from trm_verify.kernel.units import PIECEWISE, Interval, kinks, value
 
 

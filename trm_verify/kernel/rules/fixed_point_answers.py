@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from trm_verify.kernel import document
 from trm_verify.kernel.affine import AffineForms, forms_of, joined
+from trm_verify.kernel.bounding import TREES, Bounding
 from trm_verify.kernel.claims import (
     Answer,
     Conclusion,
@@ -24,9 +25,9 @@ from trm_verify.kernel.norms import Norm
 from trm_verify.kernel.numbers import dyadic, power_up
 from trm_verify.kernel.operators import difference
 from trm_verify.kernel.relaxation import Functional, Leaf, System, system_of
-from trm_verify.kernel.rules.fixed_points import TREES, Bounding, forms_over, interval_arguments
 from trm_verify.kernel.rules.invariance import from_init
 from trm_verify.kernel.slopes import slopes
+from trm_verify.kernel.spans import forms_over, interval_arguments
 from trm_verify.kernel.tensor import Tensor, contains
 from trm_verify.kernel.units import Interval
 

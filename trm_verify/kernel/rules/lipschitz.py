@@ -20,8 +20,8 @@ from trm_verify.kernel.inequality import Sum
 from trm_verify.kernel.linear import Form
 from trm_verify.kernel.numbers import MAX_FACTOR, Rows, floor_at, gram, matmul, require_psd, rows_of, transpose
 from trm_verify.kernel.relaxation import slaved_states
-from trm_verify.kernel.rules.fixed_points import forms_over
 from trm_verify.kernel.rules.wellposed import MONOTONE_UNIT
+from trm_verify.kernel.spans import forms_over
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.units import Interval
 

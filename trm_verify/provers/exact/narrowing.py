@@ -15,7 +15,7 @@ from trm_verify.certificate import Derivation, derive
 from trm_verify.encode import Json, fractions
 from trm_verify.kernel.claims import FixedPoints
 from trm_verify.kernel.relaxation import Functional, meet, system_of
-from trm_verify.kernel.rules.fixed_points import forms_over
+from trm_verify.kernel.spans import forms_over
 from trm_verify.kernel.units import Interval
 from trm_verify.provers.exact.decision import Unprovable
 from trm_verify.provers.exact.hulls import ZERO

@@ -18,7 +18,7 @@ from trm_verify.kernel.affine import Unit
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.numbers import dyadic, floor_at
 from trm_verify.kernel.relaxation import system_of
-from trm_verify.kernel.rules.fixed_points import forms_over, interval_arguments
+from trm_verify.kernel.spans import forms_over, interval_arguments
 from trm_verify.kernel.tensor import Tensor, parse_box
 from trm_verify.kernel.units import Interval, kinks, value
 from trm_verify.provers.problem import Floats

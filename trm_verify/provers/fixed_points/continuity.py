@@ -22,7 +22,7 @@ from trm_verify.kernel.affine import AffineForms, is_plain
 from trm_verify.kernel.context import numbers
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.relaxation import PROJECTIONS, System, rescaled, slaved_states, system_of
-from trm_verify.kernel.rules.fixed_points import forms_over
+from trm_verify.kernel.spans import forms_over
 from trm_verify.kernel.units import table
 from trm_verify.provers.factors import as_floats
 from trm_verify.provers.fixed_points.newton import fixed_point, sensitivities

@@ -17,7 +17,7 @@ from trm_verify.kernel.evaluate import initial_state
 from trm_verify.kernel.operators import apply, parse_operator
 from trm_verify.kernel.relaxation import system_of
 from trm_verify.kernel.rules.answers import box_margins
-from trm_verify.kernel.rules.fixed_points import forms_over
+from trm_verify.kernel.spans import forms_over
 from trm_verify.kernel.tensor import Tensor, contains
 from trm_verify.provers.factors import as_floats
 from trm_verify.provers.fixed_points.newton import step_derivative

@@ -19,7 +19,7 @@ from trm_verify.encode import Json, integers, quantized
 from trm_verify.kernel.affine import AffineForms, Unit
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import Graph
-from trm_verify.kernel.rules.fixed_points import forms_over
+from trm_verify.kernel.spans import forms_over
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.provers.factors import as_floats
 from trm_verify.provers.fixed_points.relaxed import apply

@@ -21,7 +21,7 @@ from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.numbers import dyadic, floor_at
 from trm_verify.kernel.operators import Operator, parse_operator, require_loop
 from trm_verify.kernel.rules.fixed_point_answers import competitors
-from trm_verify.kernel.rules.fixed_points import forms_over
+from trm_verify.kernel.spans import forms_over
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.provers.exact.preconditioned import BoxTest
 from trm_verify.provers.problem import Problem

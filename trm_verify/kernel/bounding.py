@@ -1,0 +1,226 @@
+"""Bounds of functionals over the fixed points that are known, tree by tree, and what is known after them (R6, R7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from trm_verify.kernel import document
+from trm_verify.kernel.affine import AffineForms
+from trm_verify.kernel.claims import FixedPoints
+from trm_verify.kernel.context import numbers
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.graph import Graph
+from trm_verify.kernel.linear import MAX_FORM
+from trm_verify.kernel.numbers import MAX_SHIFT, dyadic, rows_of
+from trm_verify.kernel.relaxation import (
+    Functional,
+    Leaf,
+    Sets,
+    System,
+    leaves_of,
+    lower_bounds,
+    meet,
+    system_of,
+    within,
+)  # fmt: skip
+from trm_verify.kernel.spans import tables_of
+from trm_verify.kernel.tensor import Tensor, from_fractions
+from trm_verify.kernel.units import PIECES, Interval, table
+
+Side = tuple[int, int]  # (variable, sign): sign · variable is to be minimised; states first, then units
+
+TREES = ("splits", "at", "weights", "multipliers")
+NAMES = ("targets", "signs", *TREES)
+TABLE = 100 * 2 * PIECES  # multiplications of a table of a smooth unit, roughly
+
+
+def require_room(system: System, rows: int) -> None:
+    if rows * system.width > MAX_FORM:
+        raise CheckError("LIMIT", f"functionals and leaves of at most {MAX_FORM} coefficients in all", rows)
+
+
+class Bounding:
+    """Functionals over what is known of the fixed points, each with a tree of leaves, bounded in one batch.
+
+    For all functionals, one after the other, a witness lists `splits` and `at` (see `leaves_of`), and for all leaves
+    `weights` (what the functional is multiplied by; 0 for a leaf that is shown to be empty) and `multipliers`.
+    """
+
+    def __init__(
+        self, graph: Graph, known: FixedPoints, system: System, arguments: Sequence[Interval], proved: bool = True
+    ) -> None:
+        """`proved`: the fixed points are known to lie in the box (by continuity, they only do so to begin with)."""
+        self.graph, self.known, self.system, self.arguments = graph, known, system, list(arguments)
+        own = system.slaved.items() if proved and known.box.bounded else ()
+        self.limits = {k: known.box.fraction(i) for i, k in own}
+        inside = {k: within(system.units[k], arguments[k], *limit) for k, limit in self.limits.items()}
+        self.nothing = None in inside.values()  # there is no fixed point at all
+        for k, interval in inside.items():
+            self.arguments[k] = interval or arguments[k]
+        self.tables = tables_of(system, self.arguments)
+        self.empty: list[bool] = []
+
+    def batch(self, functionals: list[Functional], bases: list[Leaf], raw: Sequence[Any]) -> list[Fraction | None]:
+        """A lower bound of each functional: the least over the leaves of its tree."""
+        splits = document.items(raw[0], "splits")
+        cut_at, at_exp = document.vector(raw[1], None, "at")
+        ints, exp = document.vector(raw[3], None, "multipliers")
+        leaves, width = splits.count(-1), len(self.system.rows)
+        weights = numbers(raw[2], leaves, "weights")
+        if (len(ints), len(cut_at)) != (width * leaves, len(splits) - leaves) or min(weights, default=0) < 0:
+            raise CheckError("NUMBER", f"{leaves} leaves with a weight ≥ 0 and {width} multipliers each", len(ints))
+        require_room(self.system, leaves)
+        if len(cut_at) * abs(at_exp) > MAX_SHIFT:
+            raise CheckError("LIMIT", "thresholds that are shorter", at_exp)
+        at = [dyadic(v, at_exp) for v in cut_at]
+        bits = max(map(abs, ints), default=0).bit_length()
+        self.graph.charge(leaves * (1 + width) * self.system.width * (1 + bits // 256))
+        trees = _trees(splits, len(functionals))
+        places: list[int] = []
+        chosen: list[Functional] = []
+        sets: list[Sets | None] = []
+        used = 0
+        for place, (functional, base, tree) in enumerate(zip(functionals, bases, trees, strict=True)):
+            cuts = sum(split != -1 for split in tree)
+            for leaf in leaves_of(self.system, tree, at[used : used + cuts]):
+                chosen.append(functional.times(weights[len(places)]))
+                sets.append(self.sets(base, leaf))
+                places.append(place)
+            used += cuts
+        rows = rows_of(ints, width) if width else [[] for _ in places]
+        live = [(j, own) for j, own in enumerate(sets) if own is not None]
+        found = lower_bounds(
+            self.system, [own for _, own in live], [chosen[j] for j, _ in live], [rows[j] for j, _ in live], exp
+        )
+        bounds: list[list[Fraction | None]] = [[] for _ in functionals]
+        for (j, _), bound in zip(live, found, strict=True):
+            if weights[j]:
+                bounds[places[j]].append(None if bound is None else bound / weights[j])
+            elif bound is None or bound <= 0:
+                raise CheckError("INEQUALITY", "multipliers that show a leaf to be empty", bound)
+        self.empty = [not each for each in bounds]
+        finite = [[bound for bound in each if bound is not None] for each in bounds]
+        return [min(b) if b and len(b) == len(each) else None for b, each in zip(finite, bounds, strict=True)]
+
+    def sets(self, base: Leaf, leaf: Leaf) -> Sets | None:
+        """The sets of one leaf; None when it is plainly empty."""
+        if self.nothing:
+            return None
+        if not leaf.arguments and not leaf.inputs and not base.arguments:
+            return Sets(self.known.domain, self.known.box, self.tables)
+        self.graph.charge(TABLE * (len(base.arguments) + len(leaf.arguments)) + self.known.domain.size)
+        tables = list(self.tables)
+        for k in {*base.arguments, *leaf.arguments}:
+            interval: Interval | None = self.arguments[k]
+            for cut in (base.arguments.get(k), leaf.arguments.get(k)):
+                interval = interval if interval is None or cut is None else meet(interval, cut)
+            if interval is not None and k in self.limits:
+                interval = within(self.system.units[k], interval, *self.limits[k])
+            if interval is None:
+                return None
+            tables[k] = table(self.system.units[k], interval)
+        domain = self.known.domain
+        if leaf.inputs:
+            ends = [domain.fraction(j) for j in range(domain.size)]
+            for j, part in leaf.inputs.items():
+                both = meet(ends[j], part)
+                if both is None or both[0] is None or both[1] is None:
+                    return None
+                ends[j] = both[0], both[1]
+            exp = min([domain.exp, *(1 - v.denominator.bit_length() for end in ends for v in end)])
+            domain = from_fractions(ends, exp)
+        return Sets(domain, self.known.box, tables)
+
+
+class Tightening(Bounding):
+    """Bounds of single variables: `targets` (state i: i, unit k: n + k), `signs` (1: from below, −1: from above)."""
+
+    def __init__(
+        self, graph: Graph, forms: AffineForms, known: FixedPoints, raw: Sequence[Any], proved: bool = True
+    ) -> None:
+        system = system_of(graph, forms)
+        super().__init__(graph, known, system, known.arguments, proved)
+        n, units = graph.size, len(system.units)
+        require_room(system, len(document.items(raw[0], "targets")))
+        targets = [document.integer(v, 0, n + units - 1, "target") for v in document.items(raw[0], "targets")]
+        signs = [document.integer(v, -1, 1, "sign") for v in document.items(raw[1], "signs")]
+        if len(signs) != len(targets) or 0 in signs:
+            raise CheckError("WITNESS", f"{len(targets)} signs, 1 or -1", signs[:9])
+        self.sides: list[Side] = list(zip(targets, signs, strict=True))
+        functionals, halves = [self.functional(*s) for s in self.sides], [self.half(*s) for s in self.sides]
+        self.bounds = self.batch(functionals, halves, raw[2:])
+
+    def functional(self, target: int, sign: int) -> Functional:
+        n = self.graph.size
+        if target >= n and self.system.units[target - n].op is None:
+            raise CheckError("WITNESS", "a unit with an argument", target)
+        return self.system.of_state(target, sign) if target < n else self.system.of_argument(target - n, sign)
+
+    def half(self, target: int, sign: int) -> Leaf:
+        """An argument that may have either sign: its upper bound need be shown where it is ≥ 0 only, its lower ≤ 0."""
+        k = target - self.graph.size
+        if k < 0 or not self.crosses(k):
+            return Leaf({}, {})
+        return Leaf({k: (None, Fraction(0)) if sign > 0 else (Fraction(0), None)}, {})
+
+    def crosses(self, k: int) -> bool:
+        lo, hi = self.arguments[k]
+        return (lo is None or lo < 0) and (hi is None or hi > 0)
+
+    def end(self, side: int) -> Fraction | None:
+        """The new end of a side's variable, widened to 0 where only one half was looked at; None: no bound."""
+        (target, sign), bound = self.sides[side], self.bounds[side]
+        crossing = target >= self.graph.size and self.crosses(target - self.graph.size)
+        if self.empty[side]:
+            return Fraction(0) if crossing else None
+        if bound is None:
+            return None
+        return sign * (min(bound, Fraction(0)) if crossing else bound)
+
+
+def _trees(splits: list[Any], count: int) -> list[list[int]]:
+    """The preorder lists of `count` trees, taken apart."""
+    trees: list[list[int]] = []
+    at = 0
+    for _ in range(count):
+        start, open_nodes = at, 1
+        while open_nodes:
+            if at >= len(splits):
+                raise CheckError("WITNESS", f"{count} whole trees", len(trees))
+            open_nodes += 1 if document.integer(splits[at], -1, 1 << 40, "split") >= 0 else -1
+            at += 1
+        trees.append(splits[start:at])
+    if at != len(splits):
+        raise CheckError("WITNESS", f"{count} trees and no more", len(splits) - at)
+    return trees
+
+
+def tightened(known: FixedPoints, task: Tightening) -> FixedPoints:
+    """What is known, cut by every bound that was found."""
+    graph = task.graph
+    ends: list[Interval] = [known.box.fraction(i) if known.box.bounded else (None, None) for i in range(graph.size)]
+    arguments = list(known.arguments)
+    for side, (target, sign) in enumerate(task.sides):
+        bound = task.end(side)
+        if bound is None:
+            continue
+        part: Interval = (bound, None) if sign > 0 else (None, bound)
+        store, place = (ends, target) if target < graph.size else (arguments, target - graph.size)
+        cut = meet(store[place], part)
+        if cut is None:
+            raise CheckError("INCLUSION", "bounds that leave room for a fixed point", "none: use no_fixed_point")
+        store[place] = cut
+    for i, k in task.system.slaved.items():
+        cut = meet(ends[i], table(task.system.units[k], arguments[k]).ends())
+        if cut is None:
+            raise CheckError("INCLUSION", "bounds that leave room for a fixed point", "none: use no_fixed_point")
+        ends[i] = cut
+    return replace(known, box=_box(known.box, ends), arguments=tuple(arguments))
+
+
+def _box(known: Tensor, ends: Sequence[Interval]) -> Tensor:
+    whole = [(lo, hi) for lo, hi in ends if lo is not None and hi is not None]
+    return from_fractions(whole) if len(whole) == len(ends) else known
