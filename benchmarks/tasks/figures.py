@@ -61,7 +61,10 @@ def _along(results: Results) -> Any:
             axes.set_ylim(-3, 103)
         styled(axes, grid=True)
     panels[0].text(0.97, 0.30, "certified", color=PROVED, ha="right", transform=panels[0].transAxes, fontsize=9)
-    panels[0].text(0.97, 0.18, "unconstrained", color=MEASURED, ha="right", transform=panels[0].transAxes, fontsize=9)
+    if results.tasks("unconstrained"):
+        panels[0].text(
+            0.97, 0.18, "unconstrained", color=MEASURED, ha="right", transform=panels[0].transAxes, fontsize=9
+        )
     return figure
 
 
