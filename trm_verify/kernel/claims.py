@@ -65,7 +65,7 @@ class Convergence:
     initial: Fraction | None = None
     epsilon: Fraction | None = None
     steps: int | None = None
-    region: Tensor | None = None  # where the operator contracts; the fixed point lies in it
+    region: Tensor | None = None  # holds z*; there N(Tᵏz − Tᵏz') ≤ constant · rateᵏ · N(z − z') while the iterates stay
 
 
 @dataclass(frozen=True)
@@ -298,6 +298,14 @@ def implies(done: Conclusion, claim: Conclusion) -> bool:
 def _as_claim(done: Conclusion, claim: Conclusion) -> Conclusion:
     """The conclusion in the words of the claim, where it says at least as much."""
     if isinstance(done, WellPosed):
+        return ExactlyOne(done.domain, done.region)
+    if (
+        isinstance(done, Convergence)
+        and isinstance(claim, ExactlyOne)
+        and done.start is not None
+        and done.region is not None
+        and contains(done.start, done.region)
+    ):  # a second one would be a start, and stay where it is
         return ExactlyOne(done.domain, done.region)
     if isinstance(done, Settled) and done.region is not None and not isinstance(claim, Settled):
         return ExactlyOne(done.domain, done.region)

@@ -29,6 +29,9 @@ def claim(scene: Scene, done: Conclusion, wanted: Conclusion) -> None:
     """Larger sets and smaller numbers in the conclusion than in the claim, and everything else equal."""
     if isinstance(done, WellPosed):
         done = ExactlyOne(done.domain, done.region)
+    if isinstance(done, Convergence) and isinstance(wanted, ExactlyOne) and done.start and done.region:
+        scene.inside(done.region, done.start, "the start holds the whole region")
+        done = ExactlyOne(done.domain, done.region)
     if isinstance(done, Settled) and done.region is not None and not isinstance(wanted, Settled):
         done = ExactlyOne(done.domain, done.region)
     for name in ("of", "kind", "operator", "norm", "answer"):

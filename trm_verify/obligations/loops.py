@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from trm_verify.kernel import document
 from trm_verify.kernel.claims import Answer, Contraction, Convergence, FixedPointAnswer, Invariant, Reached, Run
+from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.operators import Operator, apply, difference
 from trm_verify.kernel.rules.invariance import midpoint
 from trm_verify.kernel.tensor import Tensor
@@ -14,17 +15,20 @@ from trm_verify.obligations.contraction import bounds_of, gains_of, state_parts
 from trm_verify.obligations.radii import RadiusPass
 from trm_verify.obligations.scene import MOST_STEPS, Scene
 from trm_verify.obligations.terms import (
+    ONE,
     ZERO,
     NotExported,
+    Script,
     Term,
     add,
     at_most,
     below,
     between,
+    every,
     number,
     sub,
 )
-from trm_verify.obligations.values import point
+from trm_verify.obligations.values import applied, point
 
 
 def _invariant(scene: Scene) -> Invariant:
@@ -73,6 +77,54 @@ def invariant_ball(scene: Scene) -> None:
     scene.ball_inside(norm, centre, number(radius), premise.region, "the ball lies in the contraction's region")
     residual = scene.residual(premise, done.domain, centre, "c")
     script.show(at_most(residual, number(radius)), "N(T(c) − c)/(1 − ρ) ≤ R")
+
+
+def several_steps(scene: Scene) -> None:
+    """m radius passes over the images of the region, which stay in it, take d to at most σᵐd."""
+    done, graph, script = _convergence(scene), scene.graph, scene.script
+    region, norm = done.region, done.norm
+    if region is None or not isinstance(norm, BlockNorm):
+        raise NotExported("no region, or a norm of another kind")
+    steps = document.integer(scene.witness["steps"], 1, 64, "steps")
+    bounds, rows = bounds_of(scene), gains_of(scene, region, done.domain)
+    weights = [number(norm.weight(g)) for g in range(len(norm.sizes))]
+    script.show(every([below(ZERO, d) for d in weights]), "the weights d are positive")
+    script.show(every([below(ZERO, number(done.rate)), below(number(done.rate), ONE)]), "0 < σ < 1")
+    inputs, box, values, constant = scene.inputs(done.domain), region, weights, done.constant
+    for j in range(steps):
+        most = [script.mul(number(constant * done.rate**j), d) for d in weights]
+        script.show(
+            every([at_most(*pair) for pair in zip(values, most, strict=True)]),
+            "the radii after j < m steps are at most C·σʲd",
+        )
+        states = scene.states(box, f"z{j}.")
+        found = scene.values(graph.step, box, done.domain, states, inputs, f"f{j}.")
+        passed = RadiusPass(found, bounds, rows)
+        after = passed.outputs(passed.run(state_parts(scene, norm.groups, values)), norm.groups).values
+        values = _damped(script, done.operator, norm, values, after)
+        if box.bounded or not done.operator.alpha:
+            image = apply(graph, done.operator, box, done.domain)
+            scene.keep(applied(script, done.operator.alpha, states, found.flat(), f"f{j}.next"), image, "the image")
+            scene.inside(image, region, "the image lies in the region")
+            box = image
+    last = [script.mul(number(done.rate**steps), d) for d in weights]
+    script.show(
+        every([at_most(*pair) for pair in zip(values, last, strict=True)]), "the radii after m steps are at most σᵐd"
+    )
+
+
+def _damped(
+    script: Script, operator: Operator, norm: BlockNorm, before: Sequence[Term], after: Sequence[Term]
+) -> list[Term]:
+    """max(1 − α)·r + max α·s in each group, as literals where both radii are."""
+    if not operator.alpha:
+        return list(after)
+    mixed = []
+    for g, (p, q) in enumerate(zip(before, after, strict=True)):
+        own = [alpha for alpha, group in zip(operator.alpha, norm.groups, strict=True) if group == g]
+        total = add([script.mul(number(max(1 - a for a in own)), p), script.mul(number(max(own)), q)])
+        mixed.append(script.define("r", total))
+    return mixed
 
 
 def at_most_one(scene: Scene) -> None:

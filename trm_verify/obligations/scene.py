@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from trm_verify.kernel.claims import Conclusion
+from trm_verify.kernel.claims import Conclusion, Convergence
 from trm_verify.kernel.context import Context
 from trm_verify.kernel.evaluate import evaluate, initial_state
 from trm_verify.kernel.graph import Function, Graph
@@ -175,16 +175,17 @@ class Scene:
                 self.script.show(at_most(add([number(last), reach]), number(high)), what)
 
     def residual(self, premise: Any, domain: Tensor, centre: Tensor, name: str) -> Term:
-        """A literal R with N(T(c) − c) ≤ (1 − ρ)R: then N(c − z*) ≤ R."""
+        """A literal R with C·N(T(c) − c) ≤ (1 − ρ)R: then N(c − z*) ≤ R."""
         graph = self.graph
         self.inside(centre, premise.region, "the centre lies in the region of the contraction")
         image = self.image(premise.operator, centre, domain, point(centre), self.inputs(domain, f"{name}.x"), name)
         moved = [sub(t, c) for t, c in zip(image, point(centre), strict=True)]
         hint = difference(kernel_apply(graph, premise.operator, centre, domain), centre)
         size = self.norm_of(premise.norm, moved, hint, "N(T(c) − c) has this bound")
-        found = number((size.value or Fraction(0)) / (1 - premise.rate))
+        constant = premise.constant if isinstance(premise, Convergence) else Fraction(1)
+        found = number((size.value or Fraction(0)) * constant / (1 - premise.rate))
         rest = sub(found, self.script.mul(number(premise.rate), found))
-        self.script.show(at_most(size, rest), "N(T(c) − c) ≤ (1 − ρ)R")
+        self.script.show(at_most(self.script.mul(number(constant), size), rest), "C·N(T(c) − c) ≤ (1 − ρ)R")
         return found
 
     def initial(self, premise: Any, domain: Tensor) -> tuple[list[Term], Tensor]:

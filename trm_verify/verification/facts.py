@@ -23,6 +23,7 @@ from trm_verify.kernel.numbers import power_up
 from trm_verify.kernel.operators import difference, parse_operator
 from trm_verify.provers.contraction import wellposed
 from trm_verify.provers.contraction.local import prove_invariant
+from trm_verify.provers.contraction.several_steps import prove_several_steps
 from trm_verify.provers.contraction.spectral import spectral_bounds
 from trm_verify.provers.exact import decide as exact
 from trm_verify.provers.fixed_points.relaxed import units_of
@@ -149,7 +150,7 @@ class Facts:
 
     def _converges(self, name: str, convergence: Derivation, **fields: Any) -> None:
         """File convergence, with K(ε) from init where the domain is bounded."""
-        fields = {**fields, "constant": ONE, "epsilon": None, "steps": None}
+        fields = {"constant": ONE, **fields, "epsilon": None, "steps": None}
         self._prove(name, convergence, **fields)
         if name != "convergence":
             return
@@ -264,6 +265,24 @@ class Facts:
                 rate=dyadic(concluded.rate),
             )  # fmt: skip
             return
+
+    def from_several_steps(self) -> None:
+        """R8, for loops that contract over several steps on a region that they do not leave."""
+        operator = "picard" if self.operator == "implicit" else self.operator
+        attempt = prove_several_steps(self.problem, self.domain, self.region, operator)
+        self.attempts.append(attempt)
+        if attempt.derivation is None:
+            return
+        if not self.claims.get("exactly_one"):
+            self._prove("exactly_one", attempt.derivation, domain=self.domain, region=self.region)
+        self.anchor = self.anchor or attempt.derivation
+        if self.operator != "implicit":
+            concluded = self.problem.conclude_as(attempt.derivation, Convergence)
+            self._converges(
+                "convergence", attempt.derivation, operator=operator, domain=self.domain, start=self.region,
+                norm=attempt.derivation.steps[-1]["norm"], rate=dyadic(concluded.rate),
+                constant=dyadic(round_up(concluded.constant)),
+            )  # fmt: skip
 
     def from_cases(self, deadline: float) -> None:
         """The exact decision of small piecewise-linear steps: how many fixed points there are."""

@@ -221,6 +221,8 @@ def prove_facts(
         best.from_settling(settled)
     if not best.complete:
         best.from_well_posedness()
+    if not best.complete and effort.thorough and effort.norm == "auto" and effort.provers is None:
+        best.from_several_steps()
     if not best.complete and effort.thorough:
         best.from_cases(effort.deadline)
     if not best.complete and effort.thorough:

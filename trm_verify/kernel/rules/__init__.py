@@ -18,6 +18,7 @@ from trm_verify.kernel.rules import (
     metric,
     refutation,
     row_gains,
+    several_steps,
     triangular,
     wellposed,
 )
@@ -44,6 +45,7 @@ RULES: dict[str, Rule] = {
         invariance.exactly_one,
         invariance.convergence,
         invariance.initial_bound,
+        several_steps.several_steps,
         answers.answer_by_convergence,
         answers.answer_by_invariance,
         answers.answer_at,

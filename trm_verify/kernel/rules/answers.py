@@ -168,6 +168,8 @@ def run(context: Context, premises: list[Conclusion], witness: Witness) -> Concl
     graph, n, domain = context.graph, context.graph.size, context.box(raw[0], "input")
     if not domain.is_point or not contains(premise.domain, domain):
         raise CheckError("BOX", "a single input inside the premise's domain", "another")
+    if premise.constant != 1:  # the balls about the states must be invariant
+        raise CheckError("CONTEXT", "a loop that contracts in every step", f"the constant {premise.constant}")
     ints, exp = document.vector(raw[1], None, "states")
     if not ints or len(ints) % n:
         raise CheckError("NUMBER", f"whole states of {n} entries", len(ints))

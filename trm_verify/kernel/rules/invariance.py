@@ -39,11 +39,12 @@ def ball_box(norm: Norm, centre: Tensor, radius: Fraction) -> Tensor:
 
 
 def residual_bound(graph: Graph, premise: Contraction | Convergence, domain: Tensor, centre: Tensor) -> Fraction:
-    """R with N(centre − z*(x)) ≤ R for all x of the domain: N(T(c) − c)/(1 − ρ), all of one premise."""
+    """R with N(centre − z*(x)) ≤ R for all x of the domain: C·N(T(c) − c)/(1 − ρ), all of one premise."""
     if premise.region is None or not contains(premise.region, centre):
         raise CheckError("INCLUSION", "the centre inside the region of the contraction", "one that is not shown to be")
     moved = difference(apply(graph, premise.operator, centre, domain), centre)
-    return premise.norm.bound(moved) / (1 - premise.rate)
+    constant = premise.constant if isinstance(premise, Convergence) else 1
+    return premise.norm.bound(moved) * constant / (1 - premise.rate)
 
 
 def invariant_box(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
