@@ -51,7 +51,7 @@ CONDITIONS: dict[str, Callable[[Scene], None]] = {
         lipschitz.lipschitz, fixed_points.fixed_points_in, fixed_points.duality, fixed_points.by_continuity,
         fixed_points.fixed_point_answer, fixed_points.no_fixed_point, fixed_points.joined_domains,
         refutations.fixed_point_at, refutations.two_fixed_points, refutations.other_answer, refutations.cycle,
-        refutations.expanding_pair,
+        refutations.expanding_pair, refutations.divergence,
     )
 }  # fmt: skip
 

@@ -13,14 +13,16 @@ from trm_verify.kernel.cycles import cycle_graph
 from trm_verify.kernel.graph import Function
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.operators import apply, difference
+from trm_verify.kernel.rules.divergence import Cone, growth
 from trm_verify.kernel.rules.enclosure import enclose
 from trm_verify.kernel.rules.refutation import around
 from trm_verify.kernel.tensor import Tensor, from_fractions
 from trm_verify.obligations.enclosures import preconditioned, reduced_images, reduction_of, strictly_inside
-from trm_verify.obligations.scene import Scene
+from trm_verify.obligations.scene import MOST_STEPS, Scene
 from trm_verify.obligations.terms import (
     NotExported,
     Term,
+    absolute,
     add,
     at_most,
     below,
@@ -162,3 +164,63 @@ def expanding_pair(scene: Scene) -> None:
         larger.append(below(script.mul(rate, rate, size, size, weight, weight), own))
         start += count
     script.show(every([at_most(number(0), rate), some(larger)]), "some group is further apart than the rate allows")
+
+
+def divergence(scene: Scene) -> None:
+    """In coordinates of the next cone every image lies inside, further out; the start gets into the first cone."""
+    witness, graph, script = scene.witness, scene.graph, scene.script
+    if scene.large:
+        raise NotExported("more states and inputs than a solver can choose values of")
+    operator, domain = scene.context.operator(witness["operator"]), scene.context.box(witness["domain"], "input")
+    least, n = number_of(witness["least"], "least"), graph.size
+    cones = [Cone.parse(each, n, least) for each in document.items(witness["cones"], "cones")]
+    factor = number(growth(graph, operator, domain, cones))
+    script.show(every([below(number(0), number(least)), below(number(1), factor)]), "σ > 0, λ > 1")
+    for cone in cones:
+        script.show(every([at_most(number(0), number(r)) for r in cone.radii]), "radii are not negative")
+        _invertible(scene, cone)
+    for j, (cone, following) in enumerate(zip(cones, [*cones[1:], cones[0]], strict=True)):
+        scale = script.variable(f"s{j}.", least)
+        rest = [script.real(f"t{j}.") for _ in cone.radii]
+        for t, r in zip(rest, cone.radii, strict=True):
+            reach = script.mul(number(r), scale)
+            script.assume(every([at_most(negative(reach), t), at_most(t, reach)]))
+        states = [
+            script.combine(f"z{j}.{i}", [(number(c[i]), v) for c, v in zip(cone.columns, [scale, *rest], strict=True)])
+            for i in range(n)
+        ]
+        inputs = scene.inputs(domain, f"x{j}.")
+        image = scene.image(operator, Tensor((n,)), domain, states, inputs, f"f{j}.")
+        _inside(scene, following, image, script.mul(factor, scale), f"g{j}.")
+    box = scene.context.box(witness["start"], "state")
+    steps = document.integer(witness["steps"], 0, MOST_STEPS, "steps")
+    for k in range(steps):
+        after = apply(graph, operator, box, domain)
+        inputs = scene.inputs(domain, f"y{k}.")
+        image = scene.image(operator, box, domain, scene.states(box, f"b{k}."), inputs, f"h{k}.")
+        scene.keep(image, after, "each iterate lies in its box")
+        box = after
+    _inside(scene, cones[0], scene.states(box, "last"), number(least), "first.")
+
+
+def _invertible(scene: Scene, cone: Cone) -> None:
+    """Every absolute row sum of NM − I is below 1: then M has an inverse, and every vector has coordinates."""
+    for i, row in enumerate(cone.rows):
+        sums = []
+        for j, column in enumerate(cone.columns):
+            entry = add([scene.script.mul(number(a), number(b)) for a, b in zip(row, column, strict=True)])
+            sums.append(absolute(sub(entry, number(int(i == j)))))
+        scene.script.show(below(add(sums), number(1)), "the absolute row sums of NM − I are below 1")
+
+
+def _inside(scene: Scene, cone: Cone, point: Sequence[Term], least: Term, name: str) -> None:
+    """The coordinates g of a point, M g = point, satisfy g_0 ≥ least and |g_i| ≤ r_i g_0."""
+    script = scene.script
+    found = [script.real(name) for _ in cone.columns]
+    for i, each in enumerate(point):
+        own = [(number(column[i]), g) for column, g in zip(cone.columns, found, strict=True)]
+        script.assume(equal(script.combine(f"{name}m", own), each))
+    script.show(at_most(least, found[0]), "images lie so far out along the axis of the cone")
+    for g, r in zip(found[1:], cone.radii, strict=True):
+        reach = script.mul(number(r), found[0])
+        script.show(every([at_most(negative(reach), g), at_most(g, reach)]), "images lie inside the cone")

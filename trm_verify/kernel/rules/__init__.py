@@ -9,6 +9,7 @@ from trm_verify.kernel.context import Context, Witness
 from trm_verify.kernel.rules import (
     answers,
     contraction,
+    divergence,
     enclosure,
     exhibited,
     fixed_point_answers,
@@ -69,5 +70,6 @@ RULES: dict[str, Rule] = {
         refutation.other_answer,
         refutation.cycle,
         refutation.expanding_pair,
+        divergence.divergence,
     )
 }

@@ -18,12 +18,14 @@ from trm_verify.kernel.expect import rounded_down
 from trm_verify.kernel.operators import parse_operator
 from trm_verify.kernel.tensor import contains
 from trm_verify.provers.problem import Floats, Problem, floats
+from trm_verify.provers.refutation.escape import Escape
 from trm_verify.provers.refutation.expansion import Pair
 from trm_verify.provers.refutation.krawczyk import box_tests
 from trm_verify.provers.refutation.loops import Given
 from trm_verify.provers.refutation.orbits import Orbit
 from trm_verify.provers.witnesses import rationals
 
+ESCAPES = 40  # cones that the kernel is asked about
 TRIES = 12  # orbits that the kernel is asked about, for each claim
 DENOMINATORS = (1, 64, 4096)  # of rational fixed points, where no box test closes
 ROUNDED = (30, 20, 10)  # bits to which the ratio of a pair is rounded down: the kernel's bounds are a little wider
@@ -34,7 +36,7 @@ class Refutation:
     """A claim that the kernel's rules have shown to be false.
 
     Attributes:
-        kind: the rule: "two_fixed_points", "cycle" or "expanding_pair".
+        kind: the rule: "two_fixed_points", "cycle", "divergence" or "expanding_pair".
         of: the claim: "at_most_one", "convergence" or "contraction".
         derivation: the witness. fields: those of the claim `refutation` in a certificate.
         sentence: what was found, in words.
@@ -99,6 +101,29 @@ class Witnesses:
                 self._because(orbit, error)
         return None
 
+    def divergence(self, candidates: Iterable[Escape]) -> Refutation | None:
+        """A start that runs away; an implicit model has no loop that could."""
+        if self.operator == "implicit":
+            return None
+        box = self.problem.box(self.region)
+        lo, hi = (floats(end, box.exp) for end in box.ends()) if box.bounded else (-np.inf, np.inf)
+        tried = 0
+        for escape in candidates:
+            if time.monotonic() > self.deadline or tried >= ESCAPES:
+                break
+            if not ((escape.start >= lo) & (escape.start <= hi)).all():
+                continue
+            tried += 1
+            done = derive("divergence", operator=self.operator, domain=self.given.box, **escape.witness)
+            if self._holds(done, None, "a path that leaves"):
+                said = (
+                    f"{self._where}the loop runs away from {words(escape.start)}: after {escape.steps} steps it grows "
+                    f"by a factor of about {escape.factor:.6g} a step, for ever"
+                )
+                numbers = {"factor": escape.factor, "steps": float(escape.steps)}
+                return self._refutation("convergence", done, said, escape.start[None], numbers, operator=self.operator)
+        return None
+
     def expanding(self, pair: Pair, norm: Json, rate: Fraction) -> Refutation | None:
         """A pair of states that refutes at least this rate."""
         for bits in ROUNDED:
@@ -150,19 +175,18 @@ class Witnesses:
                 return done
         return None
 
-    def _holds(self, done: Derivation, orbit: Orbit | None) -> bool:
+    def _holds(self, done: Derivation, orbit: Orbit | None, what: str = "a pair of states") -> bool:
         """Whether the kernel's rules accept it, for states of the region."""
         self.problem.graph.spent.clear()  # the kernel's cap is on one certificate, not on a search
         try:
             found = self.problem.conclude(done)
         except CheckError as error:
-            self._because(orbit, error)
+            self._because(orbit, error, what)
             return False
         place = found.box if isinstance(found, FixedPoints) else found.region if isinstance(found, Refuted) else None
         return place is None or contains(self.problem.box(self.region), place)
 
-    def _because(self, orbit: Orbit | None, error: CheckError) -> None:
-        what = "a pair of states"
+    def _because(self, orbit: Orbit | None, error: CheckError, what: str = "a pair of states") -> None:
         if orbit is not None:
             what = "a fixed point" if orbit.period == 1 else f"a cycle of period {orbit.period}"
             what += f" at {words(orbit.states[0])}"

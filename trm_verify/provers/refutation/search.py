@@ -1,7 +1,8 @@
 """The search for refutations: in doubles, one input of the domain after the other, each proved by the kernel's rules.
 
-Two fixed points of one input refute that there is at most one; a cycle refutes that the loop converges from everywhere;
-a pair of states that move apart refutes a contraction in the norm and at the rate in question, and nothing else.
+Two fixed points of one input refute that there is at most one; a cycle, or a start that runs away, refutes that the
+loop converges from everywhere; a pair of states that move apart refutes a contraction in the norm and at the rate in
+question, and nothing else.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from trm_verify.provers.contraction.spectral import part_sizes, token_sizes
 from trm_verify.provers.problem import ALL_STATES, Problem
 from trm_verify.provers.refutation import expansion
 from trm_verify.provers.refutation.counterexamples import Refutation, Witnesses
+from trm_verify.provers.refutation.escape import escapes
 from trm_verify.provers.refutation.loops import Loop, inputs_of
 from trm_verify.provers.refutation.orbits import Orbit, periodic
 from trm_verify.provers.refutation.survey import LEAVES, WANDERS, Survey, draw, survey
@@ -97,8 +99,10 @@ def search(
         loop, at = Loop(problem, operator, given), Witnesses(problem, domain, region, operator, given, deadline)
         seen = survey(loop, draw(loop, region, STARTS, SPREADS, seed), STEPS, deadline=deadline)
         two = at.two_fixed_points(_fixed(loop, seen, deadline))
-        cycle = at.cycle(_cycles(loop, seen, LONGEST if two is None else SHORTEST, deadline))
-        found = [each for each in (two, cycle) if each is not None]
+        lost = at.divergence(escapes(loop, seen)) or at.cycle(
+            _cycles(loop, seen, LONGEST if two is None else SHORTEST, deadline)
+        )
+        found = [each for each in (two, lost) if each is not None]
         observations += observed(seen)
         reasons += at.reasons
     return Search(tuple(found), tuple(dict.fromkeys(observations)), tuple(dict.fromkeys(reasons)))
