@@ -28,6 +28,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -115,18 +116,33 @@ def run(page: Path, folder: Path, markdown: str | None = None) -> None:
     for name in ("certificates", "docs", "examples"):
         (folder / name).symlink_to(ROOT / name)
     namespace: dict[str, Any] = {"__name__": "page"}
-    with contextlib.chdir(folder), _same_torch():
+    with contextlib.chdir(folder), _own_modules(folder), _same_torch():
         for block in blocks(page, markdown):
             _run(block, namespace)
+
+
+@contextlib.contextmanager
+def _own_modules(folder: Path) -> Iterator[None]:
+    """Files that a page writes can be imported by it, and by nobody after it."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None) or "").startswith(str(folder) + os.sep):
+                del sys.modules[name]
 
 
 @contextlib.contextmanager
 def _same_torch() -> Iterator[None]:
     """What a page sets up in torch ends with the page."""
     dtype = torch.get_default_dtype()
-    with torch.random.fork_rng():
-        yield
-    torch.set_default_dtype(dtype)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def _run(block: Block, namespace: dict[str, Any]) -> None:
@@ -134,6 +150,7 @@ def _run(block: Block, namespace: dict[str, Any]) -> None:
         _parse(block)
     if block.title:
         Path(block.title).write_text(block.code, encoding="utf-8")
+        invalidate_caches()
     elif block.language == "python":
         _compare(block, _python(block, namespace))
     elif block.language == "bash":
