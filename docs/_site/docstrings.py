@@ -1,4 +1,4 @@
-"""Docstrings of this library as Markdown: asterisks of z* and (batch, *shape) are no emphasis; labels stand out."""
+"""Docstrings of this library as Markdown: the asterisks of z* and *shape are no emphasis; labels stand out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 
 import griffe
 
-CODE = re.compile(r"(`[^`]*`)")
+# Left as it is: code, and words that are meant to stand out.
+KEPT = re.compile(r"(`[^`]*`|(?<![\w*])\*\w[\w ]*\*(?!\w))")
 LABEL = re.compile(r"^(?P<label>Shape|Norm|Source|Proved by|Sound if):", re.MULTILINE)
 
 
 def as_markdown(text: str) -> str:
-    """The docstring with asterisks outside code escaped, and a bold, separate paragraph for each label."""
-    parts = CODE.split(text)
-    escaped = "".join(part if part.startswith("`") else part.replace("*", r"\*") for part in parts)
+    """The docstring with asterisks that mean nothing escaped, and a bold, separate paragraph for each label."""
+    parts = KEPT.split(text)
+    escaped = "".join(part if i % 2 else part.replace("*", r"\*") for i, part in enumerate(parts))
     return LABEL.sub(r"\n**\g<label>:**", escaped)
 
 

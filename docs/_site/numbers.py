@@ -1,14 +1,15 @@
 """Tables that are made when the site is built: measured numbers, and the help of the command line.
 
-    <!-- numbers: fixed_points h40-0.05 milp? -->     these rows of docs/benchmarks/fixed_points.json, or all;
-                                                       a row with ? may be missing, and is then said to be missing
-    <!-- commands -->                                  every command with its help
+<!-- numbers: fixed_points h40-0.05 milp? -->     these rows of docs/benchmarks/fixed_points.json, or all;
+                                                   a row with ? may be missing, and is then said to be missing
+<!-- commands -->                                  every command with its help
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -60,19 +61,23 @@ def _row(measure: dict[str, Any]) -> str:
 
 
 def _value(measure: dict[str, Any]) -> str:
-    return "–" if measure["value"] is None else f"{measure['value']:.6g} {measure['unit']}".strip()
+    if measure["value"] is None:
+        return "–"
+    number = f"{measure['value']:.6g} {measure['unit']}".strip()
+    return f'<span class="number">{number}</span>'
 
 
 def _floor(measure: dict[str, Any]) -> str:
     ends = [(sign, measure.get(name)) for sign, name in (("≥", "least"), ("≤", "most"))]
     text = ", ".join(f"{sign} {end:.6g}" for sign, end in ends if end is not None)
     mark = {None: "", True: " ✓", False: " **missed**"}[measure["reached"]]
-    return text + mark
+    return text and text + mark
 
 
 def commands() -> str:
     """A heading and the help text for every command."""
     sys.path.insert(0, str(ROOT))
+    os.environ["COLUMNS"] = "88"  # what argparse wraps its help to
     from trm_verify.cli.arguments import EXIT_CODES, parser
 
     top = parser()

@@ -5,8 +5,8 @@ A fence says by its language what happens to it:
 | fence | what the tests do |
 |---|---|
 | `python` | run, in order, in the one namespace of the page; what it prints must be the `text` block right below it |
-| `bash` | run by bash in the page's folder, where `trm-verify` is this checkout's; must exit 0 and print the `text` below |
-| `python`, `toml`, `yaml`, `json` with `title="FILE"` | written to that file of the page's folder, for the blocks below |
+| `bash` | run by bash in the page's folder, with this checkout's `trm-verify`; must exit 0 and print the `text` below |
+| any of `python`, `toml`, `yaml`, `json` with `title="FILE"` | written to that file of the folder, for later blocks |
 | `sh` | shown, not run: every line must be a command that exists, with arguments that parse |
 | `yaml`, `toml`, `json` | data: must parse |
 | `text` | the output of the block right above it, or data |
