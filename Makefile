@@ -80,7 +80,7 @@ build-check: $(INSTALLED)
 	$(PY) -I .ci/build_check.py
 
 docs: $(INSTALLED)
-	$(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

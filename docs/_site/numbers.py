@@ -70,8 +70,8 @@ def _value(measure: dict[str, Any]) -> str:
 def _floor(measure: dict[str, Any]) -> str:
     ends = [(sign, measure.get(name)) for sign, name in (("≥", "least"), ("≤", "most"))]
     text = ", ".join(f"{sign} {end:.6g}" for sign, end in ends if end is not None)
-    mark = {None: "", True: " ✓", False: " **missed**"}[measure["reached"]]
-    return text and text + mark
+    mark = {None: "", True: "✓", False: "**missed**"}[measure["reached"]]
+    return text and f'<span class="number">{text}</span> {mark}'.strip()
 
 
 def commands() -> str:

@@ -82,8 +82,8 @@ def test_measured_numbers_become_a_table(tmp_path: Path) -> None:
     rows = [ROW, ROW | {"row": "b", "value": None, "reached": False}]
     table = numbers.table(record(tmp_path / "t.json", rows), ["a", "b", "c?"])
     assert re.findall(r"^\|.*", table, re.MULTILINE)[2:] == [
-        '| `a` | x \\| y | <span class="number">0.125 s</span> | ≤ 1 ✓ | n |',
-        "| `b` | x \\| y | – | ≤ 1 **missed** | n |",
+        '| `a` | x \\| y | <span class="number">0.125 s</span> | <span class="number">≤ 1</span> ✓ | n |',
+        '| `b` | x \\| y | – | <span class="number">≤ 1</span> **missed** | n |',
     ]
     assert table.endswith("Not part of the published run: `c`.")
     topics = [{k: v for k, v in ROW.items() if k not in ("row", "least")} | {"topic": "a", "most": None}]
