@@ -11,7 +11,8 @@ A fence says by its language what happens to it:
 | `yaml`, `toml`, `json` | data: must parse |
 | `text` | the output of the block right above it, or data |
 
-A page runs in an empty folder that holds links to `certificates`, `docs` and `examples`.
+A page runs in an empty folder that holds links to `certificates`, `docs` and `examples`. Tests that it defines are run
+at its end; one that takes fixtures belongs to a file with a title, for pytest to run.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import invalidate_caches
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +119,12 @@ def run(page: Path, folder: Path, markdown: str | None = None) -> None:
         (folder / name).symlink_to(ROOT / name)
     namespace: dict[str, Any] = {"__name__": "page"}
     with contextlib.chdir(folder), _own_modules(folder), _same_torch():
-        for block in blocks(page, markdown):
+        found = blocks(page, markdown)
+        for block in found:
             _run(block, namespace)
+        for name, value in namespace.items():
+            if name.startswith("test_") and callable(value):
+                _test(found[-1], name, value)
 
 
 @contextlib.contextmanager
@@ -164,6 +170,12 @@ def _run(block: Block, namespace: dict[str, Any]) -> None:
                 _known(block, line)
 
 
+def _test(last: Block, name: str, test: Callable[[], object]) -> None:
+    if signature(test).parameters:
+        raise last.error(f"{name}: expected a test without fixtures, or one in a file with a title, for pytest")
+    test()
+
+
 def _parse(block: Block) -> None:
     try:
         DATA[block.language](block.code)
@@ -187,9 +199,10 @@ def _bash(block: Block) -> str:
     shim = Path(".bin")
     if not shim.exists():
         shim.mkdir()
-        (shim / "trm-verify").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m trm_verify.cli "$@"\n')
-        (shim / "trm-verify").chmod(0o755)
-        (shim / "python").symlink_to(sys.executable)
+        # Not a link: an interpreter finds its packages by the place it is called from.
+        for name, command in (("trm-verify", "-m trm_verify.cli"), ("python", "")):
+            (shim / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
+            (shim / name).chmod(0o755)
     environment = {
         **os.environ, "PATH": f"{shim.resolve()}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
         "COLUMNS": "100",

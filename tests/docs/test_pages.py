@@ -13,9 +13,14 @@ from trm_verify.kernel.rules import RULES
 
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in pages()}
 LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)[^)]*\)")
+# Pages with commands that train and certify in processes of their own, or with properties to test.
+SLOW = {
+    "docs/ci/README.md", "docs/guide/training.md", "docs/start/first_proof.md", "docs/start/your_model.md",
+    "docs/testing.md",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in PAGES])
 def test_the_blocks_of_a_page_do_what_it_says(name: str, tmp_path: Path) -> None:
     run(PAGES[name], tmp_path)
 
@@ -28,6 +33,7 @@ def test_what_a_page_links_to_is_there(name: str) -> None:
 
 
 def test_there_are_pages_and_blocks_to_run() -> None:
+    assert PAGES.keys() >= SLOW
     found = [block for page in PAGES.values() for block in blocks(page)]
     assert sum(block.language == "python" for block in found) >= 40
     assert sum(block.language == "bash" for block in found) >= 5
@@ -63,6 +69,7 @@ PAGE = ROOT / "docs" / "page.md"
         ("```json\n{,}\n```\n", "expected json"),
         ("```pyhton\n1\n```\n", "pyhton"),
         ("```\n1\n```\n", "expected a fence of"),
+        ("```python\ndef test_it(certify):\n    pass\n```\n", "test_it: expected a test without fixtures"),
         ("```python no-run\n1\n```\n", "expected a fence of"),
         ("Text.\n\n    trm-verify check\n", "indented"),
         ("!!! note\n\n    ```python\n    1 / 0\n    ```\n", "indented"),
@@ -71,6 +78,11 @@ PAGE = ROOT / "docs" / "page.md"
 def test_a_page_that_does_not_hold_is_refused(markdown: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(PageError, match=message):
         run(PAGE, tmp_path, markdown)
+
+
+def test_tests_of_a_page_are_run(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(PAGE, tmp_path, "```python\ndef test_it():\n    1 / 0\n```\n")
 
 
 def test_blocks_share_a_namespace_and_a_folder(tmp_path: Path) -> None:
