@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 # Trained models and images for some of the benchmarks; see benchmarks/fixed_points.
 DATA ?= ../shared/data
 
-.PHONY: help setup demo test test-fast bench bench-fixed-points bench-tasks lint format types imports kernel obligations build-check clean
+.PHONY: help setup demo test test-fast bench bench-fixed-points bench-tasks lint format types imports kernel obligations build-check docs clean
 
 help:
 	@echo "make demo         train, prove, re-check and plot a small model (under 3 minutes after the downloads)"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench        the benchmarks: table, JSON and figures in out/ (a small part of bench-fixed-points)"
 	@echo "make bench-fixed-points    fixed points under uncertain inputs, all of it (hours); DATA=DIR for its models"
 	@echo "make bench-tasks  trains, certifies and measures all tasks (hours, resumable); BENCH_ARGS=--quick for minutes"
+	@echo "make docs         the documentation site, in out/site"
 	@echo "make obligations  a second opinion on the shipped certificates, by z3 and cvc5"
 	@echo "make lint types imports kernel build-check    what continuous integration runs besides the tests"
 	@echo "make clean        removes what was built, and .venv"
@@ -77,6 +78,9 @@ obligations: $(INSTALLED)
 
 build-check: $(INSTALLED)
 	$(PY) -I .ci/build_check.py
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) build dist out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,46 +1,14 @@
-"""The examples run, and README shows the output that its example really has."""
+"""The examples run and print what they promise. The code blocks of README are run by `docs/test_pages.py`."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
 
-from trm_verify.cli.arguments import parser
-
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-EXAMPLES = list(
-    zip(*(re.findall(rf"```{kind}\n(.*?)```", README, re.DOTALL) for kind in ("python", "text")), strict=True)
-)
-
-
-@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=["answer", "ball"])
-def test_the_readme_examples_print_what_readme_says(code: str, shown: str) -> None:
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(code, "README.md", "exec"), {})
-    assert printed.getvalue() == shown
-
-
-def test_the_readme_command_lines_parse() -> None:
-    lines = re.findall(r"^    trm-verify (.*?)\s*(?:#.*)?$", README, re.MULTILINE)
-    assert len(lines) >= 5
-    for line in lines:
-        assert parser().parse_args(line.split()).command in line
-
-
-def test_what_readme_links_to_is_there() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
-    assert len(links) >= 8
-    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def example(name: str, capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -62,9 +62,11 @@ def verify_fixed_point(
         answer: the label to prove (per output position, per row of a batch); default the model's own at the centre.
         domain: further bounds on x.
         region: bounds on z; then contraction is proved there, with the region's invariance.
-        norm: "auto" or one of linf, l2, parts, tokens, metric. provers: the strategies to try, by the same names.
-        timeout: seconds an input (the last prover that was started ends by itself). budget: seconds in all; inputs
-            that are not reached are UNKNOWN. The kernel's check of what was found comes on top.
+        norm: "auto" or one of linf, l2, parts, tokens, metric.
+        provers: the strategies to try, by the same names.
+        timeout: seconds an input (the last prover that was started ends by itself).
+        budget: seconds in all; inputs that are not reached are UNKNOWN. The kernel's check of what was found comes on
+            top.
         workers: processes that share the inputs of a batch.
         seed: of the random inputs on which the exported graph is compared with the model; every search is
             deterministic.

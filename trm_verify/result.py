@@ -82,9 +82,11 @@ class Details:
         margin: every logit difference is at least this at every fixed point (when the answer is not proved: the best
             bound that was shown).
         rule: what closed the question: "enclosure", "branch and bound" or "counterexample"; "" when nothing did.
-        width: mean width of the enclosure. unstable: activation units whose argument may have either sign.
+        width: mean width of the enclosure.
+        unstable: activation units whose argument may have either sign.
         nodes: linear programs solved by branch and bound.
-        seconds: of the search. kernel: of the kernel's rules on what it found.
+        seconds: of the search.
+        kernel: of the kernel's rules on what it found.
         limit: the unit (in graph order) whose relaxation costs an open bound most, −1 if none.
     """
 
@@ -146,7 +148,8 @@ class VerificationResult(Plotted):
         counterexample: when REFUTED, an input of the domain whose proved answer is another one. Shape: input_shape.
         details: what the search over an input's fixed points found, where there was one.
         answer_steps: number of steps after which the answer (of the counterexample, when REFUTED) cannot change.
-        graph_digest: SHA-256 of the exact graph. weights_digest: of the weights file.
+        graph_digest: SHA-256 of the exact graph.
+        weights_digest: of the weights file.
     """
 
     verdict: Verdict

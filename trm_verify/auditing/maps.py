@@ -82,7 +82,8 @@ class AttractorMap(Plotted):
         claims: "exactly_one" and, unless the model is implicit, "convergence" from every start: REFUTED or UNKNOWN.
         refutations: what the kernel accepted.
         given: the input. Shape: input_shape; None for a model without input.
-        starts: Shape: (starts, n). fates: place in `attractors`, per start.
+        starts: Shape: (starts, n).
+        fates: place in `attractors`, per start.
         paths: the first states of every start. Shape: (steps + 1, starts, n).
     """
 

@@ -27,7 +27,8 @@ class RefutationResult(Displayed):
     """What was found against a loop.
 
     Attributes:
-        refutations: accepted by the kernel. statements: the same in its words, from the certificate.
+        refutations: accepted by the kernel.
+        statements: the same in its words, from the certificate.
         observations: what was seen in floating point and is not proved.
         reasons: why the kernel did not accept more.
         expansion: the largest ratio of distances that was met in the norm that was asked for; None if none was.
@@ -87,7 +88,8 @@ def refute(
 
     Args:
         x: one input, with `eps` a ball about it; default: the model's whole domain, of which a few inputs are tried.
-        domain, region: further bounds on x; bounds on z.
+        domain: further bounds on x.
+        region: bounds on z.
         norm: linf, l2, parts or tokens, with equal weights: refute a contraction in it as well.
         rate: at this rate (default 1: at any rate below 1).
         timeout: seconds, after which nothing new is begun; None: no limit.

@@ -33,9 +33,11 @@ class CausalRefiner(EncodedModel):
         features: size of a token's state.
         hidden: units of φ.
         classes: number of answers a token.
-        channels: reals a token. vocabulary: number of integers. One of them is given.
+        channels: reals a token.
+        vocabulary: number of integers. One of them is given.
         reach: how many previous tokens a token sees.
-        act: φ. bound: ψ, an activation with bounded values, so that states stay in a box.
+        act: φ.
+        bound: ψ, an activation with bounded values, so that states stay in a box.
         domain: ends `(lo, hi)` of every real input, or None for all reals.
         seed: seed of the initial parameters.
 

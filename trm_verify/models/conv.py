@@ -30,10 +30,13 @@ class ConvRefiner(EncodedModel):
     Norm: maximum over cells of ℓ2, rate `rho`; holds for every x and z.
 
     Args:
-        height, width: the grid.
+        height: rows of the grid.
+        width: its columns.
         channels: reals a cell.
         classes: number of answers a cell.
-        features: size of a cell's state. hidden: activation units of the block. inputs: features of the encoder.
+        features: size of a cell's state.
+        hidden: activation units of the block.
+        inputs: features of the encoder.
         layers: 3×3 convolutions of the encoder.
         rho: the rate, below 1.
         ordered: whether classes are levels 0 … classes−1 of one number v, with logits `−s (v − level/(classes−1))²`

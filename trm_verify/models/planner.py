@@ -34,10 +34,13 @@ class GatedMaxPlanner(EncodedModel):
     Source: Tamar and others, Value iteration networks (NeurIPS 2016), for planning by a maximum of convolutions.
 
     Args:
-        height, width: the grid.
+        height: rows of the grid.
+        width: its columns.
         channels: reals a cell.
         classes: number of answers a cell.
-        features: values a cell. hidden: features of encoder and readout. layers: convolutions of the encoder.
+        features: values a cell.
+        hidden: features of encoder and readout.
+        layers: convolutions of the encoder.
         rho: the rate, below 1.
         domain: ends `(lo, hi)` of every input, or None for all reals.
         seed: seed of the initial parameters.

@@ -44,13 +44,18 @@ class TinyRecursive(EncodedModel):
 
     Args:
         positions: grid of tokens.
-        features: size of a token's state. hidden: activation units of a block. inputs: size of a token's encoding.
+        features: size of a token's state.
+        hidden: activation units of a block.
+        inputs: size of a token's encoding.
         classes: number of answers a token.
-        channels: reals a position. vocabulary: number of integers. One of them is given.
+        channels: reals a position.
+        vocabulary: number of integers. One of them is given.
         inner: latent updates before one update of the answer; 0 for a single state.
         rho: the rate, below 1.
         mixing: "attention", whose weights see the input alone, or "constant" weights of either sign.
-        heads: mixtures a token sees. key_size: size of attention's keys. window: see `InputAttention`.
+        heads: mixtures a token sees.
+        key_size: size of attention's keys.
+        window: see `InputAttention`.
         temperature: of the fed-back answer, or None for no feedback.
         damping: factor α of the damped iteration, or None for Picard.
         act: activation of the blocks, elementwise with slopes in [0, 1].

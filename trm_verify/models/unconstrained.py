@@ -85,11 +85,15 @@ class Unconstrained(EncodedModel):
 
     Args:
         positions: grid of tokens.
-        features: size of a token's state. hidden: units of a SwiGLU. layers: layers of the net.
+        features: size of a token's state.
+        hidden: units of a SwiGLU.
+        layers: layers of the net.
         classes: number of answers a token.
-        channels: reals a position; vocabulary: number of integers.
+        channels: reals a position.
+        vocabulary: number of integers.
         inner: latent updates before one update of the answer.
-        mixing: "attention" or "mlp" (a SwiGLU across tokens). heads: of attention.
+        mixing: "attention" or "mlp" (a SwiGLU across tokens).
+        heads: of attention.
         domain: ends `(lo, hi)` of every real input, or None for all reals.
         seed: seed of the initial parameters.
 

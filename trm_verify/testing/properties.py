@@ -112,7 +112,8 @@ def enclosure_holds(
     Args:
         x: the centre of the ball; None for the whole domain.
         result: takes the enclosure from it; or give centre and radius, flat.
-        bound: starts are drawn within it. steps: of a run from such a start.
+        bound: starts are drawn within it.
+        steps: of a run from such a start.
 
     Raises:
         ValueError: neither centre and radius, nor a result with an enclosure.
@@ -142,7 +143,8 @@ def runs_agree(
     """A run is the same twice, the same alone and in a batch, and the same as the exact graph's in float64.
 
     Args:
-        steps, rows: at most so many.
+        steps: at most so many.
+        rows: at most so many.
         tolerance: relative to the state; within it the model's own arithmetic may differ from float64.
     """
     subject = Subject.of(model)

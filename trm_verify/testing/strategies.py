@@ -40,7 +40,9 @@ def steps(
     So for `gain < 1` they contract in ℓ∞ at that rate.
 
     Args:
-        states, inputs, classes: the most of each; `inputs=0` gives models without input, `classes=0` without readout.
+        states: size of the state, at most.
+        inputs: size of the input, at most; 0 gives models without input.
+        classes: number of classes, at most; 0 gives models without readout.
     """
     n = draw(st.integers(1, states))
     m = draw(st.integers(1, inputs)) if inputs else 0

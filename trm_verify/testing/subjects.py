@@ -27,8 +27,11 @@ class AffineStep(RecursiveModel):
     """`z ← φ(Az + Bx + b)` with readout `Cz + c`, spelled by its numbers: `repr` gives the code that makes it again.
 
     Args:
-        A: n rows of n numbers. B: n rows of m numbers; None for a model without input. b: n numbers, zeros if omitted.
-        C: a row a class; None for no readout. c: a number a class, zeros if omitted.
+        A: n rows of n numbers.
+        B: n rows of m numbers; None for a model without input.
+        b: n numbers, zeros if omitted.
+        C: a row a class; None for no readout.
+        c: a number a class, zeros if omitted.
         activation: relu, tanh or identity.
         bound: inputs lie in [−bound, bound].
     """

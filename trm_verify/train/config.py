@@ -22,8 +22,10 @@ class RunConfig:
     """What `trm-verify train CONFIG` does.
 
     Attributes:
-        task: its name; task_options: what `load_task` takes besides.
-        model: its class, a key of `MODELS`; model_options: constructor arguments besides those that the task's inputs
+        task: its name.
+        task_options: what `load_task` takes besides.
+        model: its class, a key of `MODELS`.
+        model_options: constructor arguments besides those that the task's inputs
             and classes decide.
         settings: of training.
         size: the difficulty at which the model is deployed, tested and certified; None for the one it is trained at.

@@ -34,11 +34,13 @@ class LipschitzResult(Displayed):
     Attributes:
         verdict: PROVED with a constant, or UNKNOWN; a Lipschitz constant is never refuted here.
         constant: `‖logits(z*(x)) − logits(z*(x'))‖₂ ≤ constant · ‖x − x'‖₂` over the domain in question, rounded up.
-        statement: the claim in the kernel's words. reason: why there is none, or why a ball has only a global one.
+        statement: the claim in the kernel's words.
+        reason: why there is none, or why a ball has only a global one.
         local: whether the constant uses where the fixed points of these inputs are.
         varying: units whose slope was not known; the slopes of all others are used as they are.
         seconds: by part: "one fixed point", "enclosure" (of the fixed points of a ball), "constant".
-        graph_digest: SHA-256 of the exact graph. weights_digest: of the weights file.
+        graph_digest: SHA-256 of the exact graph.
+        weights_digest: of the weights file.
     """
 
     verdict: Verdict
@@ -97,7 +99,11 @@ def verify_lipschitz(
     fixed points are enclosed first so that units whose sign is settled there count with their own slope.
 
     Args:
-        model, x, eps, domain, region: see `verify_fixed_point`; x is one input, or a `Box`.
+        model: see `verify_fixed_point`, as for the next four.
+        x: one input, or a `Box`.
+        eps: radius of the ball about x.
+        domain: further bounds on x.
+        region: bounds on z.
         timeout: seconds for the searches.
         seed: of the random inputs on which the exported graph is compared with the model.
 
