@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -28,6 +28,7 @@ from trm_verify.export.errors import (
     UnknownOperation,
 )
 from trm_verify.export.tensors import Tensors
+from trm_verify.export.trace import ancestors, inert, leaves, map_leaves, source_line, uniform
 
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
@@ -77,11 +78,6 @@ class Value:
     literal: bool = False
 
 
-def source_line(node: fx.Node) -> str | None:
-    """The line of the model's code, as `capture` noted it."""
-    return (node.meta.get("custom") or {}).get("line")
-
-
 class Translator:
     """Translates one program. `roles` says what each user input is: ("state", part), ("input", 0) or ("batch", 0).
 
@@ -109,7 +105,7 @@ class Translator:
         self._placeholders()
         self._refuse_side_effects()
         output = next(n for n in self.program.graph.nodes if n.op == "output")
-        needed = _ancestors(output)
+        needed = ancestors(output)
         for node in self.program.graph.nodes:
             if node not in needed:
                 continue
@@ -165,7 +161,7 @@ class Translator:
             if "aten.item" in target or "local_scalar" in target:
                 raise DataDependent("expected values to stay in tensors, found a number read out of one (item, tolist, "
                                     "float); compute with the tensor itself", target, source_line(node))  # fmt: skip
-            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and not _inert(node):
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and not inert(node):
                 raise RandomInStep("expected a deterministic model, found random numbers; remove them, or draw them "
                                    "once in __init__ and keep them in a buffer", target, source_line(node))  # fmt: skip
         signature = self.program.graph_signature
@@ -205,7 +201,7 @@ class Translator:
             constant = isinstance(part, Value) and part.data is not None
             self.env[node] = replace(part, origin=node) if constant else part
             return
-        values, sizes = list(_leaves((args, kwargs), Value)), list(_leaves((args, kwargs), BatchSize))
+        values, sizes = list(leaves((args, kwargs), Value)), list(leaves((args, kwargs), BatchSize))
         if all(v.data is not None for v in values) and not sizes:
             self._evaluate(node, args, kwargs, values)
         else:
@@ -222,7 +218,7 @@ class Translator:
 
     def _evaluate(self, node: fx.Node, args: Any, kwargs: Any, values: list[Value]) -> None:
         """A batch-free subgraph of parameters: evaluated by torch, in the dtype the model uses."""
-        plain = _map((args, kwargs), Value, lambda v: v.data)
+        plain = map_leaves((args, kwargs), Value, lambda v: v.data)
         with torch.no_grad():
             result = node.target(*plain[0], **plain[1])  # type: ignore[operator]
         if "empty" in str(node.target):
@@ -255,7 +251,7 @@ class Translator:
             origin, part = origin.args  # type: ignore[assignment]
         target = str(origin.target)
         if value.literal:
-            if data.numel() <= LITERAL_LIMIT or _uniform(data):
+            if data.numel() <= LITERAL_LIMIT or uniform(data):
                 return self._literal(data)
             return self._stored(self.tensors.bake(data, "constant", True), data)
         if origin.op == "placeholder":
@@ -311,7 +307,7 @@ class Translator:
     def translate(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         handler = HANDLERS.get(str(node.target))
         if handler is None:
-            if list(_leaves((args, kwargs), BatchSize)):
+            if list(leaves((args, kwargs), BatchSize)):
                 raise BatchMixing("expected values that do not depend on the batch size, found it used here")
             raise UnknownOperation(
                 "expected an operation with an exact form, found one without; rewrite the step with the operations "
@@ -319,7 +315,7 @@ class Translator:
             )
         val = node.meta["val"]
         out: Any
-        minor = any(v.axes.minor for v in _leaves((args, kwargs), Value))
+        minor = any(v.axes.minor for v in leaves((args, kwargs), Value))
         if isinstance(val, Tensor):
             out = self._read(val, minor)
         else:
@@ -394,45 +390,3 @@ class Translator:
         if value.data is None:
             raise DataDependent(f"expected constant {what}, found one computed from the state or the input")
         return value.data
-
-
-def _ancestors(node: fx.Node) -> set[fx.Node]:
-    """The node and everything it needs; dead code is not translated."""
-    seen: set[fx.Node] = set()
-    stack = [node]
-    while stack:
-        at = stack.pop()
-        if at not in seen:
-            seen.add(at)
-            stack.extend(at.all_input_nodes)
-    return seen
-
-
-def _inert(node: fx.Node) -> bool:
-    """Dropout in evaluation mode, attention without dropout: tagged random, but nothing is drawn."""
-    target = str(node.target)
-    if "attention" in target:
-        return bool((node.args[4] if len(node.args) > 4 else node.kwargs.get("dropout_p", 0.0)) == 0.0)
-    return "dropout" in target and (node.args[2] if len(node.args) > 2 else node.kwargs.get("train")) is False
-
-
-def _uniform(data: Tensor) -> bool:
-    return bool((data == data.reshape(-1)[0]).all())
-
-
-def _leaves(value: Any, kind: type) -> Iterator[Any]:
-    if isinstance(value, kind):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for v in value:
-            yield from _leaves(v, kind)
-    elif isinstance(value, dict):
-        yield from _leaves(list(value.values()), kind)
-
-
-def _map(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
-    if isinstance(value, kind):
-        return function(value)
-    if isinstance(value, (list, tuple)):
-        return [_map(v, kind, function) for v in value]
-    return {k: _map(v, kind, function) for k, v in value.items()} if isinstance(value, dict) else value
