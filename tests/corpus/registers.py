@@ -14,7 +14,8 @@ import tests.corpus.good_lipschitz  # isort: skip
 import tests.corpus.good_reach  # isort: skip
 import tests.corpus.good_exhibited  # isort: skip
 import tests.corpus.good_rows  # isort: skip
-import tests.corpus.good_triangular  # noqa: F401  # isort: skip
+import tests.corpus.good_triangular  # isort: skip
+import tests.corpus.good_commits  # noqa: F401  # isort: skip
 
 # the refusals are made of good certificates
 import tests.corpus.bad_answers  # isort: skip
@@ -32,7 +33,8 @@ import tests.corpus.bad_lipschitz  # isort: skip
 import tests.corpus.bad_reach  # isort: skip
 import tests.corpus.bad_exhibited  # isort: skip
 import tests.corpus.bad_rows  # isort: skip
-import tests.corpus.bad_triangular  # noqa: F401  # isort: skip
+import tests.corpus.bad_triangular  # isort: skip
+import tests.corpus.bad_commits  # noqa: F401  # isort: skip
 from tests.corpus.bad import BAD  # isort: skip
 
 __all__ = ["BAD", "GOOD"]
