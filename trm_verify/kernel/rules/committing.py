@@ -79,13 +79,22 @@ def commits(context: Context, premises: list[Conclusion], witness: Witness) -> C
         centre = Tensor((graph.size,), exp, row, row)
         logits = ball_logits(graph, premise, centre, later_radius(graph, premise, given, centre, steps))
         for cell, (label, turn) in enumerate(zip(answer, when, strict=True)):
-            pairs = [(rival, c, -threshold) for c, rival in enumerate(against.get((r, cell), []))]
+            pairs = undecided_by(against.get((r, cell), []), threshold)
             if turn == r or (r == last and not turn):  # committed now, or part of the last round's answer
-                least = threshold if turn else Fraction(0)
-                pairs += [(label, c, least) for c in range(classes) if c != label]
+                pairs += decided_by(label, classes, threshold if turn else Fraction(0))
             require(logits, pairs, cell * classes, f"in round {r} at cell {cell}")
         given = written(given, {i: answer[i] + (answer[i] >= blank) for i in cells if when[i] == r}, 1 + classes)
     return Commits(premise.operator, domain, answer, when, steps, threshold, blank)
+
+
+def decided_by(label: int, classes: int, least: Fraction) -> list[Pair]:
+    """One class leads every other one by more than that."""
+    return [(label, c, least) for c in range(classes) if c != label]
+
+
+def undecided_by(rivals: list[int], threshold: Fraction) -> list[Pair]:
+    """No class leads its rival by the threshold."""
+    return [(rival, c, -threshold) for c, rival in enumerate(rivals)]
 
 
 def require(logits: Logits, pairs: list[Pair], start: int, where: str) -> None:
