@@ -68,11 +68,12 @@ def commits(context: Context, premises: list[Conclusion], witness: Witness) -> C
     if set(range(1, last)) - set(when):
         raise CheckError("WITNESS", "a commitment in every round but the last", when)
     ints, exp = document.vector(raw[6], last * graph.size, "centers")
+    count = sum(classes * (r - 1 if r else last) for r, shown in zip(when, opened, strict=True) if shown)
     graph.charge(last * len(answer) * 64)
-    undecided = [(r, cell) for r in range(1, last + 1) for cell in cells if opened[cell] and not 0 < when[cell] <= r]
     rivals = [document.integer(v, 0, classes - 1, "rival") for v in document.items(raw[7], "rivals")]
-    if len(rivals) != classes * len(undecided):
-        raise CheckError("WITNESS", f"a rival for each of {classes} classes of {len(undecided)} cells", len(rivals))
+    if len(rivals) != count:
+        raise CheckError("WITNESS", f"{count} rivals: one for each class of each undecided cell", len(rivals))
+    undecided = [(r, cell) for r in range(1, last + 1) for cell in cells if opened[cell] and not 0 < when[cell] <= r]
     against = dict(zip(undecided, rows_of(rivals, classes), strict=True))
     given = domain
     for r, row in enumerate(rows_of(ints, graph.size), 1):
