@@ -23,7 +23,7 @@ c = tv.claims
 X = torch.tensor([0.25, -0.5, 0.125])
 ALL = [
     c.Contraction, c.AtMostOne, c.ExactlyOne, c.Invariant, c.Convergence, c.Answer, c.AnswerAt, c.Run, c.EnclosesAll,
-    c.EnclosesOne, c.EnclosesThe, c.FixedPointAnswer, c.Lipschitz, c.Refutation, c.Settles,
+    c.EnclosesOne, c.EnclosesThe, c.FixedPointAnswer, c.Lipschitz, c.Refutation, c.Settles, c.Commits,
 ]  # fmt: skip
 
 
@@ -46,6 +46,12 @@ def test_there_is_one_dataclass_a_claim_with_the_kernel_s_fields() -> None:
         (c.Answer(answer=torch.tensor([1, 2])), "answer(answer=1-2)"),
         (c.AnswerAt(answer=(0,), steps=3), "answer_at(answer=0,steps=3)"),
         (c.Run(radius=Decimal("0.5"), drift=0, final=3), "run(radius<=1/2,drift<=0,final<=3)"),
+        (
+            c.Commits(answer=[1, 0], rounds=3, committed=(1, 2), steps=20, threshold=0.5, blank=0),
+            "commits(answer=1-0,rounds<=3,committed=1-2,steps<=20,threshold=1/2,blank=0)",
+        ),
+        (c.Commits(threshold=0.1), f"commits(threshold={Fraction(0.1)})"),
+        (c.Commits(threshold="0.1"), "commits(threshold=1/10)"),
         (c.Invariant(), "invariant()"),
         (c.EnclosesAll(radius=0.25, domain="all"), "encloses_all(radius<=0.25,domain=all)"),
         (c.EnclosesOne(radius="1/3"), "encloses_one(radius<=1/3)"),
@@ -159,12 +165,19 @@ def meets(name: str, claim: Claim) -> bool:
 
 
 SIXTH, TANH, SPLIT = "fixed_point_one_sixth", "two_fixed_points_of_tanh", "case_split"
+DOMINOES = "commits_one_after_the_other"
 EXPANDING, SIDES, LOOP = "expanding_but_convergent", "no_fixed_point_on_either_side", "continuity_of_a_damped_tanh"
 
 
 @pytest.mark.parametrize(
     ("name", "claim", "holds"),
     [
+        (DOMINOES, c.Commits(answer=[0, 0, 1, 1], rounds=3, committed=[0, 1, 2, 0], threshold=1.0, blank=0), True),
+        (DOMINOES, c.Commits(steps=12, rounds=4), True),
+        (DOMINOES, c.Commits(rounds=2), False),
+        (DOMINOES, c.Commits(committed=[0, 1, 1, 0]), False),
+        (DOMINOES, c.Commits(threshold=0.5), False),
+        (DOMINOES, c.Commits(domain="all"), False),
         (SIXTH, c.EnclosesThe(radius=0.001, region="all"), True),
         (SIXTH, c.EnclosesThe(radius=1e-5, region="all"), False),
         (SIXTH, c.EnclosesThe(region=tv.Box("1/8", "3/16")), False),

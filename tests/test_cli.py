@@ -556,6 +556,44 @@ def test_audit_usage(run: Any, saved: Path, factory: str, tmp_path: Path) -> Non
         assert found.code == 2 and message in found.json["error"]["message"], argv
 
 
+CELLS = """
+
+def cells():
+    def step(z, x):  # cell 1 copies what cell 0 shows, in the next round
+        return z / 2 + torch.cat([x[:, :1, :2], x[:, :1, 1:]], dim=1)
+    return tv.recursive(step, state_shape=(2, 2), input_shape=(2, 3), readout=lambda z: z / 1, domain=tv.Box(0, 1))
+"""
+
+
+def test_audit_of_rounds_that_commit(run: Any, factory: str, tmp_path: Path) -> None:
+    with (tmp_path / f"{factory}.py").open("a") as file:
+        file.write(CELLS)
+    np.save(tmp_path / "x.npy", np.array([[1.0, 0, 0], [1, 0, 0]]))
+    model = f"{factory}:cells"
+    found = run("audit", model, "--input", "x.npy", "--commit", 0.5, "--json")
+    data = found.json
+    assert (found.code, data["verdict"]) == (0, "PROVED")
+    assert (data["answer"], data["committed"], data["rounds"]) == ([0, 0], [1, 2], 3)
+    assert data["certificate"].endswith("cells.commits.trmcert.json")
+    expected = "commits(answer=0-0,rounds<=3,committed=1-2,threshold=0.5,blank=0)"
+    assert run("check", data["certificate"], "--expect", expected).code == 0
+    assert run("check", data["certificate"], "--expect", "commits(rounds<=2)").code == 1
+    assert "commits(answer=0-0" in run("show", data["certificate"]).out
+    said = run("audit", model, "--input", "x.npy", "--commit", 0.5)
+    assert "round   1  commits 0" in said.out and "round   3  commits nothing more" in said.out
+    Path(data["certificate"]).unlink()
+    for more in (["--commit", 100], ["--commit", 0.5, "--steps", 1]):
+        unknown = run("audit", model, "--input", "x.npy", *more, "--json")
+        assert unknown.code == 3 and "in round 1 at cell" in unknown.json["reason"]
+    assert not Path(data["certificate"]).exists()
+    for argv, message in [
+        (["--commit", -1], "threshold"), (["--commit", 0.5, "--blank", 3], "blank"),
+        (["--commit", 0.5, "--attractors"], "--attractors"), (["--commit", 0.5, "--figure", "a.png"], "--figure"),
+    ]:  # fmt: skip
+        wrong = run("audit", model, "--input", "x.npy", *argv, "--json")
+        assert wrong.code == 2 and message in wrong.json["error"]["message"], argv
+
+
 def test_models_without_input(run: Any, factory: str, tmp_path: Path) -> None:
     with (tmp_path / f"{factory}.py").open("a") as file:
         file.write("\ndef cosine():\n    return tv.recursive(torch.cos, state_shape=(1,))\n")

@@ -38,6 +38,14 @@ def test_local_proof(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1] == "on [0, 0.5]: UNKNOWN"
 
 
+def test_sudoku_rounds(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = example("sudoku_rounds.py", capsys)
+    assert lines[0].startswith("PROVED: 6 rounds of ")
+    assert [line.split("   rounds ")[0] for line in lines[1:5]] == ["3 4 2 1", "1 2 3 4", "2 1 4 3", "4 3 1 2"]
+    assert lines[5:7] == ["with noise on the givens: PROVED", "a puzzle with two givens: UNKNOWN"]
+    assert lines[7].endswith("then this round is certain")
+
+
 @pytest.mark.slow
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "demo"

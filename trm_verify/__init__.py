@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trm_verify import claims, models, nn, tasks, train
-    from trm_verify.api import LipschitzResult, audit, check, verify_fixed_point, verify_lipschitz
+    from trm_verify.api import (
+        CommitResult,
+        LipschitzResult,
+        audit,
+        check,
+        verify_commit,
+        verify_fixed_point,
+        verify_lipschitz,
+    )
     from trm_verify.auditing import attractors
     from trm_verify.kernel.errors import CheckError
     from trm_verify.model import Box, Damped, recursive
@@ -32,6 +40,7 @@ __all__ = [
     "UNKNOWN",
     "Box",
     "CheckError",
+    "CommitResult",
     "Damped",
     "LipschitzResult",
     "Verdict",
@@ -48,12 +57,21 @@ __all__ = [
     "save_pretrained",
     "tasks",
     "train",
+    "verify_commit",
     "verify_fixed_point",
     "verify_lipschitz",
 ]
 
 _NAMES = {
-    "api": ("LipschitzResult", "audit", "check", "verify_fixed_point", "verify_lipschitz"),
+    "api": (
+        "CommitResult",
+        "LipschitzResult",
+        "audit",
+        "check",
+        "verify_commit",
+        "verify_fixed_point",
+        "verify_lipschitz",
+    ),
     "auditing": ("attractors",),
     "kernel.errors": ("CheckError",),
     "model": ("Box", "Damped", "recursive"),

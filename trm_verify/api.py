@@ -1,4 +1,4 @@
-"""The public calls: `verify_fixed_point`, `verify_lipschitz`, `audit`, `check`."""
+"""The public calls: `verify_fixed_point`, `verify_lipschitz`, `verify_commit`, `audit`, `check`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from trm_verify.kernel.document import MAX_BYTES, read_file
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import Expectation, describe, find
 from trm_verify.result import VerificationResult, VerificationResults
+from trm_verify.verification.commits import CommitResult, verify_commit
 from trm_verify.verification.deployed import Deployed
 from trm_verify.verification.inputs import Input, Inputs, Number
 from trm_verify.verification.lipschitz import LipschitzResult, verify_lipschitz
@@ -26,7 +27,17 @@ from trm_verify.verification.outcomes import Limits, global_result, input_result
 from trm_verify.verification.runs import RunResult, audit
 from trm_verify.verification.session import Effort, Progress, Verification
 
-__all__ = ["Checked", "LipschitzResult", "RunResult", "audit", "check", "verify_fixed_point", "verify_lipschitz"]
+__all__ = [
+    "Checked",
+    "CommitResult",
+    "LipschitzResult",
+    "RunResult",
+    "audit",
+    "check",
+    "verify_commit",
+    "verify_fixed_point",
+    "verify_lipschitz",
+]
 
 MAX_WEIGHTS = 1 << 36
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from trm_verify.box import Box, exact_number
-from trm_verify.kernel.expect import BOUNDS, Expectation, box_digest, parse_expectation
+from trm_verify.kernel.expect import BOUNDS, EXACT, LABELS, Expectation, box_digest, parse_expectation
 from trm_verify.kernel.tensor import Tensor, from_fractions
 
 Number = float | str | Fraction | Decimal
@@ -47,7 +47,9 @@ def _read(name: str, value: Any) -> object:
         return _uniform(value) or tensor_of(value)
     if name in BOUNDS:
         return _exact(value, name)
-    return _spelled_labels(value) if name == "answer" else value
+    if name in EXACT:
+        return exact_number(value, name)
+    return _spelled_labels(value) if name in LABELS else value
 
 
 def _exact(value: Any, name: str) -> Fraction:
@@ -70,8 +72,10 @@ def _spelled(name: str, value: Any, claim: str) -> str:
         return ""
     if isinstance(value, Box):
         text = _uniform(value) or f"sha256:{box_digest(tensor_of(value))}"
-    elif name == "answer":
+    elif name in LABELS:
         text = _spelled_labels(value)
+    elif name in EXACT:
+        text = str(exact_number(value, name))
     elif name in BOUNDS:
         exact = _exact(value, name)
         text = repr(float(value)) if isinstance(value, float) and abs(value) < 1e16 else str(exact)
@@ -196,6 +200,27 @@ class AnswerAt(Claim):
 
 
 @dataclass(frozen=True)
+class Commits(Claim):
+    """Rounds of at least `steps` steps commit open cells as `committed` says, and end with `answer`.
+
+    `committed` has, per output position, the round that commits it, 0 for never; there are at most `rounds` rounds,
+    the last one, without a commitment, included. A float `threshold` means its exact binary value.
+    """
+
+    name: ClassVar[str] = "commits"
+    answer: Labels | None = None
+    rounds: int | None = None
+    committed: Labels | None = None
+    steps: int | None = None
+    threshold: Number | None = None
+    blank: int | None = None
+    operator: str | None = None
+    domain: Set | None = None
+
+    __str__ = Claim.__str__
+
+
+@dataclass(frozen=True)
 class Run(Claim):
     """The audit of one inference: `answer` is what it answers from step `final` on.
 
@@ -300,7 +325,7 @@ contraction, convergence, invariant = Contraction, Convergence, Invariant
 at_most_one, exactly_one = AtMostOne, ExactlyOne
 encloses_all, encloses_one, encloses_the = EnclosesAll, EnclosesOne, EnclosesThe
 answer, answer_at, fixed_point_answer = Answer, AnswerAt, FixedPointAnswer
-run, lipschitz, refutation = Run, Lipschitz, Refutation
+commits, run, lipschitz, refutation = Commits, Run, Lipschitz, Refutation
 
 
 def expectation_of(claim: Claim | Expectation | str) -> Expectation:

@@ -77,7 +77,9 @@ def _places(predicate: Json) -> Iterator[tuple[str, Path_]]:
         yield key, (key,)
 
 
-EVERYWHERE = ("rate", "steps", "answer", "operator", "domain", "region", "norm", "final")
+EVERYWHERE = (
+    "rate", "steps", "answer", "operator", "domain", "region", "norm", "final", "committed", "threshold", "blank",
+)  # fmt: skip
 
 
 def _everywhere(document: Json, key: str, rng: Random) -> Json:

@@ -16,7 +16,8 @@ import tests.corpus.good_exhibited  # isort: skip
 import tests.corpus.good_rows  # isort: skip
 import tests.corpus.good_triangular  # isort: skip
 import tests.corpus.good_several_steps  # isort: skip
-import tests.corpus.good_divergence  # noqa: F401  # isort: skip
+import tests.corpus.good_divergence  # isort: skip
+import tests.corpus.good_commits  # noqa: F401  # isort: skip
 
 # the refusals are made of good certificates
 import tests.corpus.bad_answers  # isort: skip
@@ -36,7 +37,8 @@ import tests.corpus.bad_exhibited  # isort: skip
 import tests.corpus.bad_rows  # isort: skip
 import tests.corpus.bad_triangular  # isort: skip
 import tests.corpus.bad_several_steps  # isort: skip
-import tests.corpus.bad_divergence  # noqa: F401  # isort: skip
+import tests.corpus.bad_divergence  # isort: skip
+import tests.corpus.bad_commits  # noqa: F401  # isort: skip
 from tests.corpus.bad import BAD  # isort: skip
 
 __all__ = ["BAD", "GOOD"]

@@ -12,6 +12,7 @@ from tests.kernel.test_evaluate import box, flat
 from trm_verify.kernel.claims import (
     Answer,
     AtMostOne,
+    Commits,
     Conclusion,
     Contraction,
     Convergence,
@@ -50,6 +51,7 @@ FROM_INIT = Convergence(PICARD, MID, None, LINF, F(1), F(1, 2), initial=F(8), re
 ANSWER = Answer(PICARD, MID, (1, 0), 10)
 AT = Answer(PICARD, POINT, (1, 0), 10, at=True)
 RUN = Run(PICARD, POINT, LINF, POINT, F(1), (1,), 2, (F(0), F(1)), (F(3), F(1)), (None, (1,)))
+COMMITS = Commits(PICARD, MID, (1, 0), (2, 1), 10, F(1, 4), 0)
 INVARIANT = Invariant(PICARD, MID, MID)
 ENCLOSES = {kind: Encloses(kind, MID, MID, MID) for kind in ("all", "one", "the")}
 FIXED_ANSWER = FixedPointAnswer(MID, MID, (1, 0))
@@ -62,6 +64,7 @@ RECORDS: list[Conclusion] = [
     replace(CONVERGENCE, region=None),
     ANSWER,
     AT,
+    COMMITS,
     RUN,
     *ENCLOSES.values(),
     FIXED_ANSWER,
@@ -207,6 +210,30 @@ def test_the_claimed_rate_does_not_decide_the_accuracy() -> None:
 )
 def test_answer(change: dict[str, Any], holds: bool) -> None:
     assert implies(ANSWER, replace(ANSWER, **change)) == holds
+
+
+@pytest.mark.parametrize(
+    ("change", "holds"),
+    [
+        ({"steps": 11}, True),
+        ({"domain": SMALL}, True),
+        ({"steps": 9}, False),
+        ({"domain": WIDE}, False),
+        ({"domain": ALL}, False),
+        ({"answer": (1, 1)}, False),
+        ({"committed": (1, 2)}, False),
+        ({"committed": (2, 1, 0)}, False),
+        ({"committed": (0, 0)}, False),
+        ({"committed": ()}, False),
+        ({"threshold": F(1, 4) + ULP}, False),
+        ({"threshold": F(1, 4) - ULP}, False),
+        ({"blank": 1}, False),
+        ({"operator": DAMPED}, False),
+    ],
+)
+def test_commits(change: dict[str, Any], holds: bool) -> None:
+    assert implies(COMMITS, replace(COMMITS, **change)) == holds
+    assert not implies(COMMITS, ANSWER) and not implies(ANSWER, COMMITS)
 
 
 @pytest.mark.parametrize(

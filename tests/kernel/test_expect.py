@@ -16,6 +16,7 @@ from trm_verify.kernel.check import Valid
 from trm_verify.kernel.claims import (
     Answer,
     AtMostOne,
+    Commits,
     Conclusion,
     Contraction,
     Convergence,
@@ -51,6 +52,7 @@ CONTRACTION = Contraction(PICARD, MID, MID, LINF, F(9, 10))
 CONVERGENCE = Convergence(PICARD, MID, None, LINF, F(2), F(1, 2), epsilon=F(1, 1000), steps=30)
 ANSWER = Answer(PICARD, MID, (3, 1), 40)
 AT = Answer(PICARD, POINT, (3,), 40, at=True)
+COMMITS = Commits(PICARD, MID, (3, 1), (2, 1), 40, F(1, 4), 0)
 RUN = Run(PICARD, POINT, LINF, POINT, F(1, 8), (3,), 2, (F(0), F(1, 2)), (F(3), F(1, 8)), (None, (3,)))
 THE, EVERY, SOME = (Encloses(kind, MID, ALL, MID) for kind in ("the", "all", "one"))
 FIXED = FixedPointAnswer(MID, ALL, (3, 1))
@@ -99,6 +101,9 @@ YES = [
     (ANSWER, "answer(answer=3-1,steps<=40)"),
     (ANSWER, "answer(steps<=41)"),
     (AT, "answer_at(answer=3,steps=40)"),
+    (COMMITS, "commits(answer=3-1,committed=2-1,rounds<=3,steps<=40,threshold=0.25,blank=0,domain=box(0,1))"),
+    (COMMITS, "commits(rounds<=4,threshold=1/4)"),
+    (replace(COMMITS, committed=(0, 0)), "commits(rounds<=1,committed=0-0)"),
     (RUN, "run(answer=3,radius<=0.125)"),
     (THE, "encloses_the"),
     (THE, "encloses_the(radius<=1,domain=box(0,1),region=all)"),
@@ -162,6 +167,18 @@ NO = [
     (AT, "answer_at(steps=41)"),
     (AT, "answer_at(steps=39)"),
     (AT, "answer_at(domain=all)"),
+    (COMMITS, "commits(rounds<=2)"),
+    (COMMITS, "commits(steps<=39)"),
+    (COMMITS, "commits(threshold=1/8)"),
+    (COMMITS, "commits(threshold=1/2)"),
+    (COMMITS, "commits(blank=1)"),
+    (COMMITS, "commits(answer=3)"),
+    (COMMITS, "commits(committed=1-2)"),
+    (COMMITS, "commits(committed=21)"),
+    (COMMITS, "commits(domain=all)"),
+    (COMMITS, "commits(operator=implicit)"),
+    (COMMITS, "answer"),
+    (ANSWER, "commits"),
     (RUN, "run(radius<=0.124)"),
     (RUN, "run(answer=2)"),
     (RUN, "answer(answer=3)"),
@@ -279,6 +296,10 @@ def test_what_was_left_out_is_reported() -> None:
         "contraction(rate<=\u0661)",
         "contraction(rate<=0.9,,norm=l2)",
         "answer_at(steps=1/0)",
+        "commits(threshold<=1)",
+        "commits(threshold=low)",
+        "commits(rounds=3)",
+        "commits(blank<=0)",
     ],
 )
 def test_malformed_expectations_are_errors(text: str) -> None:

@@ -22,6 +22,10 @@ pytestmark = needs_z3
 FALSE = [
     *(name for name in BAD if name.startswith("ulp_")),
     "answer_before_entry", "answer_claimed_early", "answer_on_the_box", "answer_too_early", "ball_too_small",
+    "commits_above_less", "commits_too_early", "commits_too_late", "commits_what_is_not_sure",
+    "commits_the_wrong_class", "commits_at_the_threshold", "commits_not_at_the_threshold", "commits_to_a_tie",
+    "commits_before_it_has_begun", "commits_without_a_rival", "commits_what_may_be_open",
+    "commits_out_of_the_domain",
     "box_not_invariant", "bound_about_another_fixed_point", "centre_outside_the_region", "chord_about_the_centre",
     "clipped_radius", "continuity_beyond_the_box", "continuity_touches", "contraction_larger_region",
     "cycle_of_a_fixed_point", "cycle_off_the_orbit", "damped_residual", "encloses_smaller_box",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tests.oracle import fixed_points as found
+from tests.oracle.commits import commits
 from tests.oracle.evaluate import ERROR, FLOAT, HIGH, REAL, Evaluator, norm_of, to_high, to_real
 from tests.oracle.files import Array, Claim, Model, Set, read_claims, read_number, read_vector
 from tests.oracle.lipschitz import lipschitz
@@ -51,7 +52,8 @@ class Judge:
             "contraction": self.contraction, "at_most_one": self.uniqueness, "exactly_one": self.uniqueness,
             "invariant": self.invariant, "convergence": self.convergence, "answer": self.answer,
             "answer_at": self.answer, "run": self.run, "fixed_point_answer": self.sought(found.answer),
-            "settles": self.settles, "refutation": self.sought(found.refutation), "lipschitz": self.sought(lipschitz),
+            "settles": self.settles, "commits": self.sought(commits), "lipschitz": self.sought(lipschitz),
+            "refutation": self.sought(found.refutation),
             **{f"encloses_{kind}": self.sought(found.encloses) for kind in ("all", "one", "the")},
         }  # fmt: skip
         try:

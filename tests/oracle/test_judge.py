@@ -42,7 +42,12 @@ LIES = (
     "fixed_point_tie", "answer_of_one_of_three", "fixed_point_wrong_answer", "fixed_point_answer_everywhere",
     "fixed_point_answer_claimed", "loop_answer_from_fixed_point", "loop_answer_without_convergence",
     "loop_answer_of_another_operator", "loop_answer_of_another_fixed_point", "loop_answer_from_outside",
-    "loop_answer_too_early", "joined_answers_at_a_depth",
+    "loop_answer_too_early", "joined_answers_at_a_depth", "commits_above_less", "commits_above_more",
+    "commits_claimed_early", "commits_claimed_for_more", "commits_to_something_else", "commits_another_blank",
+    "commits_for_every_input", "commits_is_no_answer", "commits_too_early", "commits_too_late",
+    "commits_in_another_order", "commits_what_is_not_sure", "commits_the_wrong_class", "commits_and_answers_otherwise",
+    "commits_and_contradicts_what_is_given", "commits_before_it_has_begun", "commits_at_the_threshold",
+    "commits_to_a_tie", "commits_what_is_given", "commits_with_a_gap",
 )  # fmt: skip
 # Refusals of refutations that are false as well, and of existence where nothing is fixed: no search confirms them.
 UNCONFIRMED = (

@@ -176,7 +176,12 @@ def _audit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
     command.add_argument("--attractors", action="store_true",
                          help="map where many starts end; also done where convergence is not proved")  # fmt: skip
-    command.add_argument("--steps", type=int, help="steps to run (default: 30; with --attractors 2000)")
+    command.add_argument("--commit", metavar="THRESHOLD", type=float,
+                         help="prove the rounds that fill in open cells whose largest logit leads by it")  # fmt: skip
+    command.add_argument("--blank", metavar="C", type=_count, default=0,
+                         help="with --commit, the input channel of open cells (default: 0)")  # fmt: skip
+    command.add_argument("--steps", type=int, help="steps to run (default: 30; with --attractors 2000; with --commit "
+                         "the least that can be proved)")  # fmt: skip
     command.add_argument("--starts", type=int, default=256, help="of a map (default: 256)")
     command.add_argument("--seed", type=int, default=0, help="of the starts of a map (default: 0)")
     command.add_argument("--norm", default="auto", choices=("auto", "linf", "l2", "parts", "tokens", "metric"),
@@ -271,7 +276,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
     ),
     "audit": (
         "run one inference and say, step by step, how far it still is and what is final",
-        ("out/digits --test-image 3", "out/digits --input x.npy --steps 60 --figure run.png",
+        ("out/digits --test-image 3", "out/sudoku --test-image 0 --task sudoku --commit 0.5",
+         "out/digits --input x.npy --steps 60 --figure run.png",
          "mypackage.mymodel:make --attractors --region -1 1 --figure map.png"), _audit,
     ),
     "refute": (

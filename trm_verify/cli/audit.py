@@ -1,4 +1,4 @@
-"""`trm-verify audit`: one inference, step by step; or a map of where the loop ends."""
+"""`trm-verify audit`: one inference, step by step, or in rounds that commit; or a map of where the loop ends."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ def run(options: Any) -> Outcome:
     region = box(options.region, "region")
     loaded = load_model(options.model)
     x = _required(options, loaded)
+    if options.commit is not None:
+        from trm_verify.cli.commit import committed
+
+        if region is not None or options.attractors or options.figure is not None:
+            raise usage("--commit: expected no --region, --attractors or --figure beside it, found one")
+        return committed(options, loaded, x)
     target, weights = targets(options.out, loaded, SUFFIX)
     figure = None if options.figure is None else Path(options.figure)
     if figure is not None:

@@ -18,6 +18,7 @@ from trm_verify.kernel import document
 from trm_verify.kernel.claims import (
     Answer,
     AtMostOne,
+    Commits,
     Conclusion,
     Contraction,
     Convergence,
@@ -157,6 +158,7 @@ CLAIMS: dict[str, tuple[type, tuple[str, ...]]] = {
     ),
     "answer": (Answer, ("operator", "domain", "answer", "steps")),
     "answer_at": (Answer, ("operator", "domain", "answer", "steps")),
+    "commits": (Commits, ("operator", "domain", "answer", "committed", "steps", "threshold", "blank")),
     "run": (
         Run, ("operator", "domain", "norm", "state", "radius", "answer", "final", "drifts", "distances", "answers"),
     ),
@@ -176,14 +178,16 @@ def _field(context: Context, claim: str, name: str, raw: Any) -> Any:
         return document.text(raw, name)
     if claim == "convergence" and (raw is None and name in ("epsilon", "steps") or name == "start" and raw == "init"):
         return None
-    if name in ("rate", "constant", "epsilon", "radius"):
+    if name in ("rate", "constant", "epsilon", "radius", "threshold"):
         return number(raw, name)
-    if name in ("steps", "final"):
+    if name in ("steps", "final", "blank"):
         return document.integer(raw, 0, 10**12, name)
     if name in ("drifts", "distances"):
         return tuple(numbers(raw, None, name))
     if name in ("domain", "region", "start", "box"):
         return context.box(raw, "input" if name == "domain" else "state")
+    if name == "committed":
+        return tuple(document.integer(v, 0, 10**12, name) for v in document.items(raw, name))
     if name == "answers":
         return tuple(None if a is None else context.answer(a) for a in document.items(raw, name))
     if name == "state":

@@ -80,6 +80,27 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Commits:
+    """For all x in the domain: rounds of at least `steps` iterations from init commit so, and answer so in the end.
+
+    `committed[i]` is the round after which cell i is written into the input, 0 for never: when its largest logit is
+    above every other one by more than `threshold`, and it shows the channel `blank`. The last round commits nothing.
+    """
+
+    operator: Operator
+    domain: Tensor
+    answer: tuple[int, ...]
+    committed: tuple[int, ...]
+    steps: int
+    threshold: Fraction
+    blank: int
+
+    @property
+    def rounds(self) -> int:
+        return 1 + max(self.committed)
+
+
+@dataclass(frozen=True)
 class Run:
     """The audit of one inference: `states` are the stored iterates, the last one is the result.
 
@@ -237,8 +258,8 @@ class Refuted:
 
 
 Conclusion = (
-    Contraction | AtMostOne | ExactlyOne | Invariant | Convergence | Answer | Run | Spectral | Gain | WellPosed
-    | FixedPoints | Encloses | FixedPointAnswer | Lipschitz | FixedPointAt | Reached | Settled | Refuted
+    Contraction | AtMostOne | ExactlyOne | Invariant | Convergence | Answer | Commits | Run | Spectral | Gain
+    | WellPosed | FixedPoints | Encloses | FixedPointAnswer | Lipschitz | FixedPointAt | Reached | Settled | Refuted
 )  # fmt: skip
 
 

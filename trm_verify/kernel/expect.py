@@ -30,7 +30,9 @@ from trm_verify.kernel.norms import coordinate_scale
 from trm_verify.kernel.numbers import dyadic, floor_at
 from trm_verify.kernel.tensor import GRID, Tensor, contains, from_fractions
 
-BOUNDS = {"rate", "constant", "epsilon", "radius", "steps", "drift", "final"}
+BOUNDS = {"rate", "constant", "epsilon", "radius", "steps", "drift", "final", "rounds"}
+EXACT = {"threshold", "blank"}  # numbers that have to be equal
+LABELS = {"answer", "committed"}  # integers joined by hyphens, one a position
 FIELDS = {
     "contraction": ("rate", "norm", "operator", "domain", "region"),
     "at_most_one": ("domain", "region"),
@@ -39,6 +41,7 @@ FIELDS = {
     "convergence": ("rate", "constant", "norm", "operator", "domain", "start", "epsilon", "steps"),
     "answer": ("answer", "steps", "operator", "domain"),
     "answer_at": ("answer", "steps", "operator", "domain"),
+    "commits": ("answer", "rounds", "committed", "steps", "threshold", "blank", "operator", "domain"),
     **{f"encloses_{kind}": ("radius", "domain", "region") for kind in ("all", "one", "the")},
     "fixed_point_answer": ("answer", "domain", "region"),
     "lipschitz": ("constant", "domain", "region"),
@@ -89,7 +92,7 @@ def parse_expectation(text: str) -> Expectation:
         wanted = "=" if name not in BOUNDS or match[1] == "answer_at" else "<="
         if relation != wanted:
             raise _bad(f"{name}{wanted}…", item[0])
-        fields[name] = parse_number(value) if name in BOUNDS else value
+        fields[name] = parse_number(value) if name in BOUNDS | EXACT else value
         at = item.end()
     return Expectation(match[1], tuple(fields.items()))
 
@@ -171,7 +174,7 @@ def _meets(claim: Conclusion, expectation: Expectation, vocabulary: int | None) 
         elif name == "norm":
             if found != wanted and (wanted, found) != ("weighted_linf", "linf"):
                 return False
-        elif name == "answer":
+        elif name in LABELS:
             if "-".join(map(str, found)) != str(wanted):  # type: ignore[call-overload]
                 return False
         elif found != wanted:
@@ -194,7 +197,7 @@ def name_of(claim: Conclusion) -> str:
     names = {
         "FixedPointAnswer": "fixed_point_answer", "Refuted": "refutation", "Contraction": "contraction",
         "AtMostOne": "at_most_one", "ExactlyOne": "exactly_one", "Run": "run", "Invariant": "invariant",
-        "Convergence": "convergence", "Lipschitz": "lipschitz", "Settled": "settles",
+        "Commits": "commits", "Convergence": "convergence", "Lipschitz": "lipschitz", "Settled": "settles",
     }  # fmt: skip
     return names[type(claim).__name__]
 
@@ -234,13 +237,21 @@ def describe(claim: Conclusion) -> str:
             parts.append(f"{name}={_set(found)}")
         elif found is None:
             continue
+        elif name in EXACT and isinstance(found, (int, Fraction)):
+            parts.append(f"{name}={_exactly(found)}")
         elif isinstance(found, Fraction):
             parts.append(f"{name}<={rounded_down(found) if isinstance(claim, Refuted) else rounded_up(found)}")
-        elif name == "answer":
-            parts.append("answer=" + "-".join(map(str, found)))  # type: ignore[call-overload]
+        elif name in LABELS:
+            parts.append(f"{name}=" + "-".join(map(str, found)))  # type: ignore[call-overload]
         else:
             parts.append(f"{name}{'<=' if name in BOUNDS and name_of(claim) != 'answer_at' else '='}{found}")
     return f"{name_of(claim)}({', '.join(parts)})"
+
+
+def _exactly(value: int | Fraction) -> str:
+    """A number as it is, or about so where it is too long to print."""
+    exact = Fraction(value)
+    return str(exact) if max(abs(exact.numerator), exact.denominator) < 10**60 else approximate(exact)
 
 
 def rounded_down(value: Fraction) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trm_verify.models.base import ConfiguredModel
+from trm_verify.model import RecursiveModel
 
 __all__ = ["Committed", "commit"]
 
@@ -30,7 +30,7 @@ class Committed:
 
 
 @torch.no_grad()
-def commit(model: ConfiguredModel, x: Tensor, *, steps: int, threshold: float, blank: int = 0) -> Committed:
+def commit(model: RecursiveModel, x: Tensor, *, steps: int, threshold: float, blank: int = 0) -> Committed:
     """Rounds of `steps` recursions from the model's start; after each, open cells that are decided become input.
 
     A cell is open while x shows the channel `blank` there. It is committed when its largest logit exceeds every other
@@ -40,7 +40,7 @@ def commit(model: ConfiguredModel, x: Tensor, *, steps: int, threshold: float, b
     stays as it is however many rounds follow. This is inference only; the model is not changed, and it is trained
     without.
 
-    Proved by: the rules of the model, one round at a time.
+    Proved by: `commits`, for one input or a box of them: `tv.verify_commit`.
 
     Shape: x (batch, *positions, 1 + classes), one-hot.
 
@@ -80,5 +80,5 @@ def commit(model: ConfiguredModel, x: Tensor, *, steps: int, threshold: float, b
         shown = torch.nn.functional.one_hot(channel, x.shape[-1]).to(x)
         x[active] = torch.where(sure[..., None], shown, x[active])
         committed[active] = held | sure
-        active[active.clone()] = sure.flatten(1).any(dim=1)
+        active[active.clone()] = sure.reshape(len(sure), -1).any(dim=1)
     return Committed(x, answer, committed, rounds)

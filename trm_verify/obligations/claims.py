@@ -5,6 +5,7 @@ from __future__ import annotations
 from trm_verify.kernel.claims import (
     Answer,
     AtMostOne,
+    Commits,
     Conclusion,
     Contraction,
     Convergence,
@@ -34,7 +35,7 @@ def claim(scene: Scene, done: Conclusion, wanted: Conclusion) -> None:
         done = ExactlyOne(done.domain, done.region)
     if isinstance(done, Settled) and done.region is not None and not isinstance(wanted, Settled):
         done = ExactlyOne(done.domain, done.region)
-    for name in ("of", "kind", "operator", "norm", "answer"):
+    for name in ("of", "kind", "operator", "norm", "answer", "committed", "blank"):
         if hasattr(done, name) and hasattr(wanted, name) and getattr(done, name) != getattr(wanted, name):
             scene.script.show("false", f"the same {name}")
     if isinstance(wanted, Refuted):
@@ -71,8 +72,10 @@ def _numbers(scene: Scene, done: Conclusion, wanted: Conclusion) -> None:
         scene.script.show(below(number(wanted.rate), number(1)), "the rate is below 1")
     elif isinstance(wanted, Lipschitz):
         _no_larger(scene, done, wanted, "constant")
-    elif isinstance(wanted, Settled):
+    elif isinstance(wanted, (Settled, Commits)):
         _no_larger(scene, done, wanted, "steps")
+        if isinstance(wanted, Commits) and isinstance(done, Commits):
+            scene.script.show(equal(number(done.threshold), number(wanted.threshold)), "the threshold is the same")
     elif isinstance(wanted, Answer) and isinstance(done, Answer):
         same = equal(number(done.steps), number(wanted.steps))
         scene.script.show(same if wanted.at else at_most(number(done.steps), number(wanted.steps)), "the steps suffice")

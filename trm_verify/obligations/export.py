@@ -17,6 +17,7 @@ from trm_verify.kernel.norms import parse_norm
 from trm_verify.kernel.rules import RULES
 from trm_verify.kernel.weights import Weights
 from trm_verify.obligations import (
+    committing,
     contraction,
     enclosures,
     fixed_points,
@@ -43,9 +44,8 @@ CONDITIONS: dict[str, Callable[[Scene], None]] = {
         contraction.monotone, contraction.log_norm, contraction.monotone_convergence,
         contraction.log_norm_convergence, loops.invariant_box, loops.invariant_radius, loops.invariant_ball,
         loops.at_most_one, loops.exactly_one, loops.convergence, loops.initial_bound, loops.several_steps,
-        loops.answer_by_convergence,
-        loops.answer_by_invariance, loops.answer_at, loops.run, loops.answer_by_fixed_point, enclosures.enclosure,
-        enclosures.located,
+        loops.answer_by_convergence, loops.answer_by_invariance, loops.answer_at, committing.commits, loops.run,
+        loops.answer_by_fixed_point, enclosures.enclosure, enclosures.located,
         enclosures.reach,
         fixed_points.exhibited, triangular.triangular, triangular.settled_in,
         lipschitz.lipschitz, fixed_points.fixed_points_in, fixed_points.duality, fixed_points.by_continuity,
@@ -61,7 +61,14 @@ EITHER_WAY = {
     name
     for name, rule in CONDITIONS.items()
     if rule.__module__
-    in (contraction.__name__, loops.__name__, lipschitz.__name__, row_gains.__name__, triangular.__name__)
+    in (
+        contraction.__name__,
+        loops.__name__,
+        lipschitz.__name__,
+        row_gains.__name__,
+        triangular.__name__,
+        committing.__name__,
+    )
 }
 SMALL = 16  # state and input entries together
 

@@ -176,7 +176,7 @@ def _convergence(scene: Scene) -> Convergence:
     return scene.conclusion
 
 
-def _premise(scene: Scene) -> Convergence:
+def premise_of(scene: Scene) -> Convergence:
     premise = scene.premises[0]
     if not isinstance(premise, Convergence):
         raise NotExported("a premise that is no convergence")
@@ -193,20 +193,25 @@ def _from_init(scene: Scene, premise: Convergence, domain: Tensor, centre: Tenso
 
 def initial_bound(scene: Scene) -> None:
     """N(init(x) − c) + N(T(c) − c)/(1 − ρ) is at most the stated bound."""
-    done, premise = _convergence(scene), _premise(scene)
+    done, premise = _convergence(scene), premise_of(scene)
     residual, away = _from_init(scene, premise, done.domain, scene.context.state(scene.witness["center"]))
     if done.initial is not None:
         scene.script.show(at_most(add([away, residual]), number(done.initial)), "N(init(x) − z*) has the stated bound")
 
 
+def later_radius(scene: Scene, premise: Convergence, domain: Tensor, centre: Tensor, steps: int) -> Fraction:
+    """R + Cρᴷ(N(init(x) − c) + R)."""
+    residual, away = _from_init(scene, premise, domain, centre)
+    later = scene.script.mul(number(premise.constant), scene.power(premise.rate, steps), add([away, residual]))
+    return scene.script.ceiling(add([residual, later]), "the radius of the ball").value or Fraction(0)
+
+
 def answer_by_convergence(scene: Scene) -> None:
-    """The margins hold on the ball of radius R + Cρᴷ(N(init(x) − c) + R) about c."""
-    done, premise, script = _answer(scene), _premise(scene), scene.script
+    """The margins hold on the ball in which all later iterates lie."""
+    done, premise = _answer(scene), premise_of(scene)
     centre = scene.context.state(scene.witness["center"])
-    residual, away = _from_init(scene, premise, done.domain, centre)
-    later = script.mul(number(premise.constant), scene.power(premise.rate, done.steps), add([away, residual]))
-    radius = script.ceiling(add([residual, later]), "the radius of the ball")
-    scene.ball_margins(premise.norm, centre, radius.value or Fraction(0), done.answer, "g")
+    radius = later_radius(scene, premise, done.domain, centre, done.steps)
+    scene.ball_margins(premise.norm, centre, radius, scene.leads(done.answer), "g")
 
 
 def _answer(scene: Scene) -> Answer:
@@ -240,7 +245,7 @@ def answer_by_invariance(scene: Scene) -> None:
         _reached(scene, done) if len(scene.premises) > 1 else _followed(scene, done.operator, done.domain, done.steps)
     )
     scene.inside(last, premise.region, "the iterate lies in the invariant box")
-    scene.box_margins(premise.region, done.answer)
+    scene.box_margins(premise.region, scene.leads(done.answer))
 
 
 def _reached(scene: Scene, done: Answer) -> Tensor:
@@ -255,12 +260,12 @@ def _reached(scene: Scene, done: Answer) -> Tensor:
 def answer_at(scene: Scene) -> None:
     """The K-th iterate, followed step by step, has these margins."""
     done = _answer(scene)
-    scene.box_margins(_followed(scene, done.operator, done.domain, done.steps), done.answer)
+    scene.box_margins(_followed(scene, done.operator, done.domain, done.steps), scene.leads(done.answer))
 
 
 def run(scene: Scene) -> None:
     """Drifts and distances have their bounds, and the margins hold at the states and on the last balls."""
-    done, premise, script = scene.conclusion, _premise(scene), scene.script
+    done, premise, script = scene.conclusion, premise_of(scene), scene.script
     if not isinstance(done, Run):
         raise NotExported("no run is stated")
     n, domain = scene.graph.size, done.domain
@@ -282,13 +287,13 @@ def run(scene: Scene) -> None:
         expected = scene.image(premise.operator, state, domain, point(state), inputs, f"f{k}.")
         answer = done.answers[k]
         if answer is not None:
-            scene.box_margins(state, answer, f"a{k}.")
+            scene.box_margins(state, scene.leads(answer), f"a{k}.")
     for k in {done.final, len(states) - 1}:
         if premise.region is not None:
             scene.ball_inside(
                 premise.norm, states[k], number(done.distances[k]), premise.region, "the ball lies in the region"
             )
-        scene.ball_margins(premise.norm, states[k], done.distances[k], done.answer, f"b{k}.")
+        scene.ball_margins(premise.norm, states[k], done.distances[k], scene.leads(done.answer), f"b{k}.")
 
 
 def _near(scene: Scene, expected: Sequence[Term], state: Tensor, drift: Fraction) -> None:
@@ -298,7 +303,7 @@ def _near(scene: Scene, expected: Sequence[Term], state: Tensor, drift: Fraction
 
 def answer_by_fixed_point(scene: Scene) -> None:
     """Each margin at the fixed point is above reach · C ρᴷ N(init(x) − z*)."""
-    done, loop, script = _answer(scene), _premise(scene), scene.script
+    done, loop, script = _answer(scene), premise_of(scene), scene.script
     answered = scene.premises[1]
     if not isinstance(answered, FixedPointAnswer) or answered.box is None or loop.region is None:
         raise NotExported("a premise that is no answer at located fixed points")

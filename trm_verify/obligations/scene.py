@@ -38,6 +38,7 @@ from trm_verify.obligations.values import Refinement, Values, applied, point, va
 
 LARGE = "hints are large enough"
 MOST_STEPS = 256  # iterations that one script follows
+Margin = tuple[int, int, Fraction]  # one logit is above another by more than this
 
 
 @dataclass
@@ -221,10 +222,9 @@ class Scene:
 
     # margins
 
-    def margins(self, logits: Sequence[Term], answer: Sequence[int], what: str) -> None:
+    def leads(self, answer: Sequence[int]) -> list[Margin]:
         """Every other logit is below the answer's, position by position."""
-        for own, other in self.competitors(answer):
-            self.script.show(below(logits[other], logits[own]), what)
+        return [(own, other, Fraction(0)) for own, other in self.competitors(answer)]
 
     def competitors(self, answer: Sequence[int]) -> list[tuple[int, int]]:
         readout = self.readout()
@@ -242,33 +242,37 @@ class Scene:
     def logits(self, box: Tensor, states: Sequence[Term], name: str = "g") -> list[Term]:
         return self.values(self.readout(), box, Tensor((self.graph.input_size,)), states, [], name).flat()
 
-    def box_margins(self, box: Tensor, answer: Sequence[int], name: str = "g") -> None:
+    def box_margins(self, box: Tensor, margins: Sequence[Margin], name: str = "g") -> None:
         """Margins over a box of states."""
         if self.script.by_intervals:
             half = [(high - low) / 2 for low, high in map(box.fraction, range(box.size))]
-            self._form_margins(midpoint(box), box, lambda q: self._reach(q, half), answer, name)
+            self._form_margins(midpoint(box), box, lambda q: self._reach(q, half), margins, name)
             return
-        states = self.states(box, f"{name}.z")
-        self.margins(self.logits(box, states, name), answer, "the answer's logit is the largest on the whole box")
+        logits = self.logits(box, self.states(box, f"{name}.z"), name)
+        for own, other, least in margins:
+            self.script.show(
+                below(add([logits[other], number(least)]), logits[own]), f"{_apart(least)} on the whole box"
+            )
 
     def _reach(self, q: Sequence[Term], half: Sequence[Fraction]) -> Term:
         return add([self.script.mul(absolute(c), number(h)) for c, h in zip(q, half, strict=True)])
 
-    def ball_margins(self, norm: Norm, centre: Tensor, radius: Fraction, answer: Sequence[int], name: str) -> None:
+    def ball_margins(self, norm: Norm, centre: Tensor, radius: Fraction, margins: Sequence[Margin], name: str) -> None:
         """Margins over {N(z − c) ≤ radius}: directly where that is a box, else by forms (proofs/margins.md)."""
         box = ball_box(norm, centre, radius)
         if isinstance(norm, BlockNorm) and max(norm.sizes) == 1:
-            self.box_margins(box, answer, name)
+            self.box_margins(box, margins, name)
             return
 
         def support(q: Sequence[Term]) -> Term:
             return self.script.mul(number(radius), self.support(norm, q))
 
-        self._form_margins(centre, box, support, answer, name)
+        self._form_margins(centre, box, support, margins, name)
         self.script.facts["Cauchy–Schwarz for the linear part over the ball"] += 1
 
     def _form_margins(
-        self, centre: Tensor, box: Tensor, support: Callable[[Sequence[Term]], Term], answer: Sequence[int], name: str
+        self, centre: Tensor, box: Tensor, support: Callable[[Sequence[Term]], Term], margins: Sequence[Margin],
+        name: str,
     ) -> None:  # fmt: skip
         """Margins at the centre, less what the linear part and each unit can differ from there."""
         script, readout, nothing = self.script, self.readout(), Tensor((self.graph.input_size,))
@@ -278,12 +282,12 @@ class Scene:
         outputs = forms.flat()
         away = [self.deviation(at_centre, over_set, unit.node, unit.entry) for unit in forms.units]
         n = self.graph.size
-        for own, other in self.competitors(answer):
+        for own, other, least in margins:
             row = forms.combine(f"{name}.d", [(ONE, outputs[own]), (negative(ONE), outputs[other])])
             reach = [support([entry_of(row, i) for i in range(n)])]
             reach += [script.mul(script.ceiling(absolute(entry_of(row, n + k)), LARGE), each)
                       for k, each in enumerate(away)]  # fmt: skip
-            script.show(below(add(reach), sub(logits[own], logits[other])), "the answer's logit is the largest")
+            script.show(below(add([*reach, number(least)]), sub(logits[own], logits[other])), _apart(least))
 
     def deviation(self, at_centre: Values, over_ball: Values, node: int, entry: int) -> Term:
         """A literal ≥ |φ − φ_c| over the ball's box, for one unit."""
@@ -348,3 +352,8 @@ class Scene:
             if exponent:
                 square = product(square, square)
         return result
+
+
+def _apart(least: Fraction) -> str:
+    """What a margin says."""
+    return "logits are as far apart as they have to be" if least else "the answer's logit is the largest"

@@ -12,6 +12,7 @@ from fractions import Fraction
 from trm_verify.kernel import document
 from trm_verify.kernel.claims import (
     Answer,
+    Commits,
     Conclusion,
     Contraction,
     Convergence,
@@ -167,6 +168,18 @@ def _answer(context: Context, premises: list[Conclusion], witness: Witness) -> C
     return Answer(operator, context.box(witness["domain"], "input"), answer, steps, at=not premises)
 
 
+def _commits(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion | None:
+    operator = getattr(premises[0], "operator", None)
+    if not isinstance(operator, Operator):
+        return None
+    committed = tuple(int(r) for r in witness["committed"])
+    domain, answer = context.box(witness["domain"], "input"), context.answer(witness["answer"])
+    steps = document.integer(witness["steps"], 0, 10**12, "steps")
+    return Commits(
+        operator, domain, answer, committed, steps, number(witness["threshold"], "threshold"), witness["blank"]
+    )
+
+
 STATED: dict[str, Stated] = {
     "spectral": _spectral, "spectral_abs": _spectral, "radius_contraction": _contraction,
     "row_gain": _row_gain,
@@ -174,7 +187,8 @@ STATED: dict[str, Stated] = {
     "metric_contraction": _contraction, "monotone": _monotone, "monotone_convergence": _monotone_convergence,
     "log_norm_convergence": _log_norm_convergence, "invariant_box": _invariant, "invariant_radius": _invariant,
     "invariant_ball": _ball, "convergence": _convergence, "answer_by_convergence": _answer,
-    "answer_by_invariance": _answer, "answer_at": _answer, "log_norm": _log_norm, "initial_bound": _initial_bound,
+    "answer_by_invariance": _answer,
+    "commits": _commits, "answer_at": _answer, "log_norm": _log_norm, "initial_bound": _initial_bound,
     "enclosure": _enclosure, "fixed_point_answer": _fixed_point_answer, "no_fixed_point": _no_fixed_point,
     "answer_by_fixed_point": _answer_by_fixed_point, "fixed_point_at": _fixed_point_at,
 }  # fmt: skip

@@ -25,6 +25,7 @@ from trm_verify.report.maps import attractor_figure
 from trm_verify.report.markup import Child, Markup, tag
 from trm_verify.report.text import abbreviated, labels, upper
 from trm_verify.result import CAVEAT, VerificationResult, VerificationResults
+from trm_verify.verification.commits import CommitResult
 from trm_verify.verification.lipschitz import LipschitzResult
 from trm_verify.verification.runs import RunResult
 
@@ -138,6 +139,15 @@ def _lipschitz(result: LipschitzResult) -> Markup:
     return tag("div", _head(result.verdict, text), statement)
 
 
+def _commits(result: CommitResult) -> Markup:
+    rows = [
+        [str(r), ", ".join(str(cell) for cell, own in enumerate(result.committed or ()) if own == r) or "none"]
+        for r in range(1, (result.rounds or 0) + 1)
+    ]
+    text = f"answer {labels(result.answer)}, with any {result.steps} or more steps a round" if result else result.reason
+    return tag("div", _head(result.verdict, text), _table(["round", "cells committed"], rows))
+
+
 def _curve(curve: AccuracyCurve) -> Markup:
     rows = [[p.eps, str(p.certified), str(p.wrong), str(p.open), str(p.total)] for p in curve.points]
     return _table(["ε", "certified", "counterexample", "open", "inputs"], rows)
@@ -222,7 +232,8 @@ def _by_input(
 
 _HTML: dict[type, Callable[[Any], Markup]] = {
     VerificationResult: _one, VerificationResults: _many, RunResult: _run, RefutationResult: _refutations,
-    AttractorMap: _attractors, LipschitzResult: _lipschitz, AccuracyCurve: _curve,
+    AttractorMap: _attractors, LipschitzResult: _lipschitz, CommitResult: _commits,
+    AccuracyCurve: _curve,
 }  # fmt: skip
 _FIGURES: dict[type, Callable[[Any], Any]] = {
     VerificationResult: result_figure, VerificationResults: results_figure, RunResult: run_figure,

@@ -7,6 +7,7 @@ from fractions import Fraction
 from trm_verify.kernel.claims import (
     Answer,
     AtMostOne,
+    Commits,
     Conclusion,
     Contraction,
     Convergence,
@@ -65,6 +66,8 @@ def plain(claim: Conclusion) -> str:
             f"From step {claim.steps}{damped} on the answer is {labels(claim.answer)}, however long it runs, "
             f"for {inputs(claim.domain)}."
         )
+    if isinstance(claim, Commits):
+        return _commits(claim)
     if isinstance(claim, FixedPointAnswer):
         at = f"At every fixed point{_within(claim.region)}"
         return f"{at} the answer is {labels(claim.answer)}, for {inputs(claim.domain)}."
@@ -155,6 +158,18 @@ def _convergence(claim: Convergence) -> str:
         f"point: after k steps the distance "
         f"({NORMS[claim.norm.family]}) is at most{factor} {up(claim.rate, 6)} to the power k times the first one, "
         f"for {inputs(claim.domain)}."
+    )
+
+
+def _commits(claim: Commits) -> str:
+    cells, rounds = sum(r > 0 for r in claim.committed), claim.rounds
+    filled = (
+        f"{cells} open cell{' is' if cells == 1 else 's are'} filled in for good" if cells else "no cell is filled in"
+    )
+    return (
+        f"In {rounds} round{'' if rounds == 1 else 's'} of at least {_steps(claim.steps, claim.operator)}, {filled}: "
+        f"a cell is, once one class leads every other by more than {_exactly(claim.threshold)}. "
+        f"In the end the answer is {labels(claim.answer)}, for {inputs(claim.domain)}."
     )
 
 

@@ -148,10 +148,15 @@ class Deployed:
             states = run(x, steps)
         return torch.cat([flatten_state(z).double().cpu() for z in states]).numpy()
 
+    def logits(self, flat: np.ndarray) -> np.ndarray:
+        """Shape: (batch, n) to (batch, positions, classes)."""
+        logits = self.lowered.readout(self._parts(torch.from_numpy(flat)))
+        return logits.reshape(len(flat), -1, logits.shape[-1]).numpy()
+
     def labels(self, flat: np.ndarray) -> np.ndarray:
         """Arg-max per output position. Shape: (batch, n) to (batch, positions)."""
-        logits = self.lowered.readout(self._parts(torch.from_numpy(flat)))
-        return logits.argmax(dim=-1).reshape(len(flat), -1).numpy()
+        found: np.ndarray = self.logits(flat).argmax(axis=-1)
+        return found
 
     def _parts(self, flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
         split = torch.split(flat, [int(np.prod(p)) for p in self.spec.parts], dim=1)

@@ -8,6 +8,7 @@ from trm_verify.kernel.claims import Conclusion
 from trm_verify.kernel.context import Context, Witness
 from trm_verify.kernel.rules import (
     answers,
+    committing,
     contraction,
     divergence,
     enclosure,
@@ -51,6 +52,7 @@ RULES: dict[str, Rule] = {
         answers.answer_by_invariance,
         answers.answer_at,
         answers.run,
+        committing.commits,
         enclosure.enclosure,
         enclosure.reach,
         enclosure.located,

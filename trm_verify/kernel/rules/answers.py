@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cached_property
 
 from trm_verify.kernel import document
 from trm_verify.kernel.claims import Answer, Conclusion, Convergence, Invariant, Reached, Run
@@ -12,7 +13,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate, initial_state
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.linear import Forms, linear_forms
-from trm_verify.kernel.numbers import dot, dyadic, power_up, rows_of
+from trm_verify.kernel.numbers import dot, dyadic, power_up
 from trm_verify.kernel.operators import apply, difference, require_loop
 from trm_verify.kernel.rules.invariance import ball_box, from_init, midpoint, residual_bound
 from trm_verify.kernel.tensor import Tensor, contains
@@ -27,51 +28,63 @@ def _readout(graph: Graph, states: Tensor) -> tuple[list[Tensor], Tensor]:
     return values, values[graph.readout.outputs[0]]
 
 
-def _unit_deviation(forms: Forms, at_centre: list[Tensor], over_set: list[Tensor]) -> tuple[list[int], int]:
-    """Per unit, a bound of |φ − φ_c| between the set and its centre."""
-    exp, found = 0, []
-    for node, entry, _ in forms.units:
-        (low, high), (lo, hi) = at_centre[node].fraction(entry), over_set[node].fraction(entry)
-        found.append(max(hi - low, high - lo))
-        exp = min(exp, 1 - found[-1].denominator.bit_length())
-    return [int(v / dyadic(1, exp)) for v in found], exp
-
-
-def require_margins(graph: Graph, centre: Tensor, box: Tensor, support: Support, answer: tuple[int, ...]) -> None:
-    """Every logit difference in favour of `answer` is strictly positive on a set around the exact point `centre`.
+class Logits:
+    """Differences of logits on a set around the exact point `centre`.
 
     The set lies in `box`, and `support` bounds linear functionals of z − centre on it.
     Sound if: proofs/margins.md.
     """
-    at_centre, logits = _readout(graph, centre)
-    over_set, over_box = _readout(graph, box)
-    if graph.readout is None or not logits.bounded:
-        raise CheckError("UNSUPPORTED", "bounded logits", "unbounded ones")
-    if _apart(over_box, answer):  # long states: forms of every logit over every state entry would be large
-        return
-    forms = linear_forms(graph, graph.readout, over_set)
-    deviation, deviation_exp = _unit_deviation(forms, at_centre, over_set)
-    classes, n, (lo, hi) = logits.shape[-1], graph.size, logits.ends()
+
+    def __init__(self, graph: Graph, centre: Tensor, box: Tensor, support: Support) -> None:
+        self.graph, self.support = graph, support
+        self.at_centre, self.centre = _readout(graph, centre)
+        self.over_set, self.set = _readout(graph, box)
+        if not self.centre.bounded:
+            raise CheckError("UNSUPPORTED", "bounded logits", "unbounded ones")
+
+    @cached_property
+    def forms(self) -> Forms:
+        """Made when the enclosures do not suffice: forms of every logit over every state entry are large."""
+        if self.graph.readout is None:
+            raise CheckError("UNSUPPORTED", "a model with a readout", "none")
+        return linear_forms(self.graph, self.graph.readout, self.over_set)
+
+    @cached_property
+    def deviation(self) -> tuple[list[int], int]:
+        """Per unit, a bound of |φ − φ_c| between the set and its centre."""
+        exp, found = 0, []
+        for node, entry, _ in self.forms.units:
+            (low, high), (lo, hi) = self.at_centre[node].fraction(entry), self.over_set[node].fraction(entry)
+            found.append(max(hi - low, high - lo))
+            exp = min(exp, 1 - found[-1].denominator.bit_length())
+        return [int(v / dyadic(1, exp)) for v in found], exp
+
+    def at_centre_by(self, a: int, b: int) -> Fraction:
+        """How far logit a is above logit b at the centre, at least."""
+        lo, hi = self.centre.ends()
+        return dyadic(lo[a] - hi[b], self.centre.exp)
+
+    def exceeds(self, a: int, b: int, least: Fraction) -> bool:
+        """Whether logit a is surely above logit b by more than `least`, on the whole set."""
+        if self.set.bounded and dyadic(self.set.ends()[0][a] - self.set.ends()[1][b], self.set.exp) > least:
+            return True
+        form, n = self.forms.outputs, self.graph.size
+        q = [p - r for p, r in zip(form.rows[a], form.rows[b], strict=True)]
+        self.graph.charge(len(q))
+        deviation, exp = self.deviation
+        units = dot(map(abs, q[n:]), deviation) * dyadic(1, form.exp + exp)
+        return self.at_centre_by(a, b) - self.support(q[:n], form.exp) - units > least
+
+
+def require_margins(logits: Logits, answer: tuple[int, ...]) -> None:
+    """Every logit difference in favour of `answer` is strictly positive."""
+    classes = logits.centre.shape[-1]
     for position, label in enumerate(answer):
         start = position * classes
-        own = forms.outputs.rows[start + label]
-        for other in range(start, start + classes):
-            if other == start + label:
-                continue
-            q = [a - b for a, b in zip(own, forms.outputs.rows[other], strict=True)]
-            units = dot(map(abs, q[n:]), deviation) * dyadic(1, forms.outputs.exp + deviation_exp)
-            margin = dyadic(lo[start + label] - hi[other], logits.exp)
-            if margin - support(q[:n], forms.outputs.exp) - units <= 0:
-                raise CheckError("MARGIN", f"logit {label} above logit {other - start} at position {position}", margin)
-
-
-def _apart(logits: Tensor, answer: tuple[int, ...]) -> bool:
-    """Whether the enclosures themselves have each answer strictly above its competitors."""
-    if not logits.bounded:
-        return False
-    (lo, hi), classes = logits.ends(), logits.shape[-1]
-    rows = zip(answer, rows_of(lo, classes), rows_of(hi, classes), strict=True)
-    return all(max(high[:label] + high[label + 1 :]) < low[label] for label, low, high in rows)
+        for other in range(classes):
+            if other != label and not logits.exceeds(start + label, start + other, Fraction(0)):
+                margin = logits.at_centre_by(start + label, start + other)
+                raise CheckError("MARGIN", f"logit {label} above logit {other} at position {position}", margin)
 
 
 def _box_support(box: Tensor) -> Support:
@@ -81,14 +94,18 @@ def _box_support(box: Tensor) -> Support:
 
 
 def box_margins(graph: Graph, box: Tensor, answer: tuple[int, ...]) -> None:
-    require_margins(graph, midpoint(box), box, _box_support(box), answer)
+    require_margins(Logits(graph, midpoint(box), box, _box_support(box)), answer)
+
+
+def ball_logits(graph: Graph, premise: Convergence, centre: Tensor, radius: Fraction) -> Logits:
+    """Logits over {N(z − centre) ≤ radius}."""
+    norm = premise.norm
+    return Logits(graph, centre, ball_box(norm, centre, radius), lambda q, exp: radius * norm.support(q, exp))
 
 
 def ball_margins(graph: Graph, premise: Convergence, centre: Tensor, radius: Fraction, answer: tuple[int, ...]) -> None:
     """Margins over {N(z − centre) ≤ radius}."""
-    norm = premise.norm
-    box = ball_box(norm, centre, radius)
-    require_margins(graph, centre, box, lambda q, exp: radius * norm.support(q, exp), answer)
+    require_margins(ball_logits(graph, premise, centre, radius), answer)
 
 
 MAX_LOOP = 100_000  # iterations that the kernel runs itself
@@ -98,8 +115,16 @@ def _steps(raw: object, most: int = 10**12) -> int:
     return document.integer(raw, 0, most, "steps")
 
 
+def later_radius(graph: Graph, premise: Convergence, domain: Tensor, centre: Tensor, steps: int) -> Fraction:
+    """R with N(z_k − centre) ≤ R for every iterate k ≥ steps from init(x), for all x of the domain: R_c + C ρᴷ N0."""
+    initial = from_init(graph, premise, domain)
+    to_fixed_point = residual_bound(graph, premise, domain, centre)
+    from_start = premise.norm.bound(difference(initial, centre)) + to_fixed_point
+    return to_fixed_point + premise.constant * power_up(premise.rate, steps) * from_start
+
+
 def answer_by_convergence(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
-    """R9(a): all later iterates lie within R_c + C ρᴷ N0 of c, and the margins hold there.
+    """R9(a): the margins hold where all later iterates lie.
 
     Sound if: proofs/answer_by_convergence.md.
     """
@@ -107,11 +132,7 @@ def answer_by_convergence(context: Context, premises: list[Conclusion], witness:
     raw = document.fields(witness, "domain", "center", "answer", "steps", where="answer_by_convergence")
     graph, domain, answer, steps = context.graph, context.box(raw[0], "input"), context.answer(raw[2]), _steps(raw[3])
     centre = context.state(raw[1])
-    initial = from_init(graph, premise, domain)
-    to_fixed_point = residual_bound(graph, premise, domain, centre)
-    from_start = premise.norm.bound(difference(initial, centre)) + to_fixed_point
-    radius = to_fixed_point + premise.constant * power_up(premise.rate, steps) * from_start
-    ball_margins(graph, premise, centre, radius, answer)
+    ball_margins(graph, premise, centre, later_radius(graph, premise, domain, centre, steps), answer)
     return Answer(premise.operator, domain, answer, steps)
 
 
