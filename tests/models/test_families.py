@@ -41,6 +41,9 @@ FAMILIES: dict[str, Any] = {
     "tiny-feedback": lambda **k: TinyRecursive(
         (4,), channels=2, classes=3, heads=1, key_size=3, inner=1, temperature=0.25, window=1, **SMALL, **k
     ),
+    "tiny-history": lambda **k: TinyRecursive(
+        (4,), channels=2, classes=3, heads=1, key_size=3, temperature=0.5, history=3, **SMALL, **k
+    ),
     "tiny-damped": lambda **k: TinyRecursive((4,), channels=2, heads=1, key_size=3, damping=0.5, **SMALL, **k),
     "unconstrained": lambda **k: Published((5,), 4, 6, channels=2, **k),
     "unconstrained-mlp": lambda **k: Published((5,), 4, 6, vocabulary=3, mixing="mlp", **k),
@@ -217,6 +220,23 @@ def test_a_window_hides_what_is_far_away():
     assert bool(far[:, 0].any())
 
 
+def test_earlier_answers_wait_in_the_state():
+    model = FAMILIES["tiny-history"](seed=3)
+    x = drawn(model)
+    states = [model.init(x)]
+    for _ in range(4):
+        states.append(model.step(states[-1], x))
+    for before, after in zip(states[1:], states[2:], strict=False):
+        answer = torch.softmax(model.feedback(before[0]) / model.temperature, dim=-1)
+        torch.testing.assert_close(after[1], 2 * 0.5 * 0.8 * answer)
+        torch.testing.assert_close(after[2], 0.8 * before[1])
+    forgetful = FAMILIES["tiny-history"](seed=3)
+    with torch.no_grad():
+        moved = model.step((states[-1][0], states[-1][1], states[-1][2] + 0.5), x)[0]
+        same = forgetful.step(states[-1], x)[0]
+    assert not torch.equal(moved, same)  # the oldest answer is seen
+
+
 def test_the_temperature_of_fed_back_answers_enters_the_gains():
     cold, warm = (TinyRecursive((3,), channels=1, temperature=t, **SMALL) for t in (0.1, 1.0))
     assert cold.mixer.gains[:-1] == warm.mixer.gains[:-1]
@@ -246,7 +266,8 @@ BAD = {
     "planner": [{"rho": 0.0}, {"rho": float("nan")}, {"layers": 0}, {"classes": 1}],
     "tiny": [
         {"rho": 1.0}, {"heads": 0}, {"inner": -1}, {"mixing": "other"}, {"temperature": 0.0}, {"damping": 2.0},
-        {"window": -1}, {"window": 1, "mixing": "constant"}, {"positions": ()}, {"channels": 0}, {"act": "abs"},
+        {"history": 2}, {"window": -1}, {"window": 1, "mixing": "constant"}, {"positions": ()}, {"channels": 0},
+        {"act": "abs"},
     ],
     "unconstrained": [{"heads": 3}, {"mixing": "conv"}, {"inner": 0}, {"classes": 1}],
 }  # fmt: skip
@@ -290,6 +311,7 @@ PROVED = {
     "tiny-constant": (lambda: FAMILIES["tiny-constant"](seed=1), 0.93),
     "tiny-two": (lambda: FAMILIES["tiny-two"](seed=1), 0.93),
     "tiny-feedback": (lambda: TinyRecursive((4,), channels=2, heads=1, temperature=0.5, **SMALL), 0.95),
+    "tiny-history": (lambda: FAMILIES["tiny-history"](seed=1), 0.95),
     "tiny-damped": (lambda: FAMILIES["tiny-damped"](seed=1), 0.97),
 }
 

@@ -32,12 +32,15 @@ class TinyRecursive(EncodedModel):
     loop that is run.
 
     With a `temperature` τ the answer is fed back as `softmax(C z_H / τ)`, C with orthonormal rows: this moves by at
-    most `1/(2τ)` times z_H, and the gain on it is what a third of `rho²` leaves, so that τ enters the weights.
+    most `1/(2τ)` times z_H, and the gain on it is what a third of `rho²` leaves, so that τ enters the weights. With a
+    `history` of h answers, those of the h − 1 rounds before are parts of the state, the one of i rounds ago times
+    `2τ rhoⁱ`: so they move by at most `rho` times what the round before moved by.
 
     Proved by: `row_gain` for the blocks, `radius_contraction` for the round.
 
-    Shape: z (batch, tokens, features), or a pair (z_H, z_L) of these; x (batch, *positions) of integers or
-        (batch, *positions, channels) of reals; readout (batch, *positions, classes).
+    Shape: z (batch, tokens, features), or (z_H, z_L) of that shape each; with a history, then earlier answers
+        (batch, tokens, classes). x (batch, *positions) of integers or (batch, *positions, channels) of reals; readout
+        (batch, *positions, classes).
     Norm: maximum over tokens (and over z_H, z_L) of ℓ2, rate `rho`; holds for every x and z.
     Source: Jolicoeur-Martineau, Less is more: recursive reasoning with tiny networks (2025), for the two states;
         Wang and Manchester (ICML 2023) for the blocks.
@@ -57,6 +60,7 @@ class TinyRecursive(EncodedModel):
         key_size: size of attention's keys.
         window: see `InputAttention`.
         temperature: of the fed-back answer, or None for no feedback.
+        history: answers that are fed back, the latest one included; more than 1 with a temperature only.
         damping: factor α of the damped iteration, or None for Picard.
         act: activation of the blocks, elementwise with slopes in [0, 1].
         domain: ends `(lo, hi)` of every real input, or None for all reals.
@@ -83,6 +87,7 @@ class TinyRecursive(EncodedModel):
         key_size: int = 16,
         window: int | None = None,
         temperature: float | None = None,
+        history: int = 1,
         damping: float | None = None,
         act: str = "relu",
         domain: tuple[float, float] | None = (0.0, 1.0),
@@ -99,17 +104,18 @@ class TinyRecursive(EncodedModel):
             f"mixing in {MIXINGS}": mixing in MIXINGS,
             "window >= 0 with attention": window is None or (window >= 0 and mixing == "attention"),
             "a positive temperature": temperature is None or 0 < temperature < float("inf"),
+            "history >= 1, and 1 without a temperature": history >= 1 and (history == 1 or temperature is not None),
         }
         wrong = [text for text, good in checks.items() if not good]
         if wrong:
             raise ValueError(
                 f"TinyRecursive: expected {' and '.join(wrong)}; found {features=}, {hidden=}, {inputs=}, {heads=}, "
-                f"{key_size=}, {classes=}, {inner=}, {rho=}, {mixing=}, {window=}, {temperature=}"
+                f"{key_size=}, {classes=}, {inner=}, {rho=}, {mixing=}, {window=}, {temperature=}, {history=}"
             )
         self.set_config(
             positions=list(positions), features=features, hidden=hidden, inputs=inputs, classes=classes,
             channels=channels, vocabulary=vocabulary, inner=inner, rho=rho, mixing=mixing, heads=heads,
-            key_size=key_size, window=window, temperature=temperature, damping=damping, act=act,
+            key_size=key_size, window=window, temperature=temperature, history=history, damping=damping, act=act,
             domain=None if domain is None else list(domain), seed=seed,
         )  # fmt: skip
         generator = torch.Generator().manual_seed(seed)
@@ -119,7 +125,9 @@ class TinyRecursive(EncodedModel):
             tuple(positions), inputs, generator, channels=channels, vocabulary=vocabulary, located=True, **made
         )
         self.positions, self.inner, self.heads, self.temperature = tuple(positions), inner, heads, temperature
-        self.state_shape = (part, part) if inner else part
+        self.past = history - 1
+        parts = (part, *[part] * (inner > 0), *[(prod(positions), classes)] * self.past)
+        self.state_shape = parts if len(parts) > 1 else part
         self.input_shape, self.vocabulary = self.encoder.input_shape, vocabulary
         if domain is not None and vocabulary is None:
             self.domain = Box(*domain).expand(self.input_shape)
@@ -134,8 +142,9 @@ class TinyRecursive(EncodedModel):
             )  # fmt: skip
 
         # Squared gains of the mixing block: one share for each of its sources, which add up to rho².
-        share = rho / (1 + (inner > 0) + (temperature is not None)) ** 0.5
-        fed = [] if temperature is None else [(classes, 2 * temperature * share)]
+        share = rho / (1 + (inner > 0) + (temperature is not None) * history) ** 0.5
+        fed = [] if temperature is None else [(classes, 2 * temperature * share), *[(classes, share)] * self.past]
+        self.fading = [] if temperature is None else [2 * temperature * rho, *[rho] * self.past]
         sources = ([(features, share)] if inner else []) + fed
         self.mixer = block(share, heads, [size for size, _ in sources], [gain for _, gain in sources])
         self.answer = block(rho / 2**0.5, 0, [features], [0.5**0.5]) if inner else None
@@ -169,13 +178,17 @@ class TinyRecursive(EncodedModel):
         return (rows, *heads)
 
     def refine(self, z: Any, encoded: tuple[Tensor, ...]) -> Any:
+        parts = z if isinstance(z, tuple) else (z,)
+        high, past = parts[0], parts[len(parts) - self.past :]
+        answers = [*self._fed_back(high), *past]
+        kept = tuple(factor * answer for factor, answer in zip(self.fading, answers[: self.past], strict=False))
         if self.answer is None:
-            return self._mixed(z, self._fed_back(z), encoded)
-        high, low = z
-        seen = [high, *self._fed_back(high)]
+            new = self._mixed(high, answers, encoded)
+            return (new, *kept) if kept else new
+        low = parts[1]
         for _ in range(self.inner):
-            low = self._mixed(low, seen, encoded)
-        return self.answer(high, low, x=encoded[0]), low
+            low = self._mixed(low, [high, *answers], encoded)
+        return (self.answer(high, low, x=encoded[0]), low, *kept)
 
     def readout(self, z: Any) -> Tensor:
         """Logits of the answer state."""
