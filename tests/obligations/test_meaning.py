@@ -18,7 +18,7 @@ from trm_verify.kernel.numbers import dyadic
 from trm_verify.kernel.rules.contraction import propagate
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.obligations import contraction
-from trm_verify.obligations.radii import RadiusPass
+from trm_verify.obligations.radius import RadiusPass
 from trm_verify.obligations.scene import Scene
 from trm_verify.obligations.terms import Script, between, number
 from trm_verify.obligations.values import Refinement, Values

@@ -17,7 +17,8 @@ from trm_verify.kernel.radius import Gains
 from trm_verify.kernel.rules.wellposed import PROJECTIONS
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.obligations.forms import Forms, Row, entry_of
-from trm_verify.obligations.radii import Radii, RadiusPass
+from trm_verify.obligations.radii import Radii
+from trm_verify.obligations.radius import RadiusPass
 from trm_verify.obligations.scene import Scene
 from trm_verify.obligations.terms import (
     ONE,

@@ -29,6 +29,7 @@ from trm_verify.kernel.spans import forms_over, scale_of
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.units import PIECEWISE, Interval, table
 from trm_verify.obligations.contraction import implicit_matrix
+from trm_verify.obligations.points import piecewise, point
 from trm_verify.obligations.scene import LARGE, Scene
 from trm_verify.obligations.terms import (
     ZERO,
@@ -46,7 +47,7 @@ from trm_verify.obligations.terms import (
     some,
     sub,
 )
-from trm_verify.obligations.values import Refinement, piecewise, point
+from trm_verify.obligations.values import Refinement
 
 PREMISE = "what the premise says of all fixed points in its region, which has a script of its own"
 

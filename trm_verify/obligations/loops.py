@@ -12,7 +12,8 @@ from trm_verify.kernel.operators import Operator, apply, difference
 from trm_verify.kernel.rules.invariance import midpoint
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.obligations.contraction import bounds_of, gains_of, state_parts
-from trm_verify.obligations.radii import RadiusPass
+from trm_verify.obligations.points import applied, point
+from trm_verify.obligations.radius import RadiusPass
 from trm_verify.obligations.scene import MOST_STEPS, Scene
 from trm_verify.obligations.terms import (
     ONE,
@@ -28,7 +29,6 @@ from trm_verify.obligations.terms import (
     number,
     sub,
 )
-from trm_verify.obligations.values import applied, point
 
 
 def _invariant(scene: Scene) -> Invariant:

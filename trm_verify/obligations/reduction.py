@@ -14,6 +14,7 @@ from trm_verify.kernel.graph import ACTIVATIONS, CONSTANT, Node
 from trm_verify.kernel.tensor import Tensor, from_fractions
 from trm_verify.kernel.units import PIECEWISE, Interval, Smooth, Table, table
 from trm_verify.obligations.forms import Row, slopes_of
+from trm_verify.obligations.points import line, piecewise
 from trm_verify.obligations.terms import (
     ONE,
     ZERO,
@@ -30,7 +31,7 @@ from trm_verify.obligations.terms import (
     smaller,
     some,
 )
-from trm_verify.obligations.values import Values, line, piecewise
+from trm_verify.obligations.values import Values
 from trm_verify.obligations.walker import Walker, is_constant, part_of_state
 
 ERRORS = "what is left of a unit beside its line lies in an interval"

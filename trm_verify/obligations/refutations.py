@@ -18,6 +18,7 @@ from trm_verify.kernel.rules.enclosure import enclose
 from trm_verify.kernel.rules.refutation import around
 from trm_verify.kernel.tensor import Tensor, from_fractions
 from trm_verify.obligations.enclosures import preconditioned, reduced_images, reduction_of, strictly_inside
+from trm_verify.obligations.points import literals, point
 from trm_verify.obligations.scene import MOST_STEPS, Scene
 from trm_verify.obligations.terms import (
     NotExported,
@@ -33,7 +34,7 @@ from trm_verify.obligations.terms import (
     some,
     sub,
 )
-from trm_verify.obligations.values import Refinement, literals, point
+from trm_verify.obligations.values import Refinement
 
 
 def _exact(scene: Scene, function: Function, z: Sequence[Fraction], x: Sequence[Fraction], name: str) -> list[Term]:

@@ -18,6 +18,7 @@ from trm_verify.kernel.operators import apply as kernel_apply
 from trm_verify.kernel.rules.invariance import ball_box, midpoint
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.obligations.forms import Forms, entry_of, sector
+from trm_verify.obligations.points import applied, point, variables
 from trm_verify.obligations.terms import (
     ONE,
     ZERO,
@@ -34,7 +35,7 @@ from trm_verify.obligations.terms import (
     number,
     sub,
 )
-from trm_verify.obligations.values import Refinement, Values, applied, point, variables
+from trm_verify.obligations.values import Refinement, Values
 
 LARGE = "hints are large enough"
 MOST_STEPS = 256  # iterations that one script follows
