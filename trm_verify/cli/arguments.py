@@ -236,6 +236,14 @@ def _bundle(command: argparse.ArgumentParser) -> None:
     command.add_argument("--key", metavar="PRIVATE.pem", help="sign it with this elliptic-curve key, into FILE.sig")
 
 
+def _onnx(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    command.add_argument("--out", metavar="DIR", required=True, help="where the files go")
+    command.add_argument("--steps", metavar="K", type=_count, help="also unrolled.onnx: init, K steps, readout")
+    command.add_argument("--tolerance", type=float, default=1e-4,
+                         help="largest difference from the exact graph (default: 1e-4)")  # fmt: skip
+
+
 def _kernel_path(command: argparse.ArgumentParser) -> None:
     """No arguments of its own."""
 
@@ -291,6 +299,10 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
     "bundle": (
         "pack weights, configuration, certificates and report into one file, and sign it",
         ("out/digits", "out/digits --out digits.trmbundle --key signing.key"), _bundle,
+    ),
+    "onnx": (
+        "write the certified step, init and readout as ONNX files, checked under onnxruntime",
+        ("out/digits --out out/onnx", "out/digits --out out/onnx --steps 30 --json"), _onnx,
     ),
     "kernel-path": (
         "print where the kernel is, as one file that needs only Python",
