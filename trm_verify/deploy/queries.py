@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from trm_verify.box import Box
-from trm_verify.deploy.onnx import TOLERANCE, OnnxError, checked_bytes, unrolled_model
+from trm_verify.deploy.onnx import TOLERANCE, OnnxError, checked_bytes
 from trm_verify.deploy.onnx.checking import reference
+from trm_verify.deploy.onnx.functions import unrolled_model
 from trm_verify.deploy.vnnlib.writing import arg_max_query
 from trm_verify.pretrained import write_files
 from trm_verify.verification.deployed import Deployed

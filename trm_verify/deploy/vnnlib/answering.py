@@ -1,8 +1,8 @@
 """Answers to VNN-LIB queries about a model: is there an input of the boxes at whose fixed point the output is unsafe?
 
 The outputs in question are those that stay: at the fixed point of an implicit model, and from some step on of a loop.
-Every verdict rests on claims that the kernel accepted. "unsat" is PROVED: for every box, one inequality of every
-clause is violated, strictly, for all inputs. "sat" is REFUTED: at one input, all inequalities of a clause hold with
+Every verdict rests on claims that the kernel accepted. "unsat" is PROVED: for all inputs of every box, each clause has
+an inequality that is violated, strictly. "sat" is REFUTED: at one input all inequalities of some clause hold, with
 room. A box that leaves the model's own domain is answered as the file states it.
 """
 
@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN
 from fractions import Fraction
-from functools import cached_property
 from math import ceil, floor, prod
 
 import numpy as np
@@ -86,8 +85,8 @@ def verify_vnnlib(
 ) -> VnnlibResult:
     """Answer a query.
 
-    Complete where `verify_fixed_point` is, for clauses of one inequality. Of a clause of several, one has to be
-    violated throughout a box; that some input satisfies all of them is only tried on samples.
+    Complete where `verify_fixed_point` is: for models and readouts that are piecewise linear, up to inputs at which an
+    inequality holds with equality.
 
     Args:
         model: see `verify_fixed_point`. Its input, flattened, is X; its logits, flattened, are Y.
@@ -171,43 +170,25 @@ class _Search:
             if worst > 0 or time.monotonic() > self.deadline:
                 break
             at = Box(list(point), list(point)) if point else None
-            ((reason, _),), certificate = self._ask(clause, SATISFIED, [at])
+            ((reason, _),), certificate = self._ask([clause], SATISFIED, [at])
             if not reason and certificate is not None:
                 return Counterexample(point, tuple(y)), certificate
         return None
 
     def left_open(self, clauses: Sequence[Clause], boxes: Sequence[Place]) -> dict[Place, str]:
-        """The boxes in which some clause is not shown to be violated, each with the reason."""
-        single = [clause[0] for clause in clauses if len(clause) == 1]
-        left = self._left_open(single, boxes, labels_of(clauses, self.logits)) if single else {}
-        for clause in clauses:
-            if len(clause) == 1:
-                continue
-            reasons = dict.fromkeys(boxes, "some input satisfies each inequality of a clause, though not all at once")
-            for atom in clause:
-                asked = [box for box in reasons if _margin(atom, self._middle[box]) > 0]
-                if asked:
-                    still = self._left_open([atom], asked)
-                    reasons = {box: still.get(box, r) for box, r in reasons.items() if box in still or box not in asked}
-            left |= reasons
-        return left
-
-    def _left_open(
-        self, atoms: Sequence[Atom], boxes: Sequence[Place], labels: tuple[int, ...] | None = None
-    ) -> dict[Place, str]:
-        """The boxes in which not all the inequalities are shown to be violated throughout, each with the reason."""
+        """The boxes in which not every clause is shown to be violated throughout, each with the reason."""
         if time.monotonic() > self.deadline:
             return dict.fromkeys(boxes, "not reached: the time was used up")
-        found, certificate = self._ask(atoms, VIOLATED, boxes, labels)
+        found, certificate = self._ask(clauses, VIOLATED, boxes, labels_of(clauses, self.logits))
         if certificate is not None:
             self.certificates.append(certificate)
         self.tips += [(box, x) for box, (_, x) in zip(boxes, found, strict=True) if x is not None]
         return {box: reason for box, (reason, _) in zip(boxes, found, strict=True) if reason}
 
     def _ask(
-        self, atoms: Sequence[Atom], answer: int, boxes: Sequence[Place], labels: tuple[int, ...] | None = None
+        self, clauses: Sequence[Clause], answer: int, boxes: Sequence[Place], labels: tuple[int, ...] | None = None
     ) -> tuple[list[tuple[str, np.ndarray | None]], Certificate | None]:
-        """Whether all inequalities are violated (or all satisfied) throughout each box.
+        """Whether all clauses are violated (or all satisfied) throughout each box.
 
         Args:
             labels: the model's own answer that says the same, if there is one; then the graph stays as it is.
@@ -217,7 +198,7 @@ class _Search:
         """
         domain = _hull([box for box in boxes if box is not None])
         if labels is None:
-            asked, labels = asking(self.deployed, atoms, domain), (answer,) * len(atoms)
+            asked, labels = asking(self.deployed, clauses, domain), (answer,) * len(clauses)
         else:
             asked = replace(self.deployed, spec=replace(self.deployed.spec, domain=domain))
         given = None if domain is None else [box.expand(self.shape) for box in boxes if box is not None]
@@ -236,15 +217,6 @@ class _Search:
             return ""
         reasons = [claim.reason for claim in result.claims.values() if claim.reason and not claim]
         return reasons[-1] if reasons else "it was not proved"
-
-    @cached_property
-    def _middle(self) -> dict[Place, list[float]]:
-        """The outputs at the middle of each box."""
-        boxes = list(self.specification.cases)
-        points = [self._inside(box, np.zeros(0) if box is None else box.center()) for box in boxes]
-        known = {box: point for box, point in zip(boxes, points, strict=True) if point is not None}
-        found = dict(zip(known, self._outputs(list(known.values())), strict=True))
-        return {box: found.get(box, [float("-inf")] * self.specification.outputs) for box in boxes}
 
     def _inside(self, box: Place, x: np.ndarray) -> Point | None:
         """The input, moved into the box exactly; None where the box holds no input of an integer model."""

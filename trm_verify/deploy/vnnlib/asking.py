@@ -1,8 +1,9 @@
-"""A model with linear inequalities over its logits as its readout, so that what is asked becomes an answer.
+"""A model whose readout says of every clause whether its outputs satisfy it, so that what is asked becomes an answer.
 
-Position i of the new readout has two classes, `a·Y − b` and 0, for the inequality `a·Y ≤ b`: answer 0 says, strictly,
-that the outputs violate it, answer 1 that they satisfy it with room. The step, the start and the stored tensors stay
-as they are, so certificates are about the model's own weights file. Coefficients enter the graph exactly.
+A clause asks for all of some inequalities `a·Y ≤ b`. Position i of the new readout has two classes: the largest
+`a·Y − b` of clause i, and 0. Answer 0 says, strictly, that the outputs violate some inequality of it, answer 1 that
+they satisfy all of them with room. The step, the start and the stored tensors stay as they are, so certificates are
+about the model's own weights file. Coefficients enter the graph exactly.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from trm_verify.verification.deployed import Deployed
 VIOLATED, SATISFIED = 0, 1
 
 
-def asking(deployed: Deployed, atoms: Sequence[Atom], domain: Box | None) -> Deployed:
-    """The same model, whose readout says of every inequality whether the logits violate or satisfy it.
+def asking(deployed: Deployed, clauses: Sequence[Clause], domain: Box | None) -> Deployed:
+    """The same model, whose readout says of every clause whether the logits violate or satisfy it.
 
     Args:
         domain: where its inputs lie, in place of the model's own domain.
     """
     graph = deployed.exported.graph
     nodes: list[dict[str, Any]] = list(graph["readout"]["nodes"])
+    atoms = [atom for clause in clauses for atom in clause]
     count, size = len(atoms), prod(deployed.logits_shape or ())
     rows, bounds = zip(*(_dyadic(atom, size) for atom in atoms), strict=True)
 
@@ -42,9 +44,18 @@ def asking(deployed: Deployed, atoms: Sequence[Atom], domain: Box | None) -> Dep
 
     flat = add("reshape", graph["readout"]["outputs"][0], shape=[size])
     forms = add("linear", flat, constant([count, size], [value for row in rows for value in row]))
-    margins = add("reshape", add("sub", forms, constant([count], bounds)), shape=[count, 1])
-    zeros = constant([count, 1], [Fraction(0)] * count)
-    readout = {"nodes": nodes, "outputs": [add("concat", margins, zeros, axis=1)]}
+    margins = add("sub", forms, constant([count], bounds))
+    if count > len(clauses):
+        largest, start = [], 0
+        for clause in clauses:
+            stop = start + len(clause)
+            part = add("slice", margins, axis=0, start=start, stop=stop, step=1)
+            largest.append(part if len(clause) == 1 else add("reshape", add("amax", part), shape=[1]))
+            start = stop
+        margins = largest[0] if len(clauses) == 1 else add("concat", *largest, axis=0)
+    column = add("reshape", margins, shape=[len(clauses), 1])
+    zeros = constant([len(clauses), 1], [Fraction(0)] * len(clauses))
+    readout = {"nodes": nodes, "outputs": [add("concat", column, zeros, axis=1)]}
     return replace(
         deployed,
         exported=Exported({**graph, "readout": readout}, deployed.exported.tensors),
