@@ -39,7 +39,11 @@ def formula(rng: random.Random, depth: int) -> tuple[str, object]:
             return f"({head} {a} {b}.0)", (head, {a: 1}, Fraction(b))
         if kind == 2:
             return f"({head} Y_0 Y_1)", (head, {"Y_0": 1, "Y_1": -1}, Fraction(0))
-        return f"({head} (- (* 0.5 Y_0) (+ Y_1 {b})) (- 1))", (head, {"Y_0": Fraction(1, 2), "Y_1": -1}, Fraction(b - 1))
+        return f"({head} (- (* 0.5 Y_0) (+ Y_1 {b})) (- 1))", (
+            head,
+            {"Y_0": Fraction(1, 2), "Y_1": -1},
+            Fraction(b - 1),
+        )
     word = rng.choice(["and", "or"])
     parts = [formula(rng, depth - 1) for _ in range(rng.randrange(1, 4))]
     return f"({word} {' '.join(text for text, _ in parts)})", (word, [said for _, said in parts])

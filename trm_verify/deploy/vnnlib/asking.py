@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import accumulate
 from math import lcm, prod
 from typing import Any
 
@@ -42,17 +43,26 @@ def asking(deployed: Deployed, clauses: Sequence[Clause], domain: Box | None) ->
     def constant(shape: list[int], values: Sequence[Fraction]) -> int:
         return add("constant", shape=shape, value=fractions(values))
 
+    def part(a: int, start: int, stop: int) -> int:
+        return add("slice", a, axis=0, start=start, stop=stop, step=1)
+
+    def largest(a: int, length: int) -> int:
+        """By halves, as a + relu(b − a), which every rule knows."""
+        while length > 1:
+            half = length // 2
+            low, high = part(a, 0, half), part(a, half, 2 * half)
+            both = add("add", low, add("relu", add("sub", high, low)))
+            a = add("concat", both, part(a, length - 1, length), axis=0) if length % 2 else both
+            length -= half
+        return a
+
     flat = add("reshape", graph["readout"]["outputs"][0], shape=[size])
     forms = add("linear", flat, constant([count, size], [value for row in rows for value in row]))
     margins = add("sub", forms, constant([count], bounds))
     if count > len(clauses):
-        largest, start = [], 0
-        for clause in clauses:
-            stop = start + len(clause)
-            part = add("slice", margins, axis=0, start=start, stop=stop, step=1)
-            largest.append(part if len(clause) == 1 else add("reshape", add("amax", part), shape=[1]))
-            start = stop
-        margins = largest[0] if len(clauses) == 1 else add("concat", *largest, axis=0)
+        stops = list(accumulate(map(len, clauses)))
+        each = [largest(part(margins, stop - len(c), stop), len(c)) for c, stop in zip(clauses, stops, strict=True)]
+        margins = each[0] if len(each) == 1 else add("concat", *each, axis=0)
     column = add("reshape", margins, shape=[len(clauses), 1])
     zeros = constant([len(clauses), 1], [Fraction(0)] * len(clauses))
     readout = {"nodes": nodes, "outputs": [add("concat", column, zeros, axis=1)]}
