@@ -228,12 +228,13 @@ def test_integer_inputs_are_the_integers_of_the_box() -> None:
         (("-0.5", "1.75"), "(>= Y_0 0.9)", "unsat"),  # 0 and 1 alone; the row of 3 has 5
         (("-0.5", "1.75"), "(>= Y_0 0.2)", "sat"),
         (("0", "2"), "(and (>= Y_0 0.2) (>= Y_1 0.4))", "sat"),
-        (("1.25", "1.75"), "(<= Y_0 9)", "unknown"),  # none: nothing is proved of nothing
     ]:
         found = verify_vnnlib(model, parse(query([bounds], 2, assertion)))
         assert found.word == word, (bounds, assertion, found.reason)
         if found.counterexample is not None:
             assert found.counterexample.x == (1,)
+    with pytest.raises(VnnlibError, match="nothing to check"):
+        verify_vnnlib(model, parse(query([("1.25", "1.75")], 2, "(<= Y_0 9)")))
 
 
 def test_what_cannot_be_answered() -> None:

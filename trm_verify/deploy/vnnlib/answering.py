@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN
 from fractions import Fraction
-from math import ceil, floor, prod
+from math import floor, prod
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from trm_verify.deploy.vnnlib.syntax import VnnlibError
 from trm_verify.deploy.vnnlib.writing import decimal
 from trm_verify.model import unflatten_state
 from trm_verify.result import PROVED, REFUTED, UNKNOWN, Verdict, VerificationResult, VerificationResults
-from trm_verify.verification.deployed import Deployed
+from trm_verify.verification.session import Deployed, admissible
 
 SAMPLES = 64  # inputs tried before any proof, over all boxes together
 TRIALS = 4  # inputs that look unsafe in floating point, of which one has to be confirmed
@@ -141,6 +141,13 @@ class _Search:
                 f"{found[1]}"
             )
 
+        try:
+            for box in specification.cases:
+                if box is not None:
+                    admissible(box, deployed.spec.vocabulary)
+        except ValueError as error:
+            raise VnnlibError(f"{error}; there is nothing to check") from error
+
     def samples(self) -> list[tuple[Place, np.ndarray]]:
         """Inputs to try first: the middle of every box, then some of its corners and points inside."""
         rng = np.random.default_rng(self.seed)
@@ -158,7 +165,7 @@ class _Search:
 
     def refuted(self, inputs: Sequence[tuple[Place, np.ndarray]]) -> tuple[Counterexample, Certificate] | None:
         """An input, exactly in its box, at which some clause is shown to hold; None where none was confirmed."""
-        places = [(box, point) for box, x in inputs if (point := self._inside(box, x)) is not None]
+        places = [(box, self._inside(box, x)) for box, x in inputs]
         if not places:
             return None
         likely = [
@@ -218,20 +225,14 @@ class _Search:
         reasons = [claim.reason for claim in result.claims.values() if claim.reason and not claim]
         return reasons[-1] if reasons else "it was not proved"
 
-    def _inside(self, box: Place, x: np.ndarray) -> Point | None:
-        """The input, moved into the box exactly; None where the box holds no input of an integer model."""
+    def _inside(self, box: Place, x: np.ndarray) -> Point:
+        """The input, moved into the box exactly."""
         if box is None:
             return ()
-        point = []
-        for value, lo, hi in zip(x.ravel().tolist(), box.lo, box.hi, strict=True):
-            exact = Fraction(value)
-            if self.deployed.spec.vocabulary is not None:
-                exact, lo, hi = Fraction(floor(exact)), Fraction(ceil(lo)), Fraction(floor(hi))
-                lo, hi = max(lo, Fraction(0)), min(hi, Fraction(self.deployed.spec.vocabulary - 1))
-                if lo > hi:
-                    return None
-            point.append(min(max(exact, lo), hi))
-        return tuple(point)
+        whole = self.deployed.spec.vocabulary is not None
+        box = admissible(box, self.deployed.spec.vocabulary)
+        given = (Fraction(floor(v)) if whole else Fraction(v) for v in x.ravel().tolist())
+        return tuple(min(max(v, lo), hi) for v, lo, hi in zip(given, box.lo, box.hi, strict=True))
 
     def _outputs(self, points: Sequence[Point]) -> list[list[float]]:
         """The logits at the fixed points of these inputs, in double precision, flattened."""
