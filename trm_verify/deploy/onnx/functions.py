@@ -73,7 +73,7 @@ def readout_model(deployed: Deployed) -> onnx.ModelProto:
 def unrolled_model(deployed: Deployed, steps: int) -> onnx.ModelProto:
     """`x → logits` after `steps` applications of the model's own iteration (the state, for a model without readout).
 
-    What depends on x alone is computed once.
+    What depends on x alone is computed once for all steps (and once more for the first, if that starts from constants).
 
     Raises:
         OnnxError: the model names no iteration, or a number of steps below 0.
@@ -90,7 +90,10 @@ def unrolled_model(deployed: Deployed, steps: int) -> onnx.ModelProto:
     x = writer.input()
     z, known = writer.start(x), dict[int, Value]()
     for k in range(1, steps + 1):
-        after = writer.function("step", f"step.{k}", z, x, known)
+        # A first state without batch axis is a constant. Its step shares nothing: Marabou 2.0 adds a constant into the
+        # value it is added to, wherever else that value is used.
+        shared = known if all(part.batched for part in z) else None
+        after = writer.function("step", f"step.{k}", z, x, shared)
         z = writer.damped(iteration, z, after, f"step.{k}") if isinstance(iteration, Damped) else after
     outputs, names = z, writer.names()
     if writer.graph["readout"] is not None:
