@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,15 @@ def test_without_onnxruntime_it_says_what_to_install(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ModuleNotFoundError, match=r"trm-verify\[onnx\]"):
         export_onnx(tanh_model(), tmp_path)
+
+
+def test_without_onnx_the_rest_of_the_library_works_and_this_part_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['onnx'] = None\n"
+        "import trm_verify.deploy.vnnlib, trm_verify.deploy.weights, trm_verify.deploy\n"
+        "try:\n    import trm_verify.deploy.queries\n"
+        "except ModuleNotFoundError as error:\n    print(error)"
+    )
+    root = Path(tv.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
+    assert "pip install 'trm-verify[onnx]'" in done.stdout, done.stderr
