@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
-EPSILONS, STEPS, INPUTS, SEEDS, SECONDS = ("0.05", "0.3", "1.0", "2.0"), 10, 4, 7, 60
+EPSILONS, STEPS, INPUTS, SEEDS, SECONDS = ("0.05", "0.2", "0.5"), 10, 4, 6, 20
 UNITS, FEATURES, CLASSES = 5, 3, 4
 
 
@@ -58,6 +59,7 @@ def ask(folder: Path) -> None:
             query = str(folder / name / "vnnlib" / f"query_{i}.vnnlib")
             word, *_ = network.solve(propertyFilename=query, verbose=False, options=options)
             counts[verdict, word] += 1
+            print(name, i, verdict, word, file=sys.stderr, flush=True)
     for (verdict, word), count in sorted(counts.items()):
         print(f"{count:4} {verdict:8} {word}")
 
