@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from torch import nn
 
 import trm_verify as tv
 from tests.small import autonomous, gate_model, tanh_model
-from trm_verify.deploy.vnnlib import VnnlibError, arg_max_query, parse, verify_vnnlib
+from trm_verify.deploy.vnnlib import VnnlibError, answering, arg_max_query, check_vnnlib, parse, verify_vnnlib
 from trm_verify.deploy.vnnlib.asking import asking, labels_of
+from trm_verify.deploy.vnnlib.rechecking import stated
 from trm_verify.deploy.vnnlib.specification import Atom
+from trm_verify.kernel.check import check as kernel_check
+from trm_verify.kernel.claims import Answer
 from trm_verify.model import RecursiveModel
 from trm_verify.models import MonotoneEquilibrium
 from trm_verify.verification.deployed import Deployed
@@ -288,3 +292,57 @@ def test_certificates_of_another_property_do_not_pass(tmp_path: Path) -> None:
     with pytest.raises(tv.CheckError) as caught:  # nor for the model's own graph
         tv.check(first, weights, model=model)
     assert caught.value.code == "EXPECTED"
+
+
+CHECKED: list[tuple[Any, tuple[str, str], str, str]] = [
+    ("picard", ("0", "0.5"), "(>= Y_0 0.75)", "unsat"),
+    ("implicit", ("0", "0.1"), "(or (>= Y_0 0.2) (and (<= Y_0 0.04) (>= Y_0 0.06)))", "unsat"),
+    (tv.Damped(0.5), ("0", "0.1"), "(and (>= Y_0 0.04) (<= Y_0 0.06))", "sat"),
+    ("implicit", ("0.1", "0.10000000000000000000000001"), "(>= Y_0 0)", "sat"),
+]
+
+
+@pytest.mark.parametrize(("iteration", "bounds", "assertion", "word"), CHECKED)
+def test_certificates_are_checked_against_the_query(
+    iteration: Any, bounds: tuple[str, str], assertion: str, word: str
+) -> None:
+    model = affine(**IDENTITY, iteration=iteration)
+    asked = parse(query([bounds], 2, assertion))
+    found = verify_vnnlib(model, asked)
+    assert found.word == word and check_vnnlib(model, asked, found.certificates) == word
+    wider = parse(query([("-0.25", bounds[1])], 2, assertion))  # another box; a counterexample is in it as well
+    shifted = parse(query([bounds], 2, assertion.replace("Y_0", "(+ Y_0 0.0000001)")))
+    iterated = affine(**IDENTITY, iteration="picard" if iteration == "implicit" else "implicit")
+    for other_model, other in [
+        *([(model, wider)] if word == "unsat" else []),
+        (model, shifted),
+        (iterated, asked),
+        (model, parse(query([("7", "8")], 2, assertion))),
+    ]:
+        with pytest.raises(tv.CheckError) as caught:
+            check_vnnlib(other_model, other, found.certificates)
+        assert caught.value.code == "EXPECTED"
+    if word == "sat":
+        assert check_vnnlib(model, wider, found.certificates) == "sat"
+    with pytest.raises(tv.CheckError) as caught:
+        check_vnnlib(model, asked, [])
+    assert caught.value.code == "EXPECTED"
+    with pytest.raises(tv.CheckError):  # other weights
+        check_vnnlib(affine(np.array([[0.5]]), IDENTITY["read"], iteration=iteration), asked, found.certificates)
+
+
+def test_an_answer_at_one_depth_is_no_answer_to_a_query() -> None:
+    model = affine(**IDENTITY)
+    asked = parse(query([("0", "0.25")], 2, "(>= Y_0 0.75)"))
+    certificate = verify_vnnlib(model, asked).certificates[0]
+    deployed = Deployed.of(model)
+    valid = kernel_check(certificate.to_bytes(), deployed.weights)
+    assert stated(deployed, asked, [valid]) == "unsat"
+    claims = tuple(replace(c, at=True) if isinstance(c, Answer) else c for c in valid.claims)
+    assert stated(deployed, asked, [replace(valid, claims=claims)]) is None
+
+
+def test_a_search_that_says_more_than_its_certificates_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering._Search, "_why_not", lambda *_: "")
+    with pytest.raises(RuntimeError, match="expected certificates that say unsat, found that they say None"):
+        verify_vnnlib(affine(**IDENTITY), parse(query([("0", "0.5")], 2, "(>= Y_0 0.5)")))

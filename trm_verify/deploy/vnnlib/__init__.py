@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trm_verify.deploy.vnnlib.answering import Counterexample, VnnlibResult, verify_vnnlib
+from trm_verify.deploy.vnnlib.rechecking import check_vnnlib
 from trm_verify.deploy.vnnlib.specification import Atom, Specification, parse, read
 from trm_verify.deploy.vnnlib.syntax import Unsupported, VnnlibError
 from trm_verify.deploy.vnnlib.writing import arg_max_query
@@ -15,6 +16,7 @@ __all__ = [
     "VnnlibError",
     "VnnlibResult",
     "arg_max_query",
+    "check_vnnlib",
     "parse",
     "read",
     "verify_vnnlib",

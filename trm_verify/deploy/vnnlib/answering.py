@@ -23,11 +23,12 @@ from trm_verify.api import verify_fixed_point
 from trm_verify.box import Box
 from trm_verify.certificate import Certificate
 from trm_verify.deploy.vnnlib.asking import SATISFIED, VIOLATED, asking, labels_of
+from trm_verify.deploy.vnnlib.rechecking import stated
 from trm_verify.deploy.vnnlib.specification import Atom, Clause, Specification
 from trm_verify.deploy.vnnlib.syntax import VnnlibError
 from trm_verify.deploy.vnnlib.writing import decimal
 from trm_verify.model import unflatten_state
-from trm_verify.result import PROVED, REFUTED, UNKNOWN, Verdict, VerificationResult, VerificationResults
+from trm_verify.result import PROVED, REFUTED, UNKNOWN, Checked, Verdict, VerificationResult, VerificationResults
 from trm_verify.verification.session import Deployed, admissible
 
 SAMPLES = 64  # inputs tried before any proof, over all boxes together
@@ -108,11 +109,16 @@ def verify_vnnlib(
             left |= search.left_open(clauses, boxes)
         found = search.refuted(search.tips) if left else None
     count = len(specification.cases)
-    if found is not None:
-        return VnnlibResult(REFUTED, "sat", count, counterexample=found[0], certificates=(found[1],))
-    proved, certificates = count - len(left), tuple(search.certificates)
-    if not left:
-        return VnnlibResult(PROVED, "unsat", count, proved, certificates=certificates)
+    checked = search.checked if found is None else [found[1]]
+    certificates, proved = tuple(each for each, _ in checked), count - len(left)
+    if found is not None or not left:
+        word = "unsat" if found is None else "sat"
+        said = stated(search.deployed, specification, [valid for _, valid in checked])
+        if said != word:
+            raise RuntimeError(f"expected certificates that say {word}, found that they say {said}: a defect")
+        if found is not None:
+            return VnnlibResult(REFUTED, word, count, counterexample=found[0], certificates=certificates)
+        return VnnlibResult(PROVED, word, count, proved, certificates=certificates)
     word = "timeout" if time.monotonic() >= deadline else "unknown"
     return VnnlibResult(UNKNOWN, word, count, proved, next(iter(left.values())), certificates=certificates)
 
@@ -121,13 +127,13 @@ class _Search:
     """One query about one model.
 
     Attributes:
-        certificates: of what was proved. tips: inputs that may be counterexamples, each with its box.
+        checked: what was proved. tips: inputs that may be counterexamples, each with its box.
     """
 
     def __init__(self, deployed: Deployed, specification: Specification, deadline: float, norm: str, seed: int) -> None:
         self.deployed, self.specification, self.deadline = deployed, specification, deadline
         self.norm, self.seed = norm, seed
-        self.certificates: list[Certificate] = []
+        self.checked: list[Checked] = []
         self.tips: list[tuple[Place, np.ndarray]] = []
         shape, logits = deployed.spec.input_shape, deployed.logits_shape
         if logits is None:
@@ -163,7 +169,7 @@ class _Search:
             found += [(box, lo * (1 - part) + hi * part) for part in parts]
         return found
 
-    def refuted(self, inputs: Sequence[tuple[Place, np.ndarray]]) -> tuple[Counterexample, Certificate] | None:
+    def refuted(self, inputs: Sequence[tuple[Place, np.ndarray]]) -> tuple[Counterexample, Checked] | None:
         """An input, exactly in its box, at which some clause is shown to hold; None where none was confirmed."""
         places = [(box, self._inside(box, x)) for box, x in inputs]
         if not places:
@@ -177,31 +183,31 @@ class _Search:
             if worst > 0 or time.monotonic() > self.deadline:
                 break
             at = Box(list(point), list(point)) if point else None
-            ((reason, _),), certificate = self._ask([clause], SATISFIED, [at])
-            if not reason and certificate is not None:
-                return Counterexample(point, tuple(y)), certificate
+            ((reason, _),), checked = self._ask([clause], SATISFIED, [at])
+            if not reason and checked is not None:
+                return Counterexample(point, tuple(y)), checked
         return None
 
     def left_open(self, clauses: Sequence[Clause], boxes: Sequence[Place]) -> dict[Place, str]:
         """The boxes in which not every clause is shown to be violated throughout, each with the reason."""
         if time.monotonic() > self.deadline:
             return dict.fromkeys(boxes, "not reached: the time was used up")
-        found, certificate = self._ask(clauses, VIOLATED, boxes, labels_of(clauses, self.logits))
-        if certificate is not None:
-            self.certificates.append(certificate)
+        found, checked = self._ask(clauses, VIOLATED, boxes, labels_of(clauses, self.logits))
+        if checked is not None:
+            self.checked.append(checked)
         self.tips += [(box, x) for box, (_, x) in zip(boxes, found, strict=True) if x is not None]
         return {box: reason for box, (reason, _) in zip(boxes, found, strict=True) if reason}
 
     def _ask(
         self, clauses: Sequence[Clause], answer: int, boxes: Sequence[Place], labels: tuple[int, ...] | None = None
-    ) -> tuple[list[tuple[str, np.ndarray | None]], Certificate | None]:
+    ) -> tuple[list[tuple[str, np.ndarray | None]], Checked | None]:
         """Whether all clauses are violated (or all satisfied) throughout each box.
 
         Args:
             labels: the model's own answer that says the same, if there is one; then the graph stays as it is.
 
         Returns:
-            For each box why not ("" where it is shown) and a counterexample if there is one; and the certificate.
+            For each box why not ("" where it is shown) and a counterexample if there is one; and what was proved.
         """
         domain = _hull([box for box in boxes if box is not None])
         if labels is None:
@@ -214,8 +220,7 @@ class _Search:
         found = verify_fixed_point(asked, given, answer=wanted, norm=self.norm, budget=left, seed=self.seed)
         results: Iterable[VerificationResult] = found if isinstance(found, VerificationResults) else [found]
         said = [(self._why_not(each, labels), each.counterexample) for each in results]
-        checked = found.checked
-        return said, None if checked is None else checked[0]
+        return said, found.checked
 
     def _why_not(self, result: VerificationResult, labels: tuple[int, ...]) -> str:
         """Why the outputs that stay are not shown to answer so; "" where they are."""
