@@ -50,6 +50,12 @@ def test_the_three_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     root = Path(main.__code__.co_filename).parents[2]
     files = [str(folder / certificate), str(folder / "proof" / "half.safetensors")]
     assert subprocess.run([*isolated, *files], cwd=root, capture_output=True, timeout=60).returncode == 0
+    code, found = ask(folder, capsys, box + "(assert (>= Y_0 Y_1))", "--check", certificate)
+    assert code == 0 and found["result"] == "unsat" and found["certificates"] == [certificate]
+    code, found = ask(folder, capsys, box + "(assert (>= Y_0 0.45))", "--check", certificate)  # true, and not proved
+    assert code == 1 and found["error"]["code"] == "EXPECTED"
+    code, found = ask(folder, capsys, box + "(assert (>= Y_0 Y_1))", "--check", "none.trmcert.json")
+    assert code == 2
 
     code, found = ask(folder, capsys, box + "(assert (>= Y_0 0.3))", "--result", "result.txt")
     assert code == 1 and found["result"] == "sat" and Fraction(3, 10) < Fraction(found["counterexample"]["x"][0])

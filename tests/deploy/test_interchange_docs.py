@@ -34,4 +34,4 @@ def test_the_code_of_the_page_prints_what_it_says(tmp_path: Path, monkeypatch: p
 def test_its_command_lines_parse() -> None:
     lines = [line for kind, code in BLOCKS if kind == "sh" for line in code.splitlines()]
     commands = [line.split()[1:] for line in lines if line.startswith("trm-verify ")]
-    assert [parser().parse_args(words).command for words in commands] == ["vnnlib", "queries"]
+    assert [parser().parse_args(words).command for words in commands] == ["vnnlib", "vnnlib", "queries"]

@@ -302,6 +302,7 @@ CHECKED: list[tuple[Any, tuple[str, str], str, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("iteration", "bounds", "assertion", "word"), CHECKED)
 def test_certificates_are_checked_against_the_query(
     iteration: Any, bounds: tuple[str, str], assertion: str, word: str

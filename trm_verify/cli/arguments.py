@@ -251,6 +251,7 @@ def _vnnlib(command: argparse.ArgumentParser) -> None:
                          help="where to look for a contraction (default: auto, the best of all)")  # fmt: skip
     command.add_argument("--timeout", type=_seconds, metavar="S", help="seconds in all")
     command.add_argument("--out", metavar="DIR", help="receives the certificates")
+    command.add_argument("--check", metavar="CERT", nargs="+", help="search nothing: do these certificates answer it?")
     command.add_argument("--result", metavar="FILE", help="receives unsat, sat with its counterexample, or unknown")
 
 
@@ -328,8 +329,8 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
     ),
     "vnnlib": (
         "answer a VNN-LIB query about the outputs that stay: unsat, sat, unknown or timeout",
-        ("out/digits query.vnnlib", "out/digits query.vnnlib --timeout 60 --result result.txt --out out/proofs"),
-        _vnnlib,
+        ("out/digits query.vnnlib", "out/digits query.vnnlib --timeout 60 --result result.txt --out out/proofs",
+         "out/digits query.vnnlib --check out/proofs/query.trmcert.json"), _vnnlib,
     ),
     "queries": (
         "write unrolled ONNX and VNN-LIB files that ask other verifiers about the answer",
