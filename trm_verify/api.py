@@ -43,7 +43,7 @@ MAX_WEIGHTS = 1 << 36
 
 
 def verify_fixed_point(
-    model: nn.Module,
+    model: nn.Module | Deployed,
     x: Input | None = None,
     *,
     eps: Number | None = None,
@@ -65,7 +65,8 @@ def verify_fixed_point(
     input of the ball, can change. A model without input is its own single input.
 
     Args:
-        model: see `trm_verify.model`; a plain module or function goes through `tv.recursive` first.
+        model: see `trm_verify.model`; a plain module or function goes through `tv.recursive` first. What `Deployed.of`
+            made of it serves as well.
         x: one input of the model's `input_shape`, a batch of them (one more axis in front), or a `Box` of inputs.
             Points must lie in the domain; a box is cut to it.
         eps: ℓ∞ radius of the ball about x, cut to the model's domain. A float means its exact binary value; strings,

@@ -241,6 +241,37 @@ def _bundle(command: argparse.ArgumentParser) -> None:
     command.add_argument("--key", metavar="PRIVATE.pem", help="sign it with this elliptic-curve key, into FILE.sig")
 
 
+def _onnx(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    command.add_argument("--out", metavar="DIR", required=True, help="where the files go")
+    command.add_argument("--steps", metavar="K", type=_count, help="also unrolled.onnx: init, K steps, readout")
+    command.add_argument("--tolerance", type=float, default=1e-4,
+                         help="largest difference from the exact graph (default: 1e-4)")  # fmt: skip
+
+
+def _vnnlib(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    command.add_argument("spec", metavar="SPEC", help="a .vnnlib file: X is the input, Y the logits")
+    command.add_argument("--norm", default="auto", choices=("auto", "linf", "l2", "parts", "tokens", "metric"),
+                         help="where to look for a contraction (default: auto, the best of all)")  # fmt: skip
+    command.add_argument("--timeout", type=_seconds, metavar="S", help="seconds in all")
+    command.add_argument("--out", metavar="DIR", help="receives the certificates")
+    command.add_argument("--check", metavar="CERT", nargs="+", help="search nothing: do these certificates answer it?")
+    command.add_argument("--result", metavar="FILE", help="receives unsat, sat with its counterexample, or unknown")
+
+
+def _queries(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--input", metavar="FILE.npy", help="one input or a batch of them")
+    which.add_argument("--test-images", metavar="N", type=_count, help="the first N test inputs of --task")
+    command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
+    command.add_argument("--eps", help="radius of the l_inf ball about each input, exact: 0.001 or 1/1024")
+    command.add_argument("--steps", metavar="K", type=_count, required=True, help="steps that the network takes")
+    command.add_argument("--timeout", type=int, default=60, metavar="S", help="seconds for a query (default: 60)")
+    command.add_argument("--out", metavar="DIR", required=True, help="where onnx/, vnnlib/ and instances.csv go")
+
+
 def _kernel_path(command: argparse.ArgumentParser) -> None:
     """No arguments of its own."""
 
@@ -297,6 +328,19 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
     "bundle": (
         "pack weights, configuration, certificates and report into one file, and sign it",
         ("out/digits", "out/digits --out digits.trmbundle --key signing.key"), _bundle,
+    ),
+    "onnx": (
+        "write the certified step, init and readout as ONNX files, checked under onnxruntime",
+        ("out/digits --out out/onnx", "out/digits --out out/onnx --steps 30 --json"), _onnx,
+    ),
+    "vnnlib": (
+        "answer a VNN-LIB query about the outputs that stay: unsat, sat, unknown or timeout",
+        ("out/digits query.vnnlib", "out/digits query.vnnlib --timeout 60 --result result.txt --out out/proofs",
+         "out/digits query.vnnlib --check out/proofs/query.trmcert.json"), _vnnlib,
+    ),
+    "queries": (
+        "write unrolled ONNX and VNN-LIB files that ask other verifiers about the answer",
+        ("out/digits --test-images 10 --eps 1/1024 --steps 30 --out out/queries",), _queries,
     ),
     "kernel-path": (
         "print where the kernel is, as one file that needs only Python",

@@ -1,4 +1,7 @@
-"""Models on their way to others: bundles of a model with its proof, and signatures that say who made them."""
+"""Models on their way to others: bundles of a model with its proof, and signatures that say who made them.
+
+Formats of others are modules of their own: `onnx`, `vnnlib`, `queries` (both together) and `weights` (safetensors).
+"""
 
 from __future__ import annotations
 

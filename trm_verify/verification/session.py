@@ -79,7 +79,7 @@ class Effort:
 
 
 class Verification:
-    """One model under verification, over its domain.
+    """One model under verification, over its domain; a model that was deployed already is taken as it is.
 
     Attributes:
         deployed: the model as it is certified.
@@ -91,8 +91,10 @@ class Verification:
         ValueError: the model, the domain or the region do not fit together.
     """
 
-    def __init__(self, model: nn.Module, domain: Box | None = None, region: Box | None = None, seed: int = 0) -> None:
-        self.deployed = Deployed.of(model, seed)
+    def __init__(
+        self, model: nn.Module | Deployed, domain: Box | None = None, region: Box | None = None, seed: int = 0
+    ) -> None:
+        self.deployed = model if isinstance(model, Deployed) else Deployed.of(model, seed)
         self.spec, self.problem = self.deployed.spec, self.deployed.problem
         self.domain_box = self._domain(domain)
         self.domain: Json = (
