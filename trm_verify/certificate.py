@@ -43,6 +43,15 @@ class Derivation:
         return Derivation(self.steps + moved), shift - 1, shift + len(moved) - 1
 
 
+@dataclass(frozen=True)
+class Filing:
+    """One claim for the certificate: its derivation, the kernel's name for it, its fields."""
+
+    derivation: Derivation
+    claim: str
+    fields: Json
+
+
 def derive(rule: str, **witness: Any) -> Derivation:
     """A derivation of one step without premises."""
     return Derivation(({"rule": rule, "premises": [], **witness},))
@@ -133,6 +142,10 @@ class CertificateBuilder:
             filed = {**step, "premises": [places[p] for p in step["premises"]]}
             places.append(self._steps.setdefault(json.dumps(filed, sort_keys=True), len(self._steps)))
         return places[-1]
+
+    def file(self, filing: Filing) -> None:
+        """File a claim with its derivation."""
+        self.claim(self.add(filing.derivation), filing.claim, **filing.fields)
 
     def claim(self, step: int, claim: str, **fields: Any) -> None:
         self._claims.append({"step": step, "claim": claim, **fields})

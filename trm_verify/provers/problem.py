@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import sha256
@@ -30,6 +31,7 @@ Floats = NDArray[np.float64]
 
 ALL_STATES: Json = {"space": "state", "all": True}
 ALL_INPUTS: Json = {"space": "input", "all": True}
+NOTHING = "null"  # how a key of `Problem.once` ends that is about no box
 NO_INPUT: Json = {"space": "input", "point": {"exp": 0, "int": ""}}
 
 
@@ -78,6 +80,16 @@ class Problem:
             self._tables[key] = make()
         found: T = self._tables[key]
         return found
+
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """What is worked out inside about some box is dropped at the end: a long job must not fill the memory."""
+        known, tables = set(self._known), set(self._tables)
+        try:
+            yield
+        finally:
+            self._known = {key: found for key, found in self._known.items() if key in known}
+            self._tables = {k: found for k, found in self._tables.items() if k in tables or k.endswith(NOTHING)}
 
     def conclude(self, derivation: Derivation) -> Conclusion:
         """What the kernel's rules conclude from the derivation, each step derived once.
