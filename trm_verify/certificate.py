@@ -133,14 +133,19 @@ class CertificateBuilder:
         self._graph, self._unused, self._name = graph, sorted(unused), name
         self._digest = hashlib.sha256(weights).hexdigest()
         self._steps: dict[str, int] = {}
+        self._filed: dict[tuple[int, ...], tuple[Json, int]] = {}  # by the identity of a step, which is kept alive
         self._claims: list[Json] = []
 
     def add(self, derivation: Derivation) -> int:
         """File a derivation; returns the index of its conclusion. Equal steps are filed once."""
         places: list[int] = []
         for step in derivation.steps:
-            filed = {**step, "premises": [places[p] for p in step["premises"]]}
-            places.append(self._steps.setdefault(json.dumps(filed, sort_keys=True), len(self._steps)))
+            cited = [places[p] for p in step["premises"]]
+            key = (id(step), *cited)
+            if key not in self._filed:
+                text = json.dumps({**step, "premises": cited}, sort_keys=True)
+                self._filed[key] = step, self._steps.setdefault(text, len(self._steps))
+            places.append(self._filed[key][1])
         return places[-1]
 
     def file(self, filing: Filing) -> None:

@@ -50,6 +50,7 @@ class Problem:
     graph: Graph = field(init=False)
     _tables: dict[str, Any] = field(init=False, default_factory=dict)
     _known: dict[str, Conclusion] = field(init=False, default_factory=dict)
+    _lately: dict[int, tuple[Derivation, Conclusion]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.graph = parse(self.raw_graph, Weights(self.weights))
@@ -84,11 +85,12 @@ class Problem:
     @contextmanager
     def forgetting(self) -> Iterator[None]:
         """What is worked out inside about some box is dropped at the end: a long job must not fill the memory."""
-        known, tables = set(self._known), set(self._tables)
+        known, tables, lately = set(self._known), set(self._tables), set(self._lately)
         try:
             yield
         finally:
             self._known = {key: found for key, found in self._known.items() if key in known}
+            self._lately = {key: found for key, found in self._lately.items() if key in lately}
             self._tables = {k: found for k, found in self._tables.items() if k in tables or k.endswith(NOTHING)}
 
     def conclude(self, derivation: Derivation) -> Conclusion:
@@ -97,6 +99,8 @@ class Problem:
         Raises:
             CheckError: a rule rejects its step.
         """
+        if id(derivation) in self._lately:  # the same object: there is no need to spell it out
+            return self._lately[id(derivation)][1]
         keys: list[str] = []
         for step in derivation.steps:
             cited = [keys[p] for p in step["premises"]]
@@ -105,7 +109,9 @@ class Problem:
             if key not in self._known:
                 self._known[key] = self._apply(step, [self._known[k] for k in cited])
             keys.append(key)
-        return self._known[keys[-1]]
+        concluded = self._known[keys[-1]]
+        self._lately[id(derivation)] = derivation, concluded  # holds the object, so that no other one gets its id
+        return concluded
 
     def conclude_as(self, derivation: Derivation, kind: type[C]) -> C:
         """The conclusion, of the kind that its last rule always gives.

@@ -130,7 +130,8 @@ def input_results(
     """The answers, here or by several workers; nothing is said of an input before the kernel has accepted it."""
     known = [facts_of(session, facts, row, effort, limits) for row in task.rows]
     states = _states(session, task)
-    asked, grounds = _questions(session, known, task, states, effort)
+    domains = [NO_INPUT if row.box is None else box_json("input", row.box) for row in task.rows]
+    asked, grounds = _questions(session, known, task, domains, states, effort)
     batch = Batch(session, grounds, dict(asked), limits, effort.progress)
     own = session.deployed.labels(states) if _has_answer(session) else None
 
@@ -145,17 +146,17 @@ def input_results(
 
     common = [filing for each in dict.fromkeys(known) for _, filing in each.filings]
     answered = batch.run(common, rest)
-    first: dict[Facts, int] = {}
+    said: dict[Facts, dict[str, ClaimResult]] = {}
     count = 0
     for each in dict.fromkeys(known):
-        first[each], count = count, count + len(each.filings)
+        said[each] = dict(each.claims) if answered.facts is None else _said(each, answered.facts, count)
+        count += len(each.filings)
     results, filings = [], list(common)
     for i, (row, each) in enumerate(zip(task.rows, known, strict=True)):
         names, finding = answered.rows.get(i, ([], None))
         extra = () if finding is None else finding.record.filings
         filings += extra
-        domain = NO_INPUT if row.box is None else box_json("input", row.box)
-        shared = shared_fields(session, each, domain)
+        shared = shared_fields(session, each, domains[i])
         if row.error:
             bad = {"input": ClaimResult("input", UNKNOWN, reason=row.error, remedy=ANOTHER_ROW)}
             results.append(VerificationResult(UNKNOWN, bad, **shared))
@@ -164,11 +165,11 @@ def input_results(
         if mine:
             now = None if task.batch else answered.whole
             shared["certified"] = cache(_later(session, mine)) if now is None else _now(now)
-        claims = dict(each.claims) if answered.facts is None else _said(each, answered.facts, first[each])
+        claims = dict(said[each])
         if finding is not None:
             shared |= {"enclosure": finding.enclosure, "details": finding.details}
-            said = zip(names, finding.statements, strict=True)
-            claims |= {name: ClaimResult(name, PROVED, text) for name, text in said if name}
+            named = zip(names, finding.statements, strict=True)
+            claims |= {name: ClaimResult(name, PROVED, text) for name, text in named if name}
         results.append(_result(session, each, row, finding, claims, shared))
     if not task.batch:
         return results[0]
@@ -202,7 +203,12 @@ def facts_of(session: Verification, facts: Facts, row: Row, effort: Effort, limi
 
 
 def _questions(
-    session: Verification, known: Sequence[Facts], task: Inputs, states: np.ndarray, effort: Effort
+    session: Verification,
+    known: Sequence[Facts],
+    task: Inputs,
+    domains: Sequence[Json],
+    states: np.ndarray,
+    effort: Effort,
 ) -> tuple[list[tuple[int, Question]], list[Grounds]]:
     """The question of each row for which there is a ground to look for an answer, and the grounds."""
     own = session.deployed.labels(states) if _has_answer(session) else None
@@ -212,10 +218,11 @@ def _questions(
     for i, (row, facts) in enumerate(zip(task.rows, known, strict=True)):
         if facts in place and not row.error:
             at = None if own is None else tuple(int(v) for v in own[i])
-            domain = NO_INPUT if row.box is None else box_json("input", row.box)
-            centre = (
-                NO_INPUT if row.box is None else None if row.centre_box is None else box_json("input", row.centre_box)
-            )
+            domain, centre = domains[i], None
+            if row.box is None or row.box.is_point:
+                centre = domain
+            elif row.centre_box is not None:
+                centre = box_json("input", row.centre_box)
             wanted = None if at is None else row.wanted or at
             asked.append((i, Question(place[facts], domain, centre, states[i], wanted, at, effort.branch)))
     return asked, [
