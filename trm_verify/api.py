@@ -86,6 +86,9 @@ def verify_fixed_point(
         ExportError: the step cannot be exported exactly.
         ValueError: x, eps, answer, norm or model do not fit together.
         CheckError: the kernel rejects what the provers found, which is a defect of this library; nothing is PROVED.
+        ModuleNotFoundError: executor="ray" without Ray; the message says how to install it.
+        OSError: the ledger cannot be read and written.
+        RuntimeError: worker processes cannot be started.
     """
     count = None if workers is None or workers == "auto" else workers
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
@@ -93,12 +96,17 @@ def verify_fixed_point(
     for name, seconds in (("timeout", timeout), ("budget", budget)):
         if seconds is not None and not seconds >= 0:
             raise ValueError(f"expected {name} >= 0 seconds, found {seconds!r}")
+    if ledger is not None:
+        with open(ledger, "ab"):  # refused before any work if it cannot be written
+            pass
     deadline = time.monotonic() + (float("inf") if budget is None else budget)
     Effort(norm, provers).names  # noqa: B018  (refuses unknown names before any work)
     with _progress(progress) as report, _executor(executor, count, x) as where:
         limits = Limits(timeout, deadline, count, where, ledger)
         session = Verification(model, domain, region, seed)
         task = Inputs.of(session, x, eps, answer)
+        if task is None and (ledger is not None or executor != "process"):
+            raise ValueError("expected inputs x to go with ledger= or executor=, found none")
         deadline = limits.now() if task is None or not task.batch else limits.deadline
         effort = Effort(norm, provers, deadline, report, seed=seed)
         # what refutes the model for some input need not lie in the box that is asked about

@@ -21,6 +21,7 @@ from trm_verify.provers.problem import Problem
 from trm_verify.verification.decide import Found, Grounds, Question, decide
 from trm_verify.verification.findings import Finding, Record, read, record_of
 
+WORTH = 10  # times what a task costs anyway: it goes on for so long at least
 TIME_USED = "not reached: the time was used up"
 
 
@@ -63,20 +64,24 @@ class Done:
 
 
 class Answering:
-    """Answers tasks about one problem."""
+    """Answers tasks about one problem.
 
-    def __init__(self, problem: Problem, grounds: Sequence[Grounds]) -> None:
-        self.problem, self.grounds = problem, grounds
+    Args:
+        fixed: seconds that the kernel takes for what all questions rest on, once a task.
+    """
+
+    def __init__(self, problem: Problem, grounds: Sequence[Grounds], fixed: float = 0.0) -> None:
+        self.problem, self.grounds, self.fixed = problem, grounds, fixed
 
     @classmethod
     def from_parts(cls, graph: Json, weights: bytes, grounds: Sequence[Grounds]) -> Answering:
         """From what is sent to a worker process."""
-        problem = Problem(graph, weights)
+        started, problem = time.monotonic(), Problem(graph, weights)
         for each in grounds:  # what every task rests on is worked out once
             for derivation in (each.convergence, each.anchor, each.settled, each.enclosing):
                 if derivation is not None:
                     problem.conclude(derivation)
-        return cls(problem, grounds)
+        return cls(problem, grounds, time.monotonic() - started)
 
     def __call__(self, task: Task) -> Done:
         with self.problem.forgetting():
@@ -102,13 +107,13 @@ class Answering:
 
     def search(self, task: Task) -> tuple[list[Record], list[bool], bool]:
         """Records of as many questions as there is time for, whether each is an old one, and whether Ctrl-C came."""
-        started = time.monotonic()
+        started, enough = time.monotonic(), max(task.enough, WORTH * self.fixed)
         records: list[Record] = []
         recalled: list[bool] = []
         try:
             with single_threaded():
                 for item in task.items:
-                    if records and time.monotonic() - started > task.enough:
+                    if records and time.monotonic() - started > enough:
                         break
                     known = item.known
                     if known is None:

@@ -26,7 +26,7 @@ from trm_verify.verification.session import Progress, Verification
 
 PATIENCE = 3.0  # seconds of work in this process before other ones are thought of
 PAYS = 8.0  # seconds of work left from which it pays to start them
-TOGETHER = 4 * MOST  # inputs that are checked as one certificate, if they are answered here
+TOGETHER = MOST  # inputs that are checked as one certificate, if they are answered here
 
 Named = tuple[list[str], Finding]  # a name for each filing that is reported beside the claims asked for; the finding
 Rest = Callable[[], dict[int, Named]]

@@ -22,7 +22,7 @@ from trm_verify.verification.session import Progress
 INTERRUPTED = "not reached: interrupted"
 LOST = "the process that looked for this answer ended {} times, killed or out of memory; the last time: {}"
 TRIES = 3  # of a question whose worker is lost while it works on that question alone
-MOST = 64  # questions of one task: as many certificates' worth of memory, and one kernel check
+MOST, FEW = 256, 32  # questions of one task, and of a late one: each task costs a kernel check of what all rest on
 ENOUGH = 5.0  # seconds after which a worker begins no further question of its task: what a killed one can lose
 
 
@@ -128,7 +128,8 @@ class Search:
         """The questions of the next task: fewer toward the end, so that the workers finish together."""
         if self._alone:
             return [self._alone.popleft()]
-        count = min(max(len(self._pending) // (2 * workers), 1), MOST)
+        left = len(self._pending)
+        count = min(-(-left // workers), MOST if workers == 1 else max(left // (2 * workers), FEW), MOST)
         return [self._pending.popleft() for _ in range(count)]
 
     def _task(self, numbers: Sequence[int], ledger: Ledger | None) -> Task:

@@ -18,7 +18,7 @@ class Ray:
         workers: actors; None for as many as the cluster has processors.
 
     Raises:
-        ImportError: Ray is not installed.
+        ModuleNotFoundError: Ray is not installed.
     """
 
     def __init__(self, workers: int | None = None) -> None:
@@ -74,6 +74,10 @@ class _Actor:
     def __init__(self, job: Job) -> None:
         self._answer = job.start()
 
+    def pid(self) -> int:
+        """Its process."""
+        return os.getpid()
+
     def answer(self, task: Any) -> tuple[Any, Exception | None]:
         """The value, or the exception itself: Ray would wrap it."""
         try:
@@ -86,9 +90,10 @@ def _ray() -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise ImportError(
-            "expected Ray for executor=\"ray\", found that it is not installed; pip install 'trm-verify[ray]', or use "
-            'executor="process"'
+        raise ModuleNotFoundError(
+            "expected Ray for executor=\"ray\", found that it is not installed; run: pip install 'trm-verify[ray]', or "
+            'use executor="process"',
+            name="ray",
         ) from error
     found: ModuleType = ray
     return found
