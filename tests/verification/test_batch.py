@@ -350,6 +350,19 @@ def test_processes_are_thought_of_when_they_pay(alone: tv.VerificationResults, m
     assert same(alone, verified()) and len(asked) == 1
 
 
+def test_a_short_job_with_a_ledger_needs_no_process_either(
+    alone: tv.VerificationResults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(batch, "executor_named", lambda name, _: asked.append(name) or Shuffled(0))
+    monkeypatch.setattr(batch, "cores", lambda: 2)
+    assert same(alone, verified(ledger=tmp_path / "a.jsonl")) and asked == []
+    monkeypatch.setattr(batch, "PATIENCE", 0.0)
+    monkeypatch.setattr(batch, "PAYS", 0.0)
+    assert same(alone, verified(ledger=tmp_path / "b.jsonl")) and asked == ["process"]
+    assert len((tmp_path / "b.jsonl").read_text().splitlines()) == len(ROWS)
+
+
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives_though_one_is_killed(alone: tv.VerificationResults) -> None:
     executor = Processes(2)

@@ -111,7 +111,7 @@ def _workers(command: argparse.ArgumentParser) -> None:
     command.add_argument("--executor", default="process", choices=("process", "ray"),
                          help="where they are: on this machine, or on a Ray cluster (default: process)")  # fmt: skip
     command.add_argument("--ledger", metavar="FILE",
-                         help="notes each finished input; the same command with the same file goes on from there")  # fmt: skip
+                         help="notes each finished input; the same command with it goes on from there")  # fmt: skip
 
 
 def _auto_or_count(text: str) -> int | None:

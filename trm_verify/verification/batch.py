@@ -82,14 +82,12 @@ class Batch:
     def run(self, facts: Sequence[Filing], rest: Rest) -> Answered:
         """Answer them, and `rest` the other rows; `facts` is what all of them rest on."""
         questions, known = list(self.questions.values()), dict[int, Finding]()
-        seconds = 0.0
+        started = time.monotonic()
         if self.limits.executor is None and self.limits.ledger is None:
-            started = time.monotonic()
             first = questions[:TOGETHER]
             records, interrupted = begin(self.answering, first, self.plan, PATIENCE if self._free else float("inf"))
             if interrupted or len(records) == len(questions):
                 return self._together(facts, rest, records)
-            seconds = (time.monotonic() - started) / len(records) * (len(questions) - len(records))
             with self.session.problem.forgetting():
                 known = dict(enumerate(self.answering.checked(first[: len(records)], records)))
         search = Search(self.session.problem, self.grounds, questions, self.plan, known)
@@ -107,7 +105,11 @@ class Batch:
             if self.limits.ledger is not None:
                 ledger = Ledger(self.limits.ledger, self.session.problem, search.shared)
                 closing.callback(ledger.close)
-            executor = self.limits.executor or self._executor(seconds)
+            executor = self.limits.executor or Here()
+            if self.limits.executor is None and self._free:
+                if ledger is not None:
+                    search.run(Here(), Job(lambda: self.answering, ()), ledger, patience=PATIENCE)
+                executor = self._executor(search, time.monotonic() - started)
             closing.callback(executor.close)
             search.run(executor, self._job(executor), ledger, meanwhile)
         place = len(facts)
@@ -115,7 +117,7 @@ class Batch:
             count = len(finding.record.filings)
             others[row] = names, replace(finding, statements=_said(checked[0], place, count) if count else ())
             place += count
-        findings = {row: _named(search.findings[number]) for number, row in enumerate(self.questions)}
+        findings = {row: _named(finding) for row, finding in zip(self.questions, search.all(), strict=True)}
         return Answered({**others, **findings}, None, checked[0] if checked else None)
 
     @property
@@ -123,10 +125,11 @@ class Batch:
         """Whether it is left to us how many processes there are."""
         return self.limits.workers is None and cores() > 1
 
-    def _executor(self, seconds: float) -> Executor:
-        """Who answers what is left, which takes about so long in this process."""
-        if self._free and (seconds > PAYS or self.limits.ledger is not None):
-            return executor_named("process", min(cores(), len(self.questions)))
+    def _executor(self, search: Search, spent: float) -> Executor:
+        """Who answers what is left, of which this process has answered a part in so many seconds."""
+        done = len(search.questions) - search.left
+        if done and search.left and spent / done * search.left > PAYS:
+            return executor_named("process", min(cores(), search.left))
         return Here()
 
     def _job(self, executor: Executor) -> Job:

@@ -75,32 +75,40 @@ class Search:
     ) -> None:  # fmt: skip
         self.problem, self.grounds, self.questions, self.plan = problem, grounds, questions, plan
         self.shared = [Shared(each) for each in grounds]
-        self.findings = dict(known)
+        self.findings, self.interrupted = dict(known), False
         self._pending = deque(i for i in range(len(questions)) if i not in known)
         self._alone: deque[int] = deque()  # whose worker was lost, among others perhaps
         self._losses: Counter[int] = Counter()
         self._under_way: dict[int, list[int]] = {}
 
+    @property
+    def left(self) -> int:
+        """Questions of which nothing is known."""
+        return 0 if self.interrupted else len(self.questions) - len(self.findings)
+
     def run(
-        self, executor: Executor, job: Job, ledger: Ledger | None, meanwhile: Callable[[], None] | None = None
-    ) -> None:
-        """Find out all that is left; what is finished is kept on Ctrl-C, and written to the ledger at once.
+        self, executor: Executor, job: Job, ledger: Ledger | None, meanwhile: Callable[[], None] | None = None,
+        patience: float = float("inf"),
+    ) -> None:  # fmt: skip
+        """Find out what is left; what is finished is kept on Ctrl-C, and written to the ledger at once.
 
         Args:
             meanwhile: what this process does while the workers begin.
+            patience: seconds after which no further task is given out.
 
         Raises:
             CheckError: the kernel refuses what a search has found, which is a defect of this library.
             RuntimeError: workers cannot be kept running.
         """
+        end = time.monotonic() + patience
         try:
             count = executor.start(job)
             idle = list(range(count))
             while idle or self._under_way:
-                while idle and self._unfinished():
+                while idle and self._unfinished(end):
                     worker = idle.pop()
                     self._under_way[worker] = self._next(count)
-                    executor.submit(worker, self._task(self._under_way[worker], ledger))
+                    executor.submit(worker, self._task(self._under_way[worker], ledger, min(ENOUGH, patience)))
                 if meanwhile is not None:
                     meanwhile()
                     meanwhile = None
@@ -116,13 +124,17 @@ class Search:
                 elif self._done(numbers, reply.value, ledger):
                     raise KeyboardInterrupt
         except KeyboardInterrupt:
-            pass
-        reason = TIME_USED if self.plan.left < 0 else INTERRUPTED
-        for i in range(len(self.questions)):
-            self.findings.setdefault(i, unanswered(reason))
+            self.interrupted = True
+            self._under_way.clear()
 
-    def _unfinished(self) -> bool:
-        return self.plan.left >= 0 and bool(self._pending or self._alone)
+    def all(self) -> list[Finding]:
+        """A finding for each question; those that were not reached say why."""
+        reason = INTERRUPTED if self.interrupted else TIME_USED
+        return [self.findings.get(i) or unanswered(reason) for i in range(len(self.questions))]
+
+    def _unfinished(self, end: float) -> bool:
+        allowed = not self.interrupted and self.plan.left >= 0 and time.monotonic() <= end
+        return allowed and bool(self._pending or self._alone)
 
     def _next(self, workers: int) -> list[int]:
         """The questions of the next task: fewer toward the end, so that the workers finish together."""
@@ -132,10 +144,10 @@ class Search:
         count = min(-(-left // workers), MOST if workers == 1 else max(left // (2 * workers), FEW), MOST)
         return [self._pending.popleft() for _ in range(count)]
 
-    def _task(self, numbers: Sequence[int], ledger: Ledger | None) -> Task:
+    def _task(self, numbers: Sequence[int], ledger: Ledger | None, enough: float) -> Task:
         timeout, asked = self.plan.timeout, [self.questions[i] for i in numbers]
         items = tuple(Item(each, None if ledger is None else ledger.recall(each, timeout)) for each in asked)
-        return Task(items, timeout, self.plan.left, ENOUGH)
+        return Task(items, timeout, self.plan.left, enough)
 
     def _done(self, numbers: list[int], done: Done, ledger: Ledger | None) -> bool:
         """Keep the findings; returns whether Ctrl-C came."""
