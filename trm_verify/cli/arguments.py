@@ -269,6 +269,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
     "certify": (
         "prove what the model's loop does, and write the certificate",
         ("out/digits", "out/digits --test-images 20 --eps 1/1024", "out/digits --input x.npy --norm l2 --json",
+         "out/digits --test-images 300 --workers auto --ledger out/job.jsonl",
          "mypackage.mymodel:make --region -1 1 --out out/mine.trmcert.json"), _certify,
     ),
     "curve": (

@@ -94,19 +94,19 @@ class Search:
 
         Args:
             meanwhile: what this process does while the workers begin.
-            patience: seconds after which no further task is given out.
+            patience: seconds after which no further task is given out, but the first.
 
         Raises:
             CheckError: the kernel refuses what a search has found, which is a defect of this library.
             RuntimeError: workers cannot be kept running.
         """
-        end = time.monotonic() + patience
+        begun, end = False, time.monotonic() + patience
         try:
             count = executor.start(job)
             idle = list(range(count))
             while idle or self._under_way:
-                while idle and self._unfinished(end):
-                    worker = idle.pop()
+                while idle and self._unfinished(end if begun else float("inf")):
+                    begun, worker = True, idle.pop()
                     self._under_way[worker] = self._next(count)
                     executor.submit(worker, self._task(self._under_way[worker], ledger, min(ENOUGH, patience)))
                 if meanwhile is not None:
