@@ -91,7 +91,7 @@ def quantized(values: np.ndarray, exp: int) -> Json:
 def fractions(values: Sequence[Fraction]) -> Json:
     """A vector of exactly these binary fractions."""
     exp = min((1 - v.denominator.bit_length() for v in values), default=0)
-    return integers([int(v / Fraction(2) ** exp) for v in values], exp)
+    return integers([(v.numerator << -exp) // v.denominator for v in values], exp)
 
 
 def box_json(space: str, box: Box) -> Json:
