@@ -1,7 +1,7 @@
 """Many inputs of the demo model, enclosed and kernel-checked, by one worker and by two: `python benchmarks/scale.py`.
 
 The two are timed in turn, and the medians of the rounds compared, so that whatever else the machine does meets both.
-The rows and the common certificate have to be the same. Single points are measured beside the balls: there the second
+The rows, and the certificates of some, have to be the same. Single points are measured beside the balls: there the second
 or two that export, facts and new processes take are a good part of the whole.
 """
 
@@ -29,7 +29,8 @@ from trm_verify.tasks import load_task  # noqa: E402
 from trm_verify.train import train  # noqa: E402
 
 INPUTS, ROUNDS = 1000, 3
-EPSILON = "1/16384"  # most balls are closed by the contraction alone, about one in ten by duality
+EPSILON = "1/4096"  # most balls are closed by the contraction alone, some one in seven by duality
+COMPARED = 20  # inputs whose own certificates are compared to the last byte
 SPEEDUP = 1.7
 
 
@@ -65,6 +66,11 @@ def told(results: tv.VerificationResults) -> list[tuple[object, ...]]:
     return [(r.verdict, dict(r.claims), r.answer, r.answer_steps) for r in results]
 
 
+def certificates(results: tv.VerificationResults) -> list[bytes]:
+    """Of the first inputs."""
+    return [result.certificate.to_bytes() for result in results[:COMPARED]]
+
+
 def measured(model: torch.nn.Module, eps: str | None, inputs: int, rounds: int, out: Path) -> list[Row]:
     """The rows of the table for balls of one radius, or for points; the figure is written beside it.
 
@@ -79,8 +85,8 @@ def measured(model: torch.nn.Module, eps: str | None, inputs: int, rounds: int, 
         for workers, found in times.items():
             found.append(timed(model, x, eps, workers))
     one, two = (found[-1].results for found in times.values())
-    if told(one) != told(two) or one.certificate.to_bytes() != two.certificate.to_bytes():
-        raise RuntimeError("expected the same results and certificate of one worker and of two, found others")
+    if told(one) != told(two) or certificates(one) != certificates(two):
+        raise RuntimeError("expected the same results and certificates of one worker and of two, found others")
     seconds = {workers: [t.seconds for t in found] for workers, found in times.items()}
     medians = {workers: statistics.median(values) for workers, values in seconds.items()}
     own = statistics.median(t.own for t in times[1])
