@@ -1,8 +1,8 @@
 """Many inputs of the demo model, enclosed and kernel-checked, by one worker and by two: `python benchmarks/scale.py`.
 
 The two are timed in turn, and the medians of the rounds compared, so that whatever else the machine does meets both.
-The rows, and the certificates of some, have to be the same. Single points are measured beside the balls: there the second
-or two that export, facts and new processes take are a good part of the whole.
+The rows, and the certificates of some, have to be the same. Single points are measured beside the balls: there the
+second or two that export, facts and new processes take are a good part of the whole.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def measured(model: torch.nn.Module, eps: str | None, inputs: int, rounds: int, 
         (f"{what}: each, one worker", 1000 * own / len(x), "ms", "of processor, start included"),
     ]
     faster = Row(
-        "scale", f"{what}: two workers are faster by", medians[1] / medians[2], "times", note="same certificate"
+        "scale", f"{what}: two workers are faster by", medians[1] / medians[2], "times", note="same certificates"
     )
     return [
         *(Row("scale", *row[:3], note=row[3]) for row in rows), replace(faster, least=None if eps is None else SPEEDUP),
