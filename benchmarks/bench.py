@@ -27,7 +27,7 @@ class Row:
 
     Attributes:
         topic: the benchmark's file. what: the thing measured. value: its number, in `unit`.
-        most: the number must not exceed this; None for comparisons without a floor.
+        most, least: the number must not exceed this, or fall below it; None for comparisons without a floor.
         note: what it is compared with.
     """
 
@@ -37,10 +37,16 @@ class Row:
     unit: str = ""
     most: float | None = None
     note: str = ""
+    least: float | None = None
 
     @property
     def reached(self) -> bool:
-        return self.most is None or self.value <= self.most
+        return (self.most is None or self.value <= self.most) and (self.least is None or self.value >= self.least)
+
+    @property
+    def floor(self) -> str:
+        ends = (("≤", self.most), ("≥", self.least))
+        return ", ".join(f"{sign} {end:.6g}" for sign, end in ends if end is not None)
 
 
 def linear(matrix: np.ndarray, dtype: torch.dtype = torch.float64) -> nn.Linear:
@@ -64,11 +70,10 @@ def machine() -> dict[str, Any]:
 
 def show(rows: Sequence[Row], console: Console) -> None:
     """The table."""
-    table = Table("topic", "what", "measured", "at most", "", "note", title="trm_verify benchmarks")
+    table = Table("topic", "what", "measured", "floor", "", "note", title="trm_verify benchmarks")
     for row in rows:
-        mark = "" if row.most is None else "[green]ok[/]" if row.reached else "[red]MISSED[/]"
-        limit = "" if row.most is None else f"{row.most:.6g}"
-        table.add_row(row.topic, row.what, f"{row.value:.8g} {row.unit}".strip(), limit, mark, row.note)
+        mark = "" if not row.floor else "[green]ok[/]" if row.reached else "[red]MISSED[/]"
+        table.add_row(row.topic, row.what, f"{row.value:.8g} {row.unit}".strip(), row.floor, mark, row.note)
     console.print(table)
 
 

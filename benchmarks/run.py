@@ -20,11 +20,13 @@ import kernel  # noqa: E402
 import known  # noqa: E402
 import rates  # noqa: E402
 import sandwich  # noqa: E402
+import scale  # noqa: E402
 from bench import OUT, ROOT, Benchmark, Row, save, show  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 TOPICS: dict[str, Benchmark] = {
     "imports": imports.run, "rates": rates.run, "known": known.run, "sandwich": sandwich.run, "kernel": kernel.run,
+    "scale": scale.run,
 }  # fmt: skip
 
 

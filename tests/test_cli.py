@@ -282,6 +282,30 @@ def test_a_wrong_answer_is_refuted(run: Any, saved: Path) -> None:
     assert (found.code, found.json["verdict"]) == (1, "REFUTED")
 
 
+def test_a_job_goes_on_from_its_ledger(run: Any, saved: Path, tmp_path: Path) -> None:
+    ledger = tmp_path / "job.jsonl"
+    options = ["certify", saved, "-q", "--json", "--ledger", ledger, "--workers", "1"]
+    first = run(*options, "--test-images", 2)
+    assert first.code in (0, 3) and len(ledger.read_text().splitlines()) == 2
+    again = run(*options, "--test-images", 3)
+    assert again.json["inputs"][:2] == first.json["inputs"] and len(ledger.read_text().splitlines()) == 3
+
+
+def test_where_inputs_are_answered_is_no_mystery(
+    run: Any, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for options, message in (
+        (["--test-images", 2, "--executor", "ray"], "pip install 'trm-verify[ray]'"),
+        (["--ledger", tmp_path / "job.jsonl"], "expected inputs x"),
+        (["--test-images", 2, "--ledger", tmp_path / "missing" / "job.jsonl"], "job.jsonl"),
+        (["--test-images", 2, "--workers", "0"], "auto or a whole number >= 1"),
+        (["--test-images", 2, "--executor", "threads"], "process"),
+    ):
+        found = run("certify", saved, "-q", "--json", *options)
+        assert found.code == 2 and message in found.json["error"]["message"], found.json
+
+
 @pytest.mark.parametrize(
     ("array", "code", "message"),
     [

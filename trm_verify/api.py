@@ -19,11 +19,13 @@ from trm_verify.kernel.document import MAX_BYTES, read_file
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import Expectation, describe, find
 from trm_verify.result import VerificationResult, VerificationResults
+from trm_verify.verification.batch import Limits
 from trm_verify.verification.commits import CommitResult, verify_commit
 from trm_verify.verification.deployed import Deployed
+from trm_verify.verification.executors import EXECUTORS, Executor, executor_named
 from trm_verify.verification.inputs import Input, Inputs, Number
 from trm_verify.verification.lipschitz import LipschitzResult, verify_lipschitz
-from trm_verify.verification.outcomes import Limits, global_result, input_results
+from trm_verify.verification.outcomes import global_result, input_results
 from trm_verify.verification.runs import RunResult, audit
 from trm_verify.verification.session import Effort, Progress, Verification
 
@@ -54,7 +56,9 @@ def verify_fixed_point(
     provers: Sequence[str] | None = None,
     timeout: float | None = None,
     budget: float | None = None,
-    workers: int = 1,
+    workers: int | str | None = None,
+    executor: str | Executor = "process",
+    ledger: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: bool | Progress | None = None,
 ) -> VerificationResult | VerificationResults:
@@ -79,7 +83,12 @@ def verify_fixed_point(
         timeout: seconds an input (the last prover that was started ends by itself).
         budget: seconds in all; inputs that are not reached are UNKNOWN. The kernel's check of what was found comes on
             top.
-        workers: processes that share the inputs of a batch.
+        workers: how many processes share the inputs of a batch. None or "auto": one for each core, once it is seen that
+            the job takes long enough to pay for them; 1: this process alone.
+        executor: where those processes are: "process" (this machine), "ray" (a Ray cluster, or this machine where none
+            is running), or an object of your own, see `trm_verify.verification.executors`.
+        ledger: a file in which each finished input is noted at once. The same call with the same file goes on where an
+            earlier one was stopped; what the file says is checked again, like everything else.
         seed: of the random inputs on which the exported graph is compared with the model; every search is
             deterministic.
         progress: True for a bar on stderr, or a function of (done, total, what).
@@ -91,17 +100,27 @@ def verify_fixed_point(
         ExportError: the step cannot be exported exactly.
         ValueError: x, eps, answer, norm or model do not fit together.
         CheckError: the kernel rejects what the provers found, which is a defect of this library; nothing is PROVED.
+        ModuleNotFoundError: executor="ray" without Ray; the message says how to install it.
+        OSError: the ledger cannot be read and written.
+        RuntimeError: worker processes cannot be started.
     """
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"expected workers >= 1, found {workers!r}")
+    count = None if workers is None or workers == "auto" else workers
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise ValueError(f'expected workers >= 1, or "auto", found {workers!r}')
     for name, seconds in (("timeout", timeout), ("budget", budget)):
         if seconds is not None and not seconds >= 0:
             raise ValueError(f"expected {name} >= 0 seconds, found {seconds!r}")
-    limits = Limits(timeout, time.monotonic() + (float("inf") if budget is None else budget), workers)
+    if ledger is not None:
+        with open(ledger, "ab"):  # refused before any work if it cannot be written
+            pass
+    deadline = time.monotonic() + (float("inf") if budget is None else budget)
     Effort(norm, provers).names  # noqa: B018  (refuses unknown names before any work)
-    with _progress(progress) as report:
+    with _progress(progress) as report, _executor(executor, count, x) as where:
+        limits = Limits(timeout, deadline, count, where, ledger)
         session = Verification(model, domain, region, seed)
         task = Inputs.of(session, x, eps, answer)
+        if task is None and (ledger is not None or executor != "process"):
+            raise ValueError("expected inputs x to go with ledger= or executor=, found none")
         deadline = limits.now() if task is None or not task.batch else limits.deadline
         effort = Effort(norm, provers, deadline, report, seed=seed)
         # what refutes the model for some input need not lie in the box that is asked about
@@ -110,6 +129,27 @@ def verify_fixed_point(
         if task is None:
             return global_result(session, facts)
         return input_results(session, facts, task, effort, limits)
+
+
+@contextmanager
+def _executor(executor: str | Executor, workers: int | None, x: Input | None) -> Iterator[Executor | None]:
+    """Who answers, if that is settled: processes start at once, while the model is exported here."""
+    if not isinstance(executor, str):
+        if workers is not None:
+            raise ValueError(f"expected no workers= with an executor of your own, found {workers}")
+        found: Executor | None = executor
+    else:
+        if executor not in EXECUTORS:
+            raise ValueError(f"expected an executor among {', '.join(EXECUTORS)}, or an object; found {executor!r}")
+        rows = 1 if x is None or isinstance(x, Box) else len(x)
+        plain = executor == "process" and (workers is None or min(workers, rows) == 1)
+        count = workers if workers is None else min(workers, rows)
+        found = None if plain or x is None else executor_named(executor, count)
+    try:
+        yield found
+    finally:
+        if found is not None:
+            found.close()
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import torch
 
 Number = int | float | str | Fraction | Decimal
 
@@ -42,15 +42,21 @@ def _canonical(values: np.ndarray) -> np.ndarray:
     return values + 0.0  # no negative zero
 
 
+def is_tensor(value: object) -> bool:
+    """Whether this is a torch tensor; a process that has not imported torch holds none, and need not import it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 def exact_array(value: Any, what: str) -> np.ndarray:
     """An array of the exact values: float64 where every value is a double, else `Fraction` objects.
 
     Raises:
         ValueError: NaN, an infinity, or something that is no array of numbers.
     """
-    if isinstance(value, torch.Tensor):
+    if is_tensor(value):
         value = value.detach().cpu()
-        value = (value.to(torch.float64) if value.is_floating_point() else value).numpy()
+        value = (value.double() if value.is_floating_point() else value).numpy()
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
         array = np.asarray(value)
         if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
@@ -79,7 +85,7 @@ def exact_array(value: Any, what: str) -> np.ndarray:
 
 def _plain(value: Any) -> Any:
     """Lists of tensors or arrays as nested lists."""
-    if isinstance(value, (torch.Tensor, np.ndarray)):
+    if is_tensor(value) or isinstance(value, np.ndarray):
         return value.tolist()
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 

@@ -43,6 +43,15 @@ class Derivation:
         return Derivation(self.steps + moved), shift - 1, shift + len(moved) - 1
 
 
+@dataclass(frozen=True)
+class Filing:
+    """One claim for the certificate: its derivation, the kernel's name for it, its fields."""
+
+    derivation: Derivation
+    claim: str
+    fields: Json
+
+
 def derive(rule: str, **witness: Any) -> Derivation:
     """A derivation of one step without premises."""
     return Derivation(({"rule": rule, "premises": [], **witness},))
@@ -124,15 +133,24 @@ class CertificateBuilder:
         self._graph, self._unused, self._name = graph, sorted(unused), name
         self._digest = hashlib.sha256(weights).hexdigest()
         self._steps: dict[str, int] = {}
+        self._filed: dict[tuple[int, ...], tuple[Json, int]] = {}  # by the identity of a step, which is kept alive
         self._claims: list[Json] = []
 
     def add(self, derivation: Derivation) -> int:
         """File a derivation; returns the index of its conclusion. Equal steps are filed once."""
         places: list[int] = []
         for step in derivation.steps:
-            filed = {**step, "premises": [places[p] for p in step["premises"]]}
-            places.append(self._steps.setdefault(json.dumps(filed, sort_keys=True), len(self._steps)))
+            cited = [places[p] for p in step["premises"]]
+            key = (id(step), *cited)
+            if key not in self._filed:
+                text = json.dumps({**step, "premises": cited}, sort_keys=True)
+                self._filed[key] = step, self._steps.setdefault(text, len(self._steps))
+            places.append(self._filed[key][1])
         return places[-1]
+
+    def file(self, filing: Filing) -> None:
+        """File a claim with its derivation."""
+        self.claim(self.add(filing.derivation), filing.claim, **filing.fields)
 
     def claim(self, step: int, claim: str, **fields: Any) -> None:
         self._claims.append({"step": step, "claim": claim, **fields})

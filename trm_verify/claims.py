@@ -13,18 +13,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
-import torch
 
-from trm_verify.box import Box, exact_number
+from trm_verify.box import Box, exact_number, is_tensor
 from trm_verify.kernel.expect import BOUNDS, EXACT, LABELS, Expectation, box_digest, parse_expectation
 from trm_verify.kernel.tensor import Tensor, from_fractions
 
+if TYPE_CHECKING:
+    import torch
+
 Number = float | str | Fraction | Decimal
 Set = Box | str
-Labels = int | Sequence[int] | np.ndarray | torch.Tensor
+Labels: TypeAlias = "int | Sequence[int] | np.ndarray | torch.Tensor"
 
 
 class Claim:
@@ -61,7 +63,7 @@ def _exact(value: Any, name: str) -> Fraction:
 
 def _spelled_labels(value: Any) -> str:
     """Labels joined by hyphens, as the kernel's text form has them."""
-    array = np.asarray(value.cpu() if isinstance(value, torch.Tensor) else value)
+    array = np.asarray(value.cpu() if is_tensor(value) else value)
     if array.dtype.kind not in "iu" or array.size == 0 or array.min() < 0:
         raise ValueError(f"expected labels, integers from 0, found {value!r}")
     return "-".join(str(int(v)) for v in array.ravel())

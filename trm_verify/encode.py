@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import ceil, frexp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trm_verify.box import Box
+from trm_verify.kernel.claims import Refuted
 from trm_verify.kernel.norms import MetricNorm, Norm
 from trm_verify.kernel.tensor import Tensor
+
+if TYPE_CHECKING:
+    from trm_verify.box import Box
 
 Json = dict[str, Any]
 
@@ -88,7 +91,7 @@ def quantized(values: np.ndarray, exp: int) -> Json:
 def fractions(values: Sequence[Fraction]) -> Json:
     """A vector of exactly these binary fractions."""
     exp = min((1 - v.denominator.bit_length() for v in values), default=0)
-    return integers([int(v / Fraction(2) ** exp) for v in values], exp)
+    return integers([(v.numerator << -exp) // v.denominator for v in values], exp)
 
 
 def box_json(space: str, box: Box) -> Json:
@@ -122,6 +125,17 @@ def _tensor_json(space: str, box: Tensor) -> Json:
     if box.is_point:
         return {"space": space, "point": integers(lo, box.exp)}
     return {"space": space, "lo": integers(lo, box.exp), "hi": integers(hi, box.exp)}
+
+
+def refutation_json(record: Refuted, answer: Json | None = None, operator: object = None) -> Json:
+    """The fields of the claim that a refutation supports: the same sets, over all states where none are named."""
+    region: Json | None = None
+    if record.region is not None:
+        region = state_json(record.region) if record.region.bounded else {"space": "state", "all": True}
+    return {
+        "of": record.of, "operator": operator, "norm": None, "rate": None, "domain": input_json(record.domain),
+        "region": region, "answer": answer,
+    }  # fmt: skip
 
 
 def block_json(norm: Norm, size: int) -> Json:

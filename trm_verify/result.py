@@ -232,13 +232,17 @@ class VerificationResult(Plotted):
 class VerificationResults(Plotted, Sequence[VerificationResult]):
     """Results of a batch of inputs, in order; true when every one is PROVED. `certificate` holds all of them."""
 
-    def __init__(self, results: Sequence[VerificationResult], checked: Checked | None) -> None:
-        self._results, self._checked = tuple(results), checked
+    def __init__(self, results: Sequence[VerificationResult], certified: Callable[[], Checked] | None) -> None:
+        self._results, self._certified = tuple(results), certified
 
     @property
     def checked(self) -> Checked | None:
-        """The common certificate with what the kernel found in it; None when nothing was proved."""
-        return self._checked
+        """The common certificate with what the kernel found in it; None when nothing was proved.
+
+        A long job checks its inputs a few at a time; then the common certificate is made, and checked as a whole, when
+        it is first asked for.
+        """
+        return None if self._certified is None else self._certified()
 
     @property
     def certificate(self) -> Certificate:
@@ -246,14 +250,15 @@ class VerificationResults(Plotted, Sequence[VerificationResult]):
 
         Raises:
             ValueError: nothing was proved.
+            CheckError: LIMIT, for more than one certificate may hold; each result has a certificate of its own.
         """
-        if self._checked is None:
+        if self._certified is None:
             raise ValueError(f"there is no certificate: nothing was proved\n{self.explain()}")
-        return self._checked[0]
+        return self._certified()[0]
 
     def proves(self, expected: Claim | Expectation | str) -> bool:
         """Whether the common certificate proves the expected claim, see `VerificationResult.proves`."""
-        return proves(self._checked, expected)
+        return proves(self.checked, expected)
 
     @property
     def verdicts(self) -> list[Verdict]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from trm_verify.certificate import Filing
 from trm_verify.kernel.expect import describe
 from trm_verify.provers.refutation.orbits import Orbit
 from trm_verify.provers.refutation.search import Refutation, observed
 from trm_verify.provers.refutation.survey import Survey
 from trm_verify.result import REFUTED, UNKNOWN, Checked, ClaimResult
-from trm_verify.verification.facts import Filing
 from trm_verify.verification.session import Verification
 
 SEVERAL = "started at either of its fixed points, the loop stays there"

@@ -105,6 +105,27 @@ def _train(command: argparse.ArgumentParser) -> None:
     command.add_argument("--resume", action="store_true", help="continue from --checkpoint")
 
 
+def _workers(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--workers", type=_auto_or_count, default=None, metavar="N",
+                         help="processes that share the inputs (default: auto, all cores for a long job)")  # fmt: skip
+    command.add_argument("--executor", default="process", choices=("process", "ray"),
+                         help="where they are: on this machine, or on a Ray cluster (default: process)")  # fmt: skip
+    command.add_argument("--ledger", metavar="FILE",
+                         help="notes each finished input; the same command with it goes on from there")  # fmt: skip
+
+
+def _auto_or_count(text: str) -> int | None:
+    if text == "auto":
+        return None
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+_auto_or_count.__name__ = "auto or a whole number >= 1"
+
+
 def _certify(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     which = command.add_mutually_exclusive_group()
@@ -122,7 +143,7 @@ def _certify(command: argparse.ArgumentParser) -> None:
     _box(command, "domain", "further bounds on the input")
     command.add_argument("--timeout", type=float, metavar="SECONDS", help="for each input")
     command.add_argument("--budget", type=float, metavar="SECONDS", help="for the whole call")
-    command.add_argument("--workers", type=int, default=1, help="processes that share the inputs (default: 1)")
+    _workers(command)
     command.add_argument("--out", metavar="CERT", help="where the certificate goes (default: beside the weights)")
 
 
@@ -132,7 +153,7 @@ def _curve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--test-images", metavar="N", type=_count, default=20, help="the first N (default: 20)")
     command.add_argument("--eps", nargs="+", required=True, metavar="EPS", help="radii of the l_inf balls, exact")
     command.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each input (default: 60)")
-    command.add_argument("--workers", type=int, default=1, help="processes that share the inputs (default: 1)")
+    _workers(command)
     command.add_argument("--figure", metavar="FILE", help="receives the figure (.png, .pdf or .svg)")
 
 
@@ -284,6 +305,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParse
     "certify": (
         "prove what the model's loop does, and write the certificate",
         ("out/digits", "out/digits --test-images 20 --eps 1/1024", "out/digits --input x.npy --norm l2 --json",
+         "out/digits --test-images 300 --workers auto --ledger out/job.jsonl",
          "mypackage.mymodel:make --region -1 1 --out out/mine.trmcert.json"), _certify,
     ),
     "curve": (

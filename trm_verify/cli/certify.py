@@ -39,7 +39,8 @@ def run(options: Any) -> Outcome:
     with model_errors(options.model):
         found: Any = verify_fixed_point(
             loaded.module, x, eps=options.eps, answer=options.answer, norm=options.norm, timeout=options.timeout,
-            budget=options.budget, workers=options.workers, progress=not options.quiet, region=region, domain=domain,
+            budget=options.budget, workers=options.workers, executor=options.executor, ledger=options.ledger,
+            progress=not options.quiet, region=region, domain=domain,
         )  # fmt: skip
     results: list[VerificationResult] = list(found) if isinstance(found, VerificationResults) else [found]
     proved = [r for r in results if any(r.claims.values())]

@@ -25,7 +25,7 @@ def run(options: Any) -> Outcome:
     with model_errors(options.model):
         curve = certified_accuracy(
             loaded.module, test.x[:count].numpy(), test.y[:count].numpy(), options.eps, timeout=options.timeout,
-            workers=options.workers, progress=not options.quiet,
+            workers=options.workers, executor=options.executor, ledger=options.ledger, progress=not options.quiet,
         )  # fmt: skip
     if options.figure is not None:
         save_figure(accuracy_figure(curve), options.figure)

@@ -61,6 +61,8 @@ def model_errors(what: str) -> Iterator[None]:
         raise usage(f"{what} cannot be exported exactly: {error}") from error
     except ValueError as error:
         raise usage(f"{what}: {error}") from error
+    except ModuleNotFoundError as error:  # an optional package, or one that the model needs
+        raise usage(str(error)) from error
     except CheckError as error:
         raise RuntimeError(f"the kernel rejected what the prover wrote: {error}") from error
 

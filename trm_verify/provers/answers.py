@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from hashlib import sha256
 
 import numpy as np
 
@@ -13,24 +14,35 @@ from trm_verify.certificate import Derivation
 from trm_verify.encode import Json, vector
 from trm_verify.kernel.claims import Convergence, Run
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.numbers import power_up
+from trm_verify.kernel.evaluate import evaluate
+from trm_verify.kernel.linear import Form, linear_forms, padded
+from trm_verify.kernel.norms import Norm
+from trm_verify.kernel.numbers import dyadic, power_up
 from trm_verify.kernel.operators import difference
 from trm_verify.kernel.rules.answers import ball_margins, box_margins
+from trm_verify.kernel.rules.fixed_point_answers import competitors
 from trm_verify.kernel.rules.invariance import from_init, residual_bound
+from trm_verify.kernel.tensor import Tensor
 from trm_verify.provers.problem import Problem, point
 
 __all__ = ["AnswerAttempt", "point", "prove_answer", "prove_run"]
 
 MOST_STEPS = 1_000_000
+MOST_ENTRIES = 1 << 16  # of a linear readout whose margins are worked out once for all radii
 
 
 @dataclass(frozen=True)
 class AnswerAttempt:
-    """A derivation of `answer(y, K)`, or why there is none. `radius` bounds N(z_k − centre) for k ≥ K."""
+    """A derivation of `answer(y, K)`, or why there is none.
+
+    Attributes:
+        radius: bounds N(z_k − centre) for k ≥ K. near: bounds N(z* − centre), both in the norm of the convergence.
+    """
 
     derivation: Derivation | None
     steps: int | None = None
     radius: Fraction | None = None
+    near: Fraction | None = None
     reason: str = ""
 
 
@@ -59,28 +71,77 @@ def prove_answer(
     def radius(steps: int) -> Fraction:
         return near + premise.constant * power_up(premise.rate, steps) * far
 
-    def holds(steps: int) -> str:
+    def margins(steps: int) -> str:
         try:
             ball_margins(problem.graph, premise, at, radius(steps), labels)
         except CheckError as error:
             return str(error)
         return ""
 
+    try:
+        limit = _reach(problem, premise.norm, at, labels)
+    except CheckError:
+        limit = None
+
+    def holds(steps: int) -> str:
+        if limit is None:
+            return margins(steps)
+        return "" if radius(steps) < limit else "the ball about the fixed point reaches another answer"
+
     low, high = -1, 16  # invariant: not proved at low; look for a proved high
     while reason := holds(high):
         if time.monotonic() > deadline:
-            return AnswerAttempt(None, reason="the time for this input was used up")
+            return AnswerAttempt(None, near=near, reason="the time for this input was used up")
         if high >= MOST_STEPS or power_up(premise.rate, high) * far * (1 << 20) < near:
-            return AnswerAttempt(None, reason=reason)
+            return AnswerAttempt(None, near=near, reason=margins(high) or reason)
         low, high = high, high * 4
     while high - low > 1 and time.monotonic() <= deadline:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)
+    if limit is not None and (reason := margins(high)):
+        return AnswerAttempt(None, near=near, reason=reason)
+    # The rule does what was just done: it is not run once more before the kernel runs it.
     done = convergence.then(
         "answer_by_convergence", domain=domain, center=vector(centre), answer=list(labels), steps=high
     )
-    problem.conclude(done)
-    return AnswerAttempt(done, high, radius(high))
+    return AnswerAttempt(done, high, radius(high), near)
+
+
+def _reach(problem: Problem, norm: Norm, centre: Tensor, answer: tuple[int, ...]) -> Fraction | None:
+    """The radius from which a ball about the centre holds another answer; None for readouts that are not linear.
+
+    Every radius is then compared with one number, where the kernel's own test of a single one costs milliseconds.
+    """
+    graph = problem.graph
+    readout = graph.readout
+    if readout is None:
+        raise CheckError("UNSUPPORTED", "a model with a readout", "none")
+    if readout.nodes[readout.outputs[0]].size * graph.size > MOST_ENTRIES:
+        return None
+    values = evaluate(graph, readout, centre, Tensor((graph.input_size,)))
+
+    def linear() -> Form | None:
+        forms = linear_forms(graph, readout, values)
+        return None if forms.units else Form(padded(forms.outputs.rows, graph.size), forms.outputs.exp)
+
+    form = problem.once("linear readout", None, linear)
+    if form is None:
+        return None
+    logits, least, name = values[readout.outputs[0]], None, f"support {sha256(repr(norm).encode()).hexdigest()}"
+    lo, hi = logits.ends()
+    for own, other in competitors(graph, answer):
+
+        def support(own: int = own, other: int = other) -> Fraction:
+            q = [a - b for a, b in zip(form.rows[own], form.rows[other], strict=True)]
+            return norm.support(q, form.exp)
+
+        slope = problem.once(name, [own, other], support)
+        margin = dyadic(lo[own] - hi[other], logits.exp)
+        if margin <= 0:
+            return Fraction(0)
+        if slope > 0 and (least is None or margin / slope < least):
+            least = margin / slope
+    return least
 
 
 def prove_run(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import sha256
@@ -30,6 +31,7 @@ Floats = NDArray[np.float64]
 
 ALL_STATES: Json = {"space": "state", "all": True}
 ALL_INPUTS: Json = {"space": "input", "all": True}
+NOTHING = "null"  # how a key of `Problem.once` ends that is about no box
 NO_INPUT: Json = {"space": "input", "point": {"exp": 0, "int": ""}}
 
 
@@ -48,6 +50,7 @@ class Problem:
     graph: Graph = field(init=False)
     _tables: dict[str, Any] = field(init=False, default_factory=dict)
     _known: dict[str, Conclusion] = field(init=False, default_factory=dict)
+    _lately: dict[int, tuple[Derivation, Conclusion]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.graph = parse(self.raw_graph, Weights(self.weights))
@@ -79,12 +82,25 @@ class Problem:
         found: T = self._tables[key]
         return found
 
+    @contextmanager
+    def forgetting(self) -> Iterator[None]:
+        """What is worked out inside about some box is dropped at the end: a long job must not fill the memory."""
+        known, tables, lately = set(self._known), set(self._tables), set(self._lately)
+        try:
+            yield
+        finally:
+            self._known = {key: found for key, found in self._known.items() if key in known}
+            self._lately = {key: found for key, found in self._lately.items() if key in lately}
+            self._tables = {k: found for k, found in self._tables.items() if k in tables or k.endswith(NOTHING)}
+
     def conclude(self, derivation: Derivation) -> Conclusion:
         """What the kernel's rules conclude from the derivation, each step derived once.
 
         Raises:
             CheckError: a rule rejects its step.
         """
+        if id(derivation) in self._lately:  # the same object: there is no need to spell it out
+            return self._lately[id(derivation)][1]
         keys: list[str] = []
         for step in derivation.steps:
             cited = [keys[p] for p in step["premises"]]
@@ -93,7 +109,9 @@ class Problem:
             if key not in self._known:
                 self._known[key] = self._apply(step, [self._known[k] for k in cited])
             keys.append(key)
-        return self._known[keys[-1]]
+        concluded = self._known[keys[-1]]
+        self._lately[id(derivation)] = derivation, concluded  # holds the object, so that no other one gets its id
+        return concluded
 
     def conclude_as(self, derivation: Derivation, kind: type[C]) -> C:
         """The conclusion, of the kind that its last rule always gives.

@@ -42,7 +42,7 @@ from trm_verify.result import (
 from trm_verify.testing.asked import asked, own_operator, refuted
 from trm_verify.testing.margins import around, fixed_points_near, logit_margin
 from trm_verify.verification.inputs import Inputs
-from trm_verify.verification.outcomes import up
+from trm_verify.verification.rounding import up
 from trm_verify.verification.session import Verification
 
 Found = VerificationResult | VerificationResults

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from trm_verify.box import exact_number
-from trm_verify.certificate import Certificate, Derivation
+from trm_verify.certificate import Certificate, Derivation, Filing
 from trm_verify.claims import Claim, Number
 from trm_verify.display import Displayed
 from trm_verify.encode import Json, box_json, dyadic
@@ -22,7 +22,7 @@ from trm_verify.kernel.expect import Expectation, describe
 from trm_verify.kernel.rules.committing import classes_of
 from trm_verify.provers.commits import CommitAttempt, Rounds, Sight, prove_commits
 from trm_verify.result import CAVEAT, PROVED, UNKNOWN, Checked, Verdict, proves
-from trm_verify.verification.facts import Facts, Filing
+from trm_verify.verification.facts import Facts
 from trm_verify.verification.inputs import Input, Inputs, Row
 from trm_verify.verification.outcomes import global_result
 from trm_verify.verification.session import Effort, Verification

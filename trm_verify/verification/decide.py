@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,10 +22,10 @@ from trm_verify.kernel.operators import difference
 from trm_verify.kernel.rules.fixed_point_answers import competitors, logit_reach
 from trm_verify.kernel.rules.invariance import from_init
 from trm_verify.provers.answers import MOST_STEPS, AnswerAttempt, prove_answer
-from trm_verify.provers.fixed_points.search import FixedPointAttempt, FixedPointSearch
 from trm_verify.provers.problem import Problem
-from trm_verify.provers.triangular import prove_settled_answer
-from trm_verify.verification.facts import Facts
+
+if TYPE_CHECKING:
+    from trm_verify.provers.fixed_points.search import FixedPointAttempt, FixedPointSearch
 
 Labels = tuple[int, ...]
 GRACE = 20.0  # seconds to confirm a counterexample that was found in time
@@ -36,18 +37,25 @@ class Grounds:
     """What answers over one domain can rest on.
 
     Attributes:
-        loop: whether the model states an iteration; then an answer speaks of its iterates, not of its fixed points.
+        operator: of the stated iteration, as certificates write it.
         convergence: of that iteration; None where none was proved, or stated.
         anchor: shows that there is exactly one fixed point for each input, which moves continuously with it.
         region: where z may be.
         settled: that the iteration is at its only fixed point, exactly, after so many steps from anywhere.
+        enclosing: a premise whose region holds the fixed points, so that a residual bounds the distance to them.
     """
 
-    loop: bool
+    operator: object
     convergence: Derivation | None
     anchor: Derivation | None
     region: Json
     settled: Derivation | None = None
+    enclosing: Derivation | None = None
+
+    @property
+    def loop(self) -> bool:
+        """Whether the model states an iteration; then an answer speaks of its iterates, not of its fixed points."""
+        return self.operator != "implicit"
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,6 @@ class Found:
     Attributes:
         details: of the search over the fixed points, where there was one.
         counterexample: an input whose proved answer is another one. Shape: (m,). labels: that answer.
-        local: what holds in a region that was found, where nothing holds for all states.
     """
 
     proof: AnswerAttempt
@@ -86,7 +93,15 @@ class Found:
     details: FixedPointAttempt | None = None
     counterexample: np.ndarray | None = None
     labels: Labels | None = None
-    local: Facts | None = None
+
+
+def _fixed_points(
+    problem: Problem, premise: Derivation, domain: Json, region: Json, state: np.ndarray
+) -> FixedPointSearch:  # fmt: skip
+    """The search, which brings torch and SciPy along: most questions are answered without it."""
+    from trm_verify.provers.fixed_points.search import FixedPointSearch
+
+    return FixedPointSearch(problem, premise, domain, region, state)
 
 
 def decide(problem: Problem, grounds: Grounds, question: Question, deadline: float) -> Found:
@@ -111,7 +126,7 @@ def decide(problem: Problem, grounds: Grounds, question: Question, deadline: flo
             return Found(first)
     if grounds.anchor is None:
         return Found(first)
-    search = FixedPointSearch(problem, grounds.anchor, question.domain, grounds.region, question.state)
+    search = _fixed_points(problem, grounds.anchor, question.domain, grounds.region, question.state)
     details = search.run(question.wanted, deadline, question.branch)
     if details.answer is not None:
         return Found(_settled(problem, grounds, details.answer), details=details)
@@ -124,6 +139,8 @@ def decide(problem: Problem, grounds: Grounds, question: Question, deadline: flo
 
 def _at_the_end(problem: Problem, settled: Derivation, question: Question, deadline: float) -> Found:
     """The answer of a loop that settles exactly; another answer at the centre refutes the one that was asked for."""
+    from trm_verify.provers.triangular import prove_settled_answer
+
     if question.wanted is None or question.own is None:
         return Found(AnswerAttempt(None, reason="the model has no readout"))
     other = question.wanted != question.own
@@ -146,7 +163,7 @@ def _enclose(problem: Problem, grounds: Grounds, question: Question, deadline: f
     nothing = AnswerAttempt(None, reason=reason)
     if grounds.anchor is None:
         return Found(nothing)
-    search = FixedPointSearch(problem, grounds.anchor, question.domain, grounds.region, question.state)
+    search = _fixed_points(problem, grounds.anchor, question.domain, grounds.region, question.state)
     return Found(nothing, details=search.run(None, deadline))
 
 
@@ -191,7 +208,7 @@ def _against(
     """The answer at a single input, proved to be another one than is asked for."""
     if grounds.anchor is None or question.wanted is None:
         return Found(proof, details=details)
-    search = FixedPointSearch(problem, grounds.anchor, at, grounds.region, question.state)
+    search = _fixed_points(problem, grounds.anchor, at, grounds.region, question.state)
     there = search.run("own", max(deadline, time.monotonic() + GRACE), branch=False)
     if there.answer is None:
         found = f"a counterexample in doubles was not confirmed exactly: {there.reason}"

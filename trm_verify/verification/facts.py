@@ -7,14 +7,13 @@ certificate has been checked.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from trm_verify.certificate import Derivation
-from trm_verify.encode import Json, block_json, dyadic, input_json, round_up, state_json, vector
+from trm_verify.certificate import Derivation, Filing
+from trm_verify.encode import Json, block_json, dyadic, refutation_json, round_up, state_json, vector
 from trm_verify.kernel.claims import Contraction, Convergence, Invariant, Refuted, Settled
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import initial_state
@@ -35,15 +34,6 @@ DEFAULT_EPSILON = Fraction(1, 1 << 20)  # the ε of the K(ε) that every certifi
 MOST_STEPS = 10**12
 MOST_UNITS = 12  # of a step that is decided exactly, by cases
 ONE: Json = {"exp": 0, "int": "1"}
-
-
-@dataclass(frozen=True)
-class Filing:
-    """One claim for the certificate: its derivation, the kernel's name for it, its fields."""
-
-    derivation: Derivation
-    claim: str
-    fields: Json
 
 
 class Facts:
@@ -104,9 +94,9 @@ class Facts:
         return None if self.settled is None else self.problem.conclude_as(self.settled, Settled)
 
     @property
-    def enclosing(self) -> Contraction | Convergence | None:
+    def enclosing(self) -> Derivation | None:
         """A premise whose region is known to hold the fixed points, so that a residual bounds the distance to them."""
-        return self.converging or (self.contracting if self._banach else None)
+        return self.convergence or (self.contraction if self._banach and self.contracting is not None else None)
 
     def bounded(self, domain: Json) -> Convergence | None:
         """Convergence from init over a domain inside this one, with a bound on the initial error where there is one."""
@@ -328,15 +318,6 @@ class Facts:
             elif not contracts:
                 remedy = CONTRACT if self.region == ALL_STATES else SMALLER_REGION
                 self._unknown(name, "no norm was found in which the step contracts (see what was tried)", remedy)
-
-
-def refutation_json(record: Refuted, answer: Json | None = None, operator: object = None) -> Json:
-    """The fields of the claim that a refutation supports: the same sets, over all states where none are named."""
-    region = record.region
-    return {
-        "of": record.of, "operator": operator, "norm": None, "rate": None, "domain": input_json(record.domain),
-        "region": None if region is None else state_json(region) if region.bounded else ALL_STATES, "answer": answer,
-    }  # fmt: skip
 
 
 ONE_FACTOR = 'one damping factor for all coordinates and norm="l2", or norm="linf"'

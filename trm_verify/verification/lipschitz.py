@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from trm_verify.box import Box
-from trm_verify.certificate import Certificate, Derivation
+from trm_verify.certificate import Certificate, Derivation, Filing
 from trm_verify.claims import Claim
 from trm_verify.display import Displayed
 from trm_verify.encode import Json, box_json, dyadic, state_json
@@ -19,9 +19,8 @@ from trm_verify.provers.fixed_points.search import FixedPointSearch
 from trm_verify.provers.lipschitz.constant import LipschitzAttempt, prove_lipschitz
 from trm_verify.provers.problem import ALL_STATES
 from trm_verify.result import CAVEAT, PROVED, UNKNOWN, Checked, Verdict, proves
-from trm_verify.verification.facts import Filing
 from trm_verify.verification.inputs import Input, Inputs, Number, Row
-from trm_verify.verification.outcomes import up
+from trm_verify.verification.rounding import up
 from trm_verify.verification.session import Effort, Verification
 
 ONE_LAYER = "one layer z = φ(Wz + Ux + b) with slopes in [0, 1] and a linear readout, with exactly one fixed point"

@@ -8,16 +8,18 @@ import numpy as np
 from torch import nn
 
 from trm_verify.box import Box
-from trm_verify.certificate import Certificate, Derivation
+from trm_verify.certificate import Certificate, Derivation, Filing
 from trm_verify.display import Plotted
 from trm_verify.encode import box_json, dyadic, fractions, integers, round_up
 from trm_verify.kernel.claims import Run
 from trm_verify.kernel.norms import coordinate_scale
 from trm_verify.provers.answers import prove_run
 from trm_verify.provers.problem import NO_INPUT
-from trm_verify.verification.facts import Facts, Filing
+from trm_verify.verification.batch import Limits
+from trm_verify.verification.facts import Facts
 from trm_verify.verification.inputs import Input, Inputs
-from trm_verify.verification.outcomes import Limits, facts_of, global_result, up
+from trm_verify.verification.outcomes import facts_of, global_result
+from trm_verify.verification.rounding import up
 from trm_verify.verification.session import Effort, Verification
 
 

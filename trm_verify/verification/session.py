@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from trm_verify.box import Box
-from trm_verify.certificate import Certificate, CertificateBuilder, Derivation
+from trm_verify.certificate import Certificate, CertificateBuilder, Derivation, Filing
 from trm_verify.encode import Json, box_json
 from trm_verify.kernel.check import Valid
 from trm_verify.kernel.check import check as kernel_check
@@ -29,7 +29,7 @@ from trm_verify.provers.contraction import norms
 from trm_verify.provers.problem import ALL_INPUTS, ALL_STATES, NO_INPUT, Attempt, Problem
 from trm_verify.provers.triangular import prove_settled
 from trm_verify.verification.deployed import Deployed
-from trm_verify.verification.facts import Facts, Filing
+from trm_verify.verification.facts import Facts
 
 __all__ = ["Deployed", "Effort", "Progress", "Verification", "admissible", "prove_facts"]
 
@@ -160,7 +160,7 @@ class Verification:
         """
         builder = CertificateBuilder(self.deployed.exported.graph, self.deployed.weights, self.problem.unused)
         for filing in filings:
-            builder.claim(builder.add(filing.derivation), filing.claim, **filing.fields)
+            builder.file(filing)
         certificate = builder.build()
         return certificate, kernel_check(certificate.to_bytes(), self.deployed.weights)
 

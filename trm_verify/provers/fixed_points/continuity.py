@@ -167,7 +167,8 @@ class Equations:
         self.system = system_of(graph, self.forms)
         self.relaxed = Relaxed.of(self.system, np.zeros((2, graph.input_size)), np.zeros((2, graph.size)))
         arguments = self.forms.arguments
-        self.arguments = as_floats(arguments.rows, arguments.exp) if self.forms.units else None
+        # in memory of torch's own, which is aligned: products of rows do not depend on where NumPy puts an array
+        self.arguments = torch.tensor(as_floats(arguments.rows, arguments.exp)) if self.forms.units else None
 
     @classmethod
     def of(cls, problem: Problem, domain: Json, region: Json) -> Equations:
@@ -218,7 +219,7 @@ class Continuity:
             if unit.op is None or arguments is None:
                 row[self.forms.first + k] = float(sum(unit.range or (0, 0)) / 2)
                 continue
-            a = torch.from_numpy(arguments[k]) @ row
+            a = arguments[k] @ row
             found.append(a)
             row[self.forms.first + k] = apply(unit, a)
         kept = [z[i] for i in self.system.kept]
