@@ -146,10 +146,9 @@ def certified(task: str) -> RunConfig:
     return replace(config, task_options={**config.task_options, **options}, settings=settings)
 
 
-def steps(config: RunConfig, size: int | None) -> int:
-    """K: what the run names, the size of the problem for a causal model, else the largest depth it was trained at."""
-    causal = size if config.model == "CausalRefiner" else None
-    return config.steps or causal or config.settings.depth[1]
+def steps(config: RunConfig, model: ConfiguredModel) -> int:
+    """K: what the run names, what a causal model settles after, else the largest depth it was trained at."""
+    return config.steps or model.settles or config.settings.depth[1]
 
 
 def published(width: int, factor: int) -> dict[str, Any]:
