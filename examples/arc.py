@@ -17,6 +17,7 @@ import trm_verify as tv
 from trm_verify.models import ConvRefiner
 from trm_verify.report import abbreviated
 from trm_verify.tasks import Split, load_task
+from trm_verify.tasks.arc import OUTSIDE
 from trm_verify.tasks.base import one_hot
 from trm_verify.train import train
 from trm_verify.train.run import CERTIFICATE
@@ -50,14 +51,18 @@ def main() -> None:
     with torch.no_grad():
         logits = baked.readout(baked.run(task.test.x, STEPS))
     query = puzzles.reference.answers(puzzles)
-    lines = {
-        name: f"{100 * metric(logits, task.test.y):.1f} % ({100 * metric(query, task.test.y):.1f} % for the query itself)"
-        for name, metric in task.metrics.items()
-    }
+    lines = {}
+    for name, metric in task.metrics.items():
+        reached, copied = (100 * metric(answers, task.test.y) for answers in (logits, query))
+        lines[name] = f"{reached:.1f} % ({copied:.1f} % for the query itself)"
     lines |= {name: f"{claim.verdict}: {abbreviated(claim.statement)}" for name, claim in whole.claims.items()}
-    row = 0
-    shown = drawn(task, puzzles.test.x[row], task.test.y[row], answers_of(baked, task.test.x[row], STEPS), chosen.out)
-    told_lines(lines, chosen.out, shown)
+
+    # A puzzle to look at: one whose answer is as large as its query.
+    row = next(i for i, (x, y) in enumerate(zip(puzzles.test.x, puzzles.test.y, strict=True))
+               if ((x[-1] == OUTSIDE) == (y == OUTSIDE)).all())  # fmt: skip
+    x, y = puzzles.test.x[row], puzzles.test.y[row]
+    print("A puzzle, with its answer:", puzzles.show(x, y), sep="\n", end="\n\n")
+    told_lines(lines, chosen.out, drawn(task, x, y, answers_of(baked, task.test.x[row], STEPS), chosen.out))
 
 
 if __name__ == "__main__":

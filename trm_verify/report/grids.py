@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trm_verify.report.figures import FINAL, GRID, INK, MUTED, PROVED, blank
+from trm_verify.report.figures import FINAL, GRID, INK, MEASURED, MUTED, PROVED, blank
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,6 +129,6 @@ def _borders(axes: Any, x: np.ndarray) -> None:
     up, right = 3, 4  # channels: whether the border of the cell's region is open there
     for i, j in np.ndindex(x.shape[:2]):
         if j % (2 * ROOMS) == 2 * ROOMS - 1 and not x[i, j, right]:
-            axes.plot([j + 0.5] * 2, [i - 0.5, i + 0.5], color=PROVED, lw=1.6, solid_capstyle="butt")
+            axes.plot([j + 0.5] * 2, [i - 0.5, i + 0.5], color=MEASURED, lw=1.6, solid_capstyle="butt")
         if i and i % (2 * ROOMS) == 0 and not x[i, j, up]:
-            axes.plot([j - 0.5, j + 0.5], [i - 0.5] * 2, color=PROVED, lw=1.6, solid_capstyle="butt")
+            axes.plot([j - 0.5, j + 0.5], [i - 0.5] * 2, color=MEASURED, lw=1.6, solid_capstyle="butt")
