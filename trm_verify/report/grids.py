@@ -76,7 +76,7 @@ def board(task: str, x: np.ndarray, y: np.ndarray, answers: Answers) -> Figure:
     return figure
 
 
-def _row(count: int, side: float) -> tuple[Any, list[Any]]:
+def _row(count: int, side: float) -> tuple[Figure, list[Any]]:
     figure = blank(side * count, side + 0.3)
     return figure, list(np.atleast_1d(figure.subplots(1, count)))
 
