@@ -22,8 +22,9 @@ def main() -> None:
 
     model = done.model.bake()
     steps = model.settles
-    for x in task.test.x[:4]:
-        print(task.show(x, answers_of(model, x, steps)[steps]), end="\n\n")
+    for x, y in zip(task.test.x[:4], task.test.y[:4], strict=True):
+        answer = answers_of(model, x, steps)[steps] * (y >= 0).numpy()  # the empty token, where the line has ended
+        print(task.show(x, answer), end="\n\n")
     logits = model.readout(model.run(task.test.x, steps))
     share = {name: metric(logits, task.test.y) for name, metric in task.metrics.items()}
     print("of the test lines:", ", ".join(f"{name} {100 * value:.1f} %" for name, value in share.items()))

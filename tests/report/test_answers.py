@@ -50,10 +50,10 @@ def test_what_does_not_count_is_shown_as_it_is_given():
     assert [s for s, _ in written[:16]] == [s if k < 0 else "▁" for (s, _), k in zip(written[16:32], y, strict=True)]
     line = load_task("snippets", train=4, validation=4, test=4)
     tokens = int((line.test.y[0] >= 0).sum())
-    figure = answers_figure(
-        "snippets", line.test.x[0].numpy(), line.test.y[0].numpy(), {1: line.test.y[0].clamp_min(0)}
-    )
-    assert len(texts(figure)[0]) == 2 * tokens  # no column for the padding
+    x, y = line.test.x[0].numpy(), line.test.y[0].numpy()
+    figure = answers_figure("snippets", x, y, {k: np.where(y < 0, k, y) for k in (1, 2, 3)})
+    # the input, the first and the last step: no column for the padding, and no row for what changes there alone
+    assert len(texts(figure)[0]) == 3 * tokens
 
 
 def test_a_long_sequence_is_a_map():

@@ -58,13 +58,13 @@ def _written(task: str, x: np.ndarray, y: np.ndarray, answers: Answers) -> Figur
     counts = y >= 0
     if task.startswith("snippets"):  # padding is not worth a column
         given, y, counts = [line[: counts.sum()] for line in given], y[counts], counts[counts]
+    answers = {k: np.where(counts, labels[: len(y)], 0) for k, labels in answers.items()}
     steps = chosen(answers, ROWS)
     lines: list[tuple[str, list[str], Any]] = [("input", line, None) for line in given]
     for k in steps:
-        labels = answers[k][: len(y)]
-        text = [
-            names[label] if kept else given[0][i] for i, (label, kept) in enumerate(zip(labels, counts, strict=True))
-        ]
+        labels = answers[k]
+        cells = zip(labels, counts, given[0], strict=True)
+        text = [names[label] if kept else sign for label, kept, sign in cells]
         lines.append((f"step {k}", text, labels == y))
     if not (lines[-1][2] | ~counts).all():  # the model is wrong in the end
         lines.append(("target", [names[label] if kept else "" for label, kept in zip(y, counts, strict=True)], None))
