@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,3 +62,26 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert {"model.safetensors", "model.trmcert.json", "model.eps.trmcert.json", "convergence.png"} <= {
         p.name for p in out.iterdir()
     }
+
+
+LONGER = ("sudoku", "brackets", "snippets", "characters", "denoise", "mazes", "regions", "arc")
+SHORT = ("parity", "addition", "jacobi", "pagerank")
+
+
+@pytest.mark.parametrize("name", [*SHORT, *(pytest.param(name, marks=pytest.mark.slow) for name in LONGER)])
+def test_tasks(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Each ends with a certificate that the kernel accepts, and with a figure."""
+    monkeypatch.setattr(sys, "argv", [name, "--quick", "--out", str(tmp_path / name)])
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    text = " ".join(" ".join(example(f"{name}.py", capsys)).split())
+    assert "exactly_one PROVED" in text and "UNKNOWN" not in text and "REFUTED" not in text
+    assert re.search(r"model\.trmcert\.json VALID, [2-9] claims, re-checked exactly", text)
+    with Image.open(tmp_path / name / "steps.png") as figure:
+        assert min(figure.size) > 200 and figure.convert("L").getextrema() < (128, 256)
+
+
+def test_every_example_is_run_here() -> None:
+    names = {path.stem for path in (ROOT / "examples").glob("*.py")} - {"shared"}
+    assert names == {*SHORT, *LONGER, "plain_linear", "kepler", "local_proof", "demo"}

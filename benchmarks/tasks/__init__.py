@@ -4,5 +4,5 @@
 
 `jobs` says what is run, `job` is one (task, variant, seed) in a process of its own: `learn` trains and measures it,
 `prove` certifies it, `solve` is for tasks whose model is a known method. `runner` runs the jobs that the ledgers do
-not know yet, `floors` makes the table of what they found, `figures` and `drawings` the pictures.
+not know yet, `floors` makes the table of what they found, `figures` the pictures.
 """

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tasks.drawings import drawing
 from benchmarks.tasks.results import Results, average, metric, scale, where
+from trm_verify.report.answers import answers_figure
 from trm_verify.report.figures import FINAL, INK, MEASURED, MUTED, PROVED, blank, save_figure, styled
 
 COLUMNS = 3
@@ -25,8 +25,8 @@ def draw(results: Results, folder: Path) -> list[Path]:
             drawn.append(save_figure(figure, folder / f"tasks_{name}.png"))
     for task in results.tasks("certified"):
         item = results.of(task)[0]["learn"].get("trained", {}).get("item")
-        figure = None if item is None else drawing(task, item)
-        if figure is not None:
+        if item is not None:
+            figure = answers_figure(task, item["x"], item["y"], item["answers"])
             drawn.append(save_figure(figure, folder / f"tasks_item_{task}.png"))
     return drawn
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from inspect import signature
 from typing import Any
 
 from trm_verify.models import ConfiguredModel, Stack
 from trm_verify.tasks import TASKS, Split, Task
 from trm_verify.train.config import RunConfig
-from trm_verify.train.recipes import RECIPES, recipe
+from trm_verify.train.recipes import RECIPES, quick, recipe
 
 SOLVERS: dict[str, dict[str, Any]] = {"jacobi": {"size": 32, "signs": "negative"}, "pagerank": {"size": 64}}
 """Tasks whose model is the method itself, with the options they are measured at. Nothing is trained."""
@@ -43,7 +42,7 @@ PARTS, LARGER = 2, 2.5
 """Models of a stack, each with half the hidden units of the recipe's; and how many times the parameters of the whole
 stack the single model has."""
 
-PLAIN = {"margin": 0.0, "flatness": 0.0}
+PLAIN: dict[str, Any] = {"margin": 0.0, "flatness": 0.0}
 """Terms of the objective that ask for a family with a proof, off."""
 
 SIZED = ("unconstrained", "stack", "single")
@@ -51,11 +50,6 @@ SCALES = [1 + step / 8 for step in range(25)]
 WIDTHS, FACTORS = range(4, 97, 2), (1, 2, 3)
 UNCONSTRAINED_LR = 3e-3
 """At most this rate for the published recursion: at the rates of constrained models it diverges."""
-
-QUICK_DATA = {"train": 128, "validation": 16, "test": 16, "copies": 1, "puzzles": (8, 4, 4)}
-QUICK_MODEL = {"features": 8, "hidden": 16, "heads": 2}
-QUICK_LEVELS = 2
-QUICK_SIZE = 24  # of a deployment at another size than the one trained at
 
 
 @dataclass(frozen=True)
@@ -92,7 +86,7 @@ class Job:
         else:
             raise ValueError(f"expected a variant among {', '.join(variants(self.task))}, found {self.variant!r}")
         config = config.with_seed(self.seed)
-        return _quick(config) if self.quick else config
+        return quick(config) if self.quick else config
 
     def load(self, config: RunConfig) -> Task:
         """The task; for a quick run with few rows to test on and to train on, whatever its options are."""
@@ -146,10 +140,9 @@ def certified(task: str) -> RunConfig:
     return replace(config, task_options={**config.task_options, **options}, settings=settings)
 
 
-def steps(config: RunConfig, size: int | None) -> int:
-    """K: what the run names, the size of the problem for a causal model, else the largest depth it was trained at."""
-    causal = size if config.model == "CausalRefiner" else None
-    return config.steps or causal or config.settings.depth[1]
+def steps(config: RunConfig, model: ConfiguredModel) -> int:
+    """K: what the run names, what a causal model settles after, else the largest depth it was trained at."""
+    return config.steps or model.settles or config.settings.depth[1]
 
 
 def published(width: int, factor: int) -> dict[str, Any]:
@@ -163,7 +156,9 @@ def _unconstrained(config: RunConfig, task: str) -> RunConfig:
     `Job.build` gives it its width. Its embeddings of places fit one size alone, so it is measured at the size it is
     trained at.
     """
-    settings = replace(config.settings, lr=min(config.settings.lr, UNCONSTRAINED_LR), **PLAIN)  # type: ignore[arg-type]
+    gradient = "full" if config.settings.gradient == "settled" else config.settings.gradient
+    lr = min(config.settings.lr, UNCONSTRAINED_LR)
+    settings = replace(config.settings, lr=lr, gradient=gradient, **PLAIN)
     return replace(
         config, model="Unconstrained", model_options=published(WIDTHS[0], FACTORS[0]), size=None, settings=settings
     )
@@ -184,9 +179,10 @@ def stacked(config: RunConfig, task: Task) -> Stack:
 
 
 def _alone(config: RunConfig, task: str) -> RunConfig:
-    """At the size it is trained at and, as a second part lags behind the first, after the largest depth."""
-    settings = replace(config.settings, **PLAIN)  # type: ignore[arg-type]
-    return replace(config, size=None, steps=config.settings.depth[1], settings=settings)
+    """At the size it is trained at and, as a second part lags behind the first, after the largest depth; where it is
+    trained as settled, after as many steps as that takes."""
+    steps = None if config.settings.gradient == "settled" else config.settings.depth[1]
+    return replace(config, size=None, steps=steps, settings=replace(config.settings, **PLAIN))
 
 
 def _twin(config: RunConfig, task: str) -> RunConfig:
@@ -207,19 +203,3 @@ DERIVED: dict[str, Callable[[RunConfig, str], RunConfig]] = {
     "certified": lambda config, task: config, "unconstrained": _unconstrained, "twin": _twin,
     "stack": _alone, "single": _alone, "fixed": _curriculum("fixed"), "learned": _curriculum("learned"),
 }  # fmt: skip
-
-
-def _quick(config: RunConfig) -> RunConfig:
-    """A run of seconds: a small model, a few rows, an epoch, two levels of a curriculum, a short deployment."""
-    settings = config.settings
-    known = signature(TASKS[config.task]).parameters
-    smaller = {name: v for name, v in QUICK_MODEL.items() if name in config.model_options}
-    return replace(
-        config,
-        model_options={**config.model_options, **smaller},
-        task_options={**config.task_options, **{name: v for name, v in QUICK_DATA.items() if name in known}},
-        settings=replace(
-            settings, epochs=1, batch_size=min(settings.batch_size, 32), levels=settings.levels[-QUICK_LEVELS:]
-        ),
-        size=None if config.size is None else min(config.size, QUICK_SIZE),
-    )

@@ -29,12 +29,13 @@ def run(job: Job, folder: Path) -> Iterator[Json]:
     }  # fmt: skip
     baked = model.bake()
     with timed(spent, "test"):
-        yield {"trained": along(baked, task, steps(config, task.difficulty)), "baseline": task.baseline()}
+        yield {"trained": along(baked, task, steps(config, baked)), "baseline": task.baseline()}
     if config.size is not None and config.size != task.difficulty:
         with timed(spent, "test"):
             task = task.at(config.size)
             model = model.at(**model.arguments(task.input_shape, task.vocabulary))
-            at_size = along(model.bake(), task, steps(config, config.size))
+            baked = model.bake()
+            at_size = along(baked, task, steps(config, baked))
             # drawn at the size it is trained at
             yield {"deployed": {**at_size, "item": None}, "deployed_size": config.size}
     weights = save_pretrained(model, folder)

@@ -28,11 +28,13 @@ SMALL = {"features": 4, "hidden": 12, "inputs": 5}
 FAMILIES: dict[str, Any] = {
     "causal": lambda **k: CausalRefiner(**{"tokens": 5, "features": 3, "hidden": 6, "channels": 2, **k}),
     "causal-symbols": lambda **k: CausalRefiner(**{"tokens": 5, "features": 3, "vocabulary": 4, "reach": 2, **k}),
+    "causal-passes": lambda **k: CausalRefiner(5, 3, 6, channels=2, passes=3, reach=2, **k),
     "conv": lambda **k: ConvRefiner(**{"height": 4, "width": 3, "channels": 2, "classes": 3, **SMALL, **k}),
     "conv-ordered": lambda **k: ConvRefiner(4, 3, 1, 5, **{**SMALL, "ordered": True, **k}),
     "planner": lambda **k: GatedMaxPlanner(
         **{"height": 4, "width": 3, "channels": 2, "classes": 3, "features": 4, "hidden": 5, **k}
     ),
+    "planner-period": lambda **k: GatedMaxPlanner(**{"height": 4, "width": 3, "period": 2, **k}, channels=2, classes=3),
     "tiny": lambda **k: TinyRecursive(**{"positions": (5,), "channels": 2, "heads": 2, "key_size": 3, **SMALL, **k}),
     "tiny-constant": lambda **k: TinyRecursive((5,), channels=2, heads=2, mixing="constant", **SMALL, **k),
     "tiny-two": lambda **k: TinyRecursive(
@@ -164,6 +166,55 @@ def test_causal_models_settle_exactly_and_never_look_ahead(name):
             assert not bool(moved[:token].any()) and bool(moved[token])
 
 
+def test_passes_in_both_directions_settle_exactly_and_see_both_sides():
+    model = FAMILIES["causal-passes"](seed=2)
+    assert model.settles == 15 and len(model.state_shape) == 3
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)  # nothing contracts here
+        x = drawn(model, 6)
+        step = iteration(model, x)
+        settled = model.run(x, 15)
+        far = state(model, 6, 3, torch.float32)
+        for _ in range(15):
+            far = step(far)
+        assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(settled, step(settled), far, strict=True))
+        exact = FAMILIES["causal-passes"](seed=2).double()
+        states = exact.trace(x.double(), 15)
+        assert not torch.equal(flatten_state(states[14]), flatten_state(states[15]))
+        for token in range(5):
+            changed = x.clone()
+            changed[:, token] = 1 - changed[:, token]
+            moved = [(a != b).any(-1).any(0) for a, b in zip(model.run(changed, 15), settled, strict=True)]
+            assert not bool(moved[0][:token].any()) and bool(moved[0][token])  # forwards
+            assert bool(moved[1].all()) and bool(moved[2].all())  # and back
+
+
+@pytest.mark.parametrize("name", [n for n in FAMILIES if n.startswith("causal")])
+def test_forward_substitution_finds_where_the_loop_settles(name):
+    model = FAMILIES[name](seed=4).double()
+    x = drawn(model, 6, dtype=torch.float64)
+    found, run = flatten_state(model.settled(x)), flatten_state(model.run(x, model.settles))
+    assert torch.allclose(found, run, atol=1e-12) and model.bake().settles == model.settles
+
+
+def test_models_that_do_not_settle_say_so():
+    assert FAMILIES["tiny"]().settles is None
+    with pytest.raises(ValueError, match="expected a model that settles exactly"):
+        FAMILIES["tiny"]().settled(torch.zeros(1, 5, 2))
+
+
+def test_a_planner_with_a_period_knows_rows_and_columns_modulo_that():
+    model = FAMILIES["planner-period"](height=12, width=12)
+    with torch.no_grad():
+        model.encoder.places.copy_(torch.randn(model.encoder.places.shape, generator=generator(1)))
+    blank = torch.zeros(1, 12, 12, 2)
+    inside = model.step(model.zero_state(blank), blank)[0, :, 3:9, 3:9]  # far from the edge
+    assert torch.allclose(inside[:, :4, :4], inside[:, 2:, 2:], atol=1e-6)
+    assert not torch.allclose(inside[:, :5], inside[:, 1:]) and not torch.allclose(inside[..., :5], inside[..., 1:])
+    assert model.at(height=5, width=7).input_shape == (5, 7, 2)
+
+
 def test_the_same_weights_at_other_sizes():
     for name, size in [("causal", {"tokens": 9}), ("planner", {"height": 6, "width": 7}), ("conv", {"width": 8})]:
         model = FAMILIES[name](seed=3)
@@ -261,9 +312,12 @@ def test_ordered_classes_are_one_number_rounded():
 
 
 BAD = {
-    "causal": [{"tokens": 0}, {"reach": 0}, {"bound": "relu"}, {"classes": 1}, {"channels": None}, {"vocabulary": 3}],
+    "causal": [
+        {"tokens": 0}, {"reach": 0}, {"passes": 0}, {"bound": "relu"}, {"classes": 1}, {"channels": None},
+        {"vocabulary": 3},
+    ],
     "conv": [{"height": 0}, {"rho": 1.0}, {"classes": 1}, {"act": "sin"}],
-    "planner": [{"rho": 0.0}, {"rho": float("nan")}, {"layers": 0}, {"classes": 1}],
+    "planner": [{"rho": 0.0}, {"period": 0}, {"rho": float("nan")}, {"layers": 0}, {"classes": 1}],
     "tiny": [
         {"rho": 1.0}, {"heads": 0}, {"inner": -1}, {"mixing": "other"}, {"temperature": 0.0}, {"damping": 2.0},
         {"history": 2}, {"window": -1}, {"window": 1, "mixing": "constant"}, {"positions": ()}, {"channels": 0},

@@ -64,6 +64,10 @@ def test_a_cascade_of_causal_models_settles_exactly():
     with torch.no_grad():
         x = drawn()
         assert all(torch.equal(a, b) for a, b in zip(stack.run(x, 8), stack.run(x, 9), strict=True))
+        assert stack.settles == 8 and cascade(second=TINY).settles is None
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(stack.run(x, 8), stack.settled(x), strict=True))
+    with pytest.raises(ValueError, match="settles exactly"):
+        cascade(second=TINY).settled(x)
 
 
 def test_parts_that_do_not_fit_are_refused():

@@ -117,7 +117,7 @@ def test_levels_share_the_parameters_of_the_model():
 def test_training_on_levels_moves_the_model(kind):
     model, before = causal(), causal()
     train(model, parity(), epochs=3, batch_size=8, depth=(6, 8), curriculum=kind, levels=(4, 6), lr=0.01)
-    assert not torch.equal(model.inner.weight, before.inner.weight)
+    assert not torch.equal(model.head.weight, before.head.weight)
     assert model.input_shape == (6, 1)
 
 

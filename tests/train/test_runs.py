@@ -17,7 +17,7 @@ from trm_verify.tasks import TASKS
 from trm_verify.train import Settings, train
 from trm_verify.train import loop as loop_module
 from trm_verify.train.config import RunConfig, parsed, read
-from trm_verify.train.recipes import RECIPES, recipe
+from trm_verify.train.recipes import RECIPES, quick, recipe
 from trm_verify.train.run import run
 
 MANY = {
@@ -151,6 +151,16 @@ def test_recipes_name_tasks_and_models_that_fit(name):
     assert model.parameter_count < 100_000
     with pytest.raises(ValueError, match="expected one of"):
         recipe("no-such-recipe")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_quick_run_is_small_and_of_the_same_kind(name):
+    config, small = recipe(name), quick(recipe(name))
+    assert (small.task, small.model, small.settings.depth) == (config.task, config.model, config.settings.depth)
+    assert small.settings.epochs == 1 and small.certify <= 1 and (small.size is None) == (config.size is None)
+    assert small.model_options.keys() == config.model_options.keys()
+    if name not in ("digits", "denoise"):
+        assert len(small.load().train) <= 256
 
 
 def test_a_run_ends_with_a_certified_bundle(tmp_path):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.train.toys import causal, largest, parity, refiner
-from trm_verify.models import LogNormEquilibrium, TinyRecursive
+from trm_verify.models import CausalRefiner, LogNormEquilibrium, TinyRecursive
+from trm_verify.train import train
 from trm_verify.train.objectives import cross_entropy
 from trm_verify.train.unrolling import fixed_point, jacobian_norm, readouts, recalled, unrolled
 
@@ -77,6 +78,27 @@ def test_the_implicit_gradient_is_the_limit_of_the_full_one(name):
     assert len(logits) == 1
     one = gradients(model, cross_entropy(readouts(model, x, 300, gradient=1)[0][-1], y))
     assert name == "causal" or not close(one, full, 1e-4)
+
+
+def test_the_settled_gradient_is_the_full_one_of_a_causal_model():
+    x, y = parity().train.x[:8].double(), parity().train.y[:8]
+    for model in (causal(), CausalRefiner(6, 4, 8, channels=1, passes=2)):
+        model = model.double()
+        logits, z = readouts(model, x, 1, gradient="settled")
+        found = gradients(model, cross_entropy(logits[-1], y))
+        full, _ = readouts(model, x, model.settles)
+        assert len(logits) == 1 and torch.equal(model.readout(z), logits[0])
+        assert close(found, gradients(model, cross_entropy(full[-1], y)), 1e-12)
+    with pytest.raises(ValueError, match="settles exactly"):
+        readouts(case("tiny")[0], x.float(), 4, gradient="settled")
+
+
+def test_a_run_with_the_settled_gradient_learns():
+    model = causal()
+    result = train(model, parity(), epochs=60, batch_size=8, lr=0.02, gradient="settled", flatness=0.1)
+    assert result.best_validation is not None and result.best_validation > 0.5
+    with pytest.raises(ValueError, match="settles exactly"):
+        train(refiner(), largest(), epochs=1, batch_size=8, gradient="settled")
 
 
 def test_without_gradients_the_fixed_point_is_the_last_iterate():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,22 +92,6 @@ def test_two_workers_give_what_one_gives() -> None:
         (c["claim"], c.get("answer"), c.get("steps")) for c in claims[1]
     ]
     assert len({r.verdict for r in one}) > 1, "the batch has to hold more than one kind of outcome"
-
-
-@pytest.mark.slow
-def test_a_script_that_cannot_be_imported_again_is_told_what_to_do() -> None:
-    """Worker processes import the main script; one on standard input, without a guard, cannot be."""
-    code = (
-        "import torch, trm_verify as tv\n"
-        "m = tv.recursive(lambda z, x: z / 2 + x, state_shape=(2,), input_shape=(2,), readout=lambda z: z)\n"
-        "tv.verify_fixed_point(m, torch.eye(2), workers=2)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-"], input=code, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1],
-        timeout=120,
-    )  # fmt: skip
-    assert done.returncode != 0 and "expected worker processes to start" in done.stderr
-    assert "__name__ == '__main__'" in done.stderr.splitlines()[-1] and "workers=1" in done.stderr.splitlines()[-1]
 
 
 def test_a_budget_keeps_what_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@
 | `TinyRecursive` (one state or two timescales) | maximum over tokens of ℓ2 | `row_gain`, `radius_contraction` |
 | `ConvRefiner` | maximum over cells of ℓ2 | `row_gain`, `radius_contraction` |
 | `GatedMaxPlanner` | ℓ∞ | `radius_contraction` |
-| `CausalRefiner` | settles exactly after as many steps as there are tokens | `triangular` |
+| `CausalRefiner` | settles exactly after as many steps as there are tokens, times passes | `triangular` |
 | `MonotoneEquilibrium`, `LogNormEquilibrium` | implicit models | `monotone`, `log_norm` |
 | `Stack` | whatever its parts and their wiring allow | those of the parts |
 | `Unconstrained` | nothing by construction: the baseline | |

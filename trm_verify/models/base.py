@@ -24,10 +24,13 @@ class ConfiguredModel(RecursiveModel):
         rate: the contraction rate of an application of the model's iteration that the parametrization aims for, in
             `norm`, for every input; None where there is none by construction.
         norm: "l2", "tokens_l2" (maximum over tokens and parts of ℓ2) or "linf".
+        settles: number of steps after which the loop is exactly at rest, by construction, for every start and input;
+            None where there is none.
     """
 
     rate: float | None = None
     norm: str = "l2"
+    settles: int | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,6 +68,17 @@ class ConfiguredModel(RecursiveModel):
         Shape: (batch, …).
         """
         return None
+
+    def settled(self, x: Tensor) -> State:
+        """The state in which a loop that `settles` comes to rest, computed at once and differentiably.
+
+        Raises:
+            ValueError: a model that does not settle.
+        """
+        raise ValueError(
+            f"{type(self).__name__}.settled: expected a model that settles exactly, such as CausalRefiner, found one "
+            "that does not; iterate it"
+        )
 
     @classmethod
     def arguments(cls, input_shape: tuple[int, ...], vocabulary: int | None = None) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class GridInput(nn.Module):
 
     Args:
         layers: convolutions of 3×3, each followed by a ReLU; the last two cells that feed a feature lie `layers` apart.
+        period: cells know their row and column modulo this number, by biases of the first convolution; None: they do
+            not know where they are.
     """
 
     def __init__(
@@ -47,19 +49,39 @@ class GridInput(nn.Module):
         layers: int,
         generator: torch.Generator,
         *,
+        period: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        stack: list[nn.Module] = []
-        for layer in range(layers):
-            inputs = features if layer else channels
-            stack += [free_conv(inputs, features, 3, generator, device=device, dtype=dtype), nn.ReLU()]
-        self.layers = nn.Sequential(*stack)
+        convs = [
+            free_conv(features if layer else channels, features, 3, generator, device=device, dtype=dtype)
+            for layer in range(layers)
+        ]
+        self.convs = nn.ModuleList(convs)
+        self.places = (
+            None
+            if period is None
+            else nn.Parameter(torch.zeros((features, period, period), device=device, dtype=dtype))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.layers(x.permute(0, 3, 1, 2))
+        features = x.permute(0, 3, 1, 2)
+        for layer, conv in enumerate(self.convs):
+            features = conv(features)
+            if layer == 0 and self.places is not None:
+                features = features + tiled(self.places, *features.shape[-2:])
+            features = torch.relu(features)
         return features
+
+
+def tiled(tile: Tensor, height: int, width: int) -> Tensor:
+    """A grid covered with copies of a tile.
+
+    Shape: (features, rows, columns) to (features, height, width).
+    """
+    _, rows, columns = tile.shape
+    return tile.tile(1, -(-height // rows), -(-width // columns))[:, :height, :width]
 
 
 class GridReadout(nn.Module):

@@ -41,6 +41,8 @@ class GatedMaxPlanner(EncodedModel):
         features: values a cell.
         hidden: features of encoder and readout.
         layers: convolutions of the encoder.
+        period: of a pattern that the grid has: the encoder knows the row and column of a cell modulo this number. None
+            for none.
         rho: the rate, below 1.
         domain: ends `(lo, hi)` of every input, or None for all reals.
         seed: seed of the initial parameters.
@@ -59,6 +61,7 @@ class GatedMaxPlanner(EncodedModel):
         hidden: int = 32,
         *,
         layers: int = 1,
+        period: int | None = None,
         rho: float = 0.9,
         domain: tuple[float, float] | None = (0.0, 1.0),
         seed: int = 0,
@@ -66,20 +69,21 @@ class GatedMaxPlanner(EncodedModel):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if min(height, width, channels, features, hidden, layers) < 1 or classes < 2 or not 0 < rho < 1:
+        smallest = min(height, width, channels, features, hidden, layers, 1 if period is None else period)
+        if smallest < 1 or classes < 2 or not 0 < rho < 1:
             raise ValueError(
                 "GatedMaxPlanner: expected positive sizes, at least two classes and rho in (0, 1), found "
-                f"{height=}, {width=}, {channels=}, {classes=}, {features=}, {hidden=}, {layers=}, {rho=}"
+                f"{height=}, {width=}, {channels=}, {classes=}, {features=}, {hidden=}, {layers=}, {period=}, {rho=}"
             )
         self.set_config(
             height=height, width=width, channels=channels, classes=classes, features=features, hidden=hidden,
-            layers=layers, rho=rho, domain=None if domain is None else list(domain), seed=seed,
+            layers=layers, period=period, rho=rho, domain=None if domain is None else list(domain), seed=seed,
         )  # fmt: skip
         generator = torch.Generator().manual_seed(seed)
         self.state_shape, self.input_shape = (features, height, width), (height, width, channels)
         self.domain = None if domain is None else Box(*domain).expand(self.input_shape)
         self.rho, self.features = rho, features
-        self.encoder = GridInput(channels, hidden, layers, generator, device=device, dtype=dtype)
+        self.encoder = GridInput(channels, hidden, layers, generator, period=period, device=device, dtype=dtype)
         self.base = free_conv(hidden, features, 1, generator, device=device, dtype=dtype)
         self.gates = free_conv(hidden, len(MOVES) * features, 1, generator, shift=1.5, device=device, dtype=dtype)
         self.mixing = LinfConv2d(features, features, 1, bias=False, generator=generator, device=device, dtype=dtype)

@@ -60,6 +60,8 @@ class Stack(ConfiguredModel):
         shapes = [state_parts(model.state_shape) for model in made]
         self.state_shape = tuple(shape for own in shapes for shape in own)
         self.ends = [0, *accumulate(len(own) for own in shapes)]
+        ends = [model.settles for model in made if model.settles is not None]
+        self.settles = sum(ends) if len(ends) == len(made) and not self.ring else None
         first, classes = made[0].input_shape or (), self.classes
         self.input_shape = (*first[:-1], first[-1] - classes * self.ring)
         if made[0].domain is not None:
@@ -104,16 +106,32 @@ class Stack(ConfiguredModel):
         for index, model in enumerate(self.parts):
             seen = x
             if index or self.ring:
-                answer = self._models()[index - 1].readout(states[index - 1])
-                seen = torch.cat([x, torch.softmax(answer / self.temperature, dim=-1)], dim=-1)
+                seen = self._passed_on(index - 1, states[index - 1], x)
             moved = model(states[index], seen)
             after += moved if isinstance(moved, tuple) else (moved,)
         return tuple(after)
+
+    def settled(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Part after part."""
+        if self.settles is None:
+            super().settled(x)
+        found: list[Tensor] = []
+        seen = x
+        for index, model in enumerate(self._models()):
+            z = model.settled(seen)
+            found += z if isinstance(z, tuple) else (z,)
+            seen = self._passed_on(index, z, x)
+        return tuple(found)
 
     def readout(self, z: tuple[Tensor, ...]) -> Tensor:
         """The answer of the last part."""
         logits: Tensor = self._models()[-1].readout(self._own(z, len(self.parts) - 1))
         return logits
+
+    def _passed_on(self, index: int, own: Any, x: Tensor) -> Tensor:
+        """What the model after part `index` sees: the input, and that part's answer in this state of its own."""
+        answer = self._models()[index].readout(own)
+        return torch.cat([x, torch.softmax(answer / self.temperature, dim=-1)], dim=-1)
 
     def _models(self) -> list[ConfiguredModel]:
         return list(self.parts)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trm_verify.report.accuracy import AccuracyCurve, AccuracyPoint, certified_accuracy
+from trm_verify.report.answers import answers_figure
 from trm_verify.report.figures import Curve, accuracy_figure, convergence_figure, run_figure, save_figure
 from trm_verify.report.maps import attractor_figure, print_attractors
 from trm_verify.report.obligations import print_obligations
@@ -26,6 +27,7 @@ __all__ = [
     "ModelDirectory",
     "abbreviated",
     "accuracy_figure",
+    "answers_figure",
     "certified_accuracy",
     "attractor_figure",
     "convergence_figure",

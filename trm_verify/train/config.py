@@ -29,8 +29,8 @@ class RunConfig:
             and classes decide.
         settings: of training.
         size: the difficulty at which the model is deployed, tested and certified; None for the one it is trained at.
-        steps: K, the recursions after which an answer is read; results are given at K, 2K and 5K. None for the size
-            for causal models, which settle after that many, else for the largest training depth.
+        steps: K, the recursions after which an answer is read; results are given at K, 2K and 5K. None for the number
+            after which a causal model settles, else for the largest training depth.
         certify: number of test inputs whose answers are certified as well.
 
     Raises:

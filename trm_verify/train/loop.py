@@ -230,7 +230,7 @@ class _Run:
 
     def _record(self, epoch: int, loss: float) -> None:
         split = self.task.validation
-        logits = _answers(self.model, split, self.settings.depth[1])[-1]
+        logits = _answers(self.model, split, self.settings.depth[1], settled=self.settings.gradient == "settled")[-1]
         reached = self.task.metric(logits, split.y)
         proved = self._rate() if self.certify_every and epoch % self.certify_every == 0 else None
         record = EpochRecord(epoch, loss, reached, float(cross_entropy(logits, split.y)), proved)
@@ -268,8 +268,8 @@ def copied(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _answers(model: RecursiveModel, split: Split, steps: int) -> list[Tensor]:
-    """Readouts of z_1 … z_steps for a whole split, on the CPU, in evaluation mode."""
+def _answers(model: RecursiveModel, split: Split, steps: int, settled: bool = False) -> list[Tensor]:
+    """Readouts of z_1 … z_steps for a whole split, or of the settled state alone, on the CPU, in evaluation mode."""
     if model.readout is None:
         raise ValueError("evaluate: expected a model with a readout(z), found none")
     training = model.training
@@ -278,7 +278,8 @@ def _answers(model: RecursiveModel, split: Split, steps: int) -> list[Tensor]:
         parts = []
         with cached_weights(model):
             for x in torch.split(inputs(model, split.x), _ROWS_AT_ONCE):
-                parts.append([values.cpu() for values in readouts(model, x, steps)[0]])
+                found, _ = readouts(model, x, steps, gradient="settled" if settled else "full")
+                parts.append([values.cpu() for values in found])
     finally:
         model.train(training)
     return [torch.cat(values) for values in zip(*parts, strict=True)]

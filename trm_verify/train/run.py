@@ -87,8 +87,7 @@ def run(
     save_pretrained(model, out)
     metrics, whole, answers = None, None, None
     if not trained.interrupted:
-        steps = config.steps or (config.size or task.difficulty if model.rate is None else None)
-        metrics = measured(model, task, steps or config.settings.depth[1])
+        metrics = measured(model, task, config.steps or model.settles or config.settings.depth[1])
         seconds["test"] = time.monotonic() - started - sum(seconds.values())
         whole, answers = certified(model, task, out, config.certify, timeout)
         seconds["certify"] = time.monotonic() - started - sum(seconds.values())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trm_verify.model import RecursiveModel, State, flatten_state, initial_state, unflatten_state
-from trm_verify.models import iteration
+from trm_verify.models import ConfiguredModel, iteration
 
 _ADJOINT_STEPS = 60
 _ADJOINT_TOLERANCE = 1e-6
@@ -32,8 +32,8 @@ def readouts(
     if solved is not None:
         return [solved(x)], None
     first = floor(supervise_from * steps)
-    if gradient == "implicit":
-        z = fixed_point(model, x, steps)
+    if gradient in ("implicit", "settled"):
+        z = fixed_point(model, x, steps) if gradient == "implicit" else settled(model, x)
         return [model.readout(z)], z
     attached = steps if isinstance(gradient, str) else min(gradient, steps)
     states = unrolled(model, x, steps, attached)
@@ -103,6 +103,20 @@ def fixed_point(model: RecursiveModel, x: Tensor, steps: int) -> State:
 
     after.register_hook(adjoint)  # type: ignore[no-untyped-call]
     return unflatten_state(after, model.state_shape)
+
+
+def settled(model: RecursiveModel, x: Tensor) -> State:
+    """The state in which a model that settles exactly comes to rest.
+
+    Raises:
+        ValueError: another model.
+    """
+    if not isinstance(model, ConfiguredModel):
+        raise ValueError(
+            f'train: expected a model that settles exactly for gradient="settled", found {type(model).__name__}; use '
+            'CausalRefiner, or gradient="full"'
+        )
+    return model.settled(x)
 
 
 def jacobian_norm(model: RecursiveModel, x: Tensor, z: State, generator: torch.Generator) -> Tensor:
