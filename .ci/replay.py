@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import platform
 import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,8 @@ def main() -> int:
     cases = json.loads((CORPUS / "corpus.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as directory:
         archive = build_archive(Path(directory, "trm_kernel.pyz"))
-        problems = [problem for case in cases if (problem := replay(archive, case))]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # each case is a process of its own
+            problems = [problem for problem in pool.map(lambda case: replay(archive, case), cases) if problem]
     for problem in problems:
         print(problem)
     good = sum(case["code"] is None for case in cases)
