@@ -279,8 +279,8 @@ def test_earlier_answers_wait_in_the_state():
         states.append(model.step(states[-1], x))
     for before, after in zip(states[1:], states[2:], strict=False):
         answer = torch.softmax(model.feedback(before[0]) / model.temperature, dim=-1)
-        torch.testing.assert_close(after[1], 2 * 0.5 * 0.8 * answer)
-        torch.testing.assert_close(after[2], 0.8 * before[1])
+        torch.testing.assert_close(after[1], 2 * model.temperature * model.rate * answer)
+        torch.testing.assert_close(after[2], model.rate * before[1])
     forgetful = FAMILIES["tiny-history"](seed=3)
     with torch.no_grad():
         moved = model.step((states[-1][0], states[-1][1], states[-1][2] + 0.5), x)[0]
