@@ -1,4 +1,4 @@
-"""A loop that contracts only in part of the state space: `region=` proves it there, and that it stays there.
+"""A step that contracts only in part of the state space: `region=` proves it there, and that the loop stays there.
 
 python examples/local_proof.py
 """
@@ -11,10 +11,12 @@ import trm_verify as tv
 
 
 def main() -> None:
-    """z ← cos z: slope 1 somewhere on the line, at most sin 1 on [0, 1], which it never leaves."""
+    """z ← cos z: slope 1 somewhere on the line, so two steps contract and one does not; at most sin 1 on [0, 1]."""
     model = tv.recursive(torch.cos, state_shape=(1,))
     everywhere = tv.verify_fixed_point(model)
-    print(f"on the whole line: {everywhere.verdict}")
+    print(
+        f"on the whole line: {everywhere.verdict}, contraction in one step {everywhere.claims['contraction'].verdict}"
+    )
 
     unit = tv.Box(0, 1)
     local = tv.verify_fixed_point(model, region=unit)

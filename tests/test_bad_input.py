@@ -133,7 +133,7 @@ def test_a_readout_is_needed_for_an_answer_only() -> None:
 
 def test_a_state_that_overflows_is_no_proof() -> None:
     result = tv.verify_fixed_point(autonomous(lambda z: 3 * z + 1, readout=lambda z: torch.cat([z, -z], 1)))
-    assert result.verdict is tv.UNKNOWN and result.enclosure is None
+    assert result.verdict is tv.REFUTED and result.enclosure is None
     huge = autonomous(lambda z: z / 2 + 1e38, 2, readout=lambda z: z)
     with pytest.raises(ValueError, match="finite trace"):
         tv.audit(autonomous(lambda z: z / 2 + 2e38, 2, readout=lambda z: z), steps=400)

@@ -202,7 +202,8 @@ def test_what_is_not_proved_is_not_written_and_fails_every_time(
     (tmp_path / "ci_bad_factory.py").write_text(
         "import torch, trm_verify as tv\n"
         "def refuted():\n    return tv.recursive(lambda z: torch.tanh(2 * z), state_shape=(1,))\n"
-        "def unknown():\n    return tv.recursive(lambda z: 2 * z + 1, state_shape=(1,))\n"
+        "turn = torch.tensor([[1.0, 1.0], [-1.0, 1.0]])\n"
+        "def unknown():\n    return tv.recursive(lambda z: z @ turn, state_shape=(2,))\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -21,7 +21,7 @@ def logistic(): return tv.recursive(lambda z: 3.2 * z * (1 - z), state_shape=(1,
 def cosine(): return tv.recursive(torch.cos, state_shape=(1,), readout=lambda z: torch.cat([z, -z], 1))
 def gated(): return tv.recursive(lambda z, x: torch.tanh(3 * x * z), state_shape=(1,), input_shape=(1,),
                                  domain=tv.Box(0, 1), readout=lambda z: torch.cat([z, -z], 1))
-def away(): return tv.recursive(lambda z: 1.0001 * z, state_shape=(1,), readout=lambda z: torch.cat([z, -z], 1))
+def away(): return tv.recursive(lambda z: z + 1.0, state_shape=(1,), readout=lambda z: torch.cat([z, -z], 1))
 def nan():
     layer = torch.nn.Linear(2, 2)
     layer.weight.data[0, 0] = float("nan")

@@ -53,7 +53,7 @@ def test_inputs_and_balls() -> None:
 def test_a_gate_expands_where_it_is_open() -> None:
     model = gate_model(domain=tv.Box(0, 2))
     found = refute(model, norm="linf")
-    assert [each.of for each in found.refutations] == ["contraction"]
+    assert [each.of for each in found.refutations] == ["convergence", "contraction"]  # for x = 2 it runs away
     assert found.expansion == pytest.approx(2, rel=1e-3)
 
 

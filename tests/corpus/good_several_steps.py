@@ -6,17 +6,18 @@ from tests.corpus.good import first_steps, good
 from tests.corpus.sheet import F, Json, Nodes, Sheet, dyadic, graph, real, stored, vector
 
 
-def squares(tensors: dict[str, Json], size: int, parts: list[list[int]]) -> Sheet:
-    """z ← W(z∘z) + Ux from init = 1, with the first logit z_1 and the second ½."""
+def squares(tensors: dict[str, Json], size: int, parts: list[list[int]], started: bool = True) -> Sheet:
+    """z ← W(z∘z) + Ux, from init = 1 or from 0, with the first logit z_1 and the second ½."""
     nodes, readout, start = Nodes(), Nodes(), Nodes()
     z = nodes.state()
     square = nodes.linear(nodes.add("mul", z, z), "W")
     step = nodes.function(nodes.add("add", square, nodes.linear(nodes.add("input"), "U")))
     logits = readout.linear(readout.state(), "R", "r")
-    first = stored([F(1)] * size)
-    model = graph(step, parts, real(1), start.function(start.tensor("one")), readout.function(logits))
+    init = start.function(start.tensor("one")) if started else None
+    model = graph(step, parts, real(1), init, readout.function(logits))
     row = [F(1)] + [F(0)] * (size - 1)
-    return Sheet(model, tensors | {"one": first, "R": stored([row, [F(0)] * size]), "r": stored([F(0), F(1, 2)])})
+    first = {"one": stored([F(1)] * size)} if started else {}
+    return Sheet(model, tensors | first | {"R": stored([row, [F(0)] * size]), "r": stored([F(0), F(1, 2)])})
 
 
 @good
@@ -48,7 +49,7 @@ def three_steps_of_a_square() -> Sheet:
 def several_damped_steps_in_groups() -> Sheet:
     """The same in three coordinates, two of them in one group, each damped by a factor of its own."""
     w = [[F(1, 4), F(1, 8), F(0)], [F(-1, 8), F(1, 4), F(1, 16)], [F(1, 16), F(0), F(3, 8)]]
-    sheet = squares({"W": stored(w), "U": stored([[F(1, 8)], [F(0)], [F(1, 16)]])}, 3, [[3]])
+    sheet = squares({"W": stored(w), "U": stored([[F(1, 8)], [F(0)], [F(1, 16)]])}, 3, [[3]], started=False)
     domain, region = (
         sheet.box([F(0)], [F(1)], "input"),
         sheet.box([F(-3, 4), F(-3, 4), F(-1, 4)], [F(1), F(1), F(5, 4)]),

@@ -127,7 +127,7 @@ def test_other_sizes_are_the_same_task(name):
 
 def test_the_documentation_names_the_task_and_its_numbers(name):
     table = Path(__file__).parents[2].joinpath("docs", "tasks.md").read_text(encoding="utf-8")
-    (line,) = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
+    line = next(line for line in table.splitlines() if line.startswith(f"| `{name}` |"))
     rows, baseline, reached = line.strip("| ").split(" | ")[-3:]
     task = made(name)
     assert (rows, baseline) == (str(len(task.test)), task.reference.name)

@@ -77,11 +77,15 @@ def _around(loop: Loop, start: Floats, z: Tensor, steps: int, period: int) -> It
     """Cones about the dominant eigenvectors of the derivatives along one turn from a state."""
     states = loop.power(z, period)[:-1]
     derivatives = [loop.derivative(state)[0].detach().numpy() for state in states]
+    if not all(np.isfinite(each).all() for each in derivatives):
+        return
     bases: list[Floats] = []
     for j in range(period):
         turn = np.eye(loop.size)
         for k in range(period):
             turn = derivatives[(j + k) % period] @ turn
+        if not np.isfinite(turn).all():
+            return
         basis = _basis(turn, states[j][0].numpy())
         if basis is None:
             return
@@ -90,8 +94,8 @@ def _around(loop: Loop, start: Floats, z: Tensor, steps: int, period: int) -> It
         np.linalg.solve(bases[(j + 1) % period], d @ bases[j]).astype(np.float64) for j, d in enumerate(derivatives)
     ]
     factor = min(float(change[0, 0]) for change in changes)
-    shape = _radii(changes, loop.size - 1)
-    if factor <= 1 or shape is None:
+    shape = _radii(changes, loop.size - 1) if factor > 1 else None
+    if shape is None:
         return
     coordinate = float(np.linalg.solve(bases[0], z[0].numpy())[0])
     axis = bases[0][:, 0]
@@ -142,6 +146,8 @@ def _radii(changes: list[Floats], rest: int) -> list[Floats] | None:
     for j, change in enumerate(changes):
         rows, columns = ((j + 1) % count) * rest, j * rest
         gains[rows : rows + rest, columns : columns + rest] += np.abs(change[1:, 1:]) / change[0, 0]
+    if not np.isfinite(gains).all():
+        return None
     spread = float(np.abs(np.linalg.eigvals(gains)).max())
     if not spread < 1:
         return None
