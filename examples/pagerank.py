@@ -8,11 +8,10 @@ for every such distribution, and an audit of one run bounds the error of the ran
 
 from __future__ import annotations
 
-from shared import errors_drawn, options, told_lines
+from shared import options, told_solve
 
 import trm_verify as tv
 from trm_verify.export import export
-from trm_verify.report import abbreviated
 from trm_verify.tasks import load_task
 from trm_verify.train.run import CERTIFICATE
 
@@ -28,13 +27,7 @@ def main() -> None:
     export(solver).save(chosen.out / "model.safetensors")
 
     audited = tv.audit(solver, task.test.x[0], steps=90, norm="linf")
-    error = abs(audited.states[-1] - task.test.y[0].double().numpy()).max()
-    lines = {name: f"{claim.verdict}: {abbreviated(claim.statement)}" for name, claim in whole.claims.items()}
-    lines["one teleport distribution"] = (
-        f"certified within {audited.distances[-1]:.3g} after {len(audited.states) - 1} steps"
-    )
-    lines["true error"] = f"{error:.3g}, by the exact solution, which the bound does not know"
-    told_lines(lines, chosen.out, errors_drawn(audited, task.test.y[0], chosen.out))
+    told_solve(whole, audited, "one teleport distribution", task.test.y[0], chosen.out)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,15 @@ def told_lines(lines: dict[str, str], out: Path, figure: Path) -> None:
     Console(highlight=False).print(fields(lines))
 
 
+def told_solve(whole: Any, run: Any, what: str, target: torch.Tensor, out: Path) -> None:
+    """What is proved of a solver for every input, and the certified error of one solve beside the true one."""
+    error = np.abs(run.states[-1] - target.double().numpy()).max()
+    lines = {name: f"{claim.verdict}: {abbreviated(claim.statement)}" for name, claim in whole.claims.items()}
+    lines[what] = f"certified within {run.distances[-1]:.3g} after {len(run.states) - 1} steps"
+    lines["true error"] = f"{error:.3g}, by the exact solution, which the bound does not know"
+    told_lines(lines, out, errors_drawn(run, target, out))
+
+
 def errors_drawn(run: Any, target: torch.Tensor, out: Path) -> Path:
     """A figure of a solve: the true error of each step below the certified one."""
     figure = blank(5.6, 3.6)

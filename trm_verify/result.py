@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -133,8 +133,46 @@ def proves(checked: Checked | None, expected: Claim | Expectation | str) -> bool
     return True
 
 
+class Certified:
+    """A result with a certificate where something was proved: `certified` gives it, checked by the kernel."""
+
+    __slots__ = ()
+    if TYPE_CHECKING:
+
+        @property
+        def certified(self) -> Callable[[], Checked] | None: ...
+
+    @property
+    def checked(self) -> Checked | None:
+        """The certificate with what the kernel found in it; None when nothing was proved."""
+        return None if self.certified is None else self.certified()
+
+    @property
+    def certificate(self) -> Certificate:
+        """The certificate of everything that was proved.
+
+        Raises:
+            ValueError: nothing was proved.
+        """
+        if self.certified is None:
+            raise ValueError(f"there is no certificate: nothing was proved\n{self.explain()}")
+        return self.certified()[0]
+
+    def proves(self, expected: Claim | Expectation | str) -> bool:
+        """Whether the certificate proves the expected claim: a `tv.claims` dataclass, or its text form.
+
+        Raises:
+            ValueError: the text is not a claim.
+        """
+        return proves(self.checked, expected)
+
+    def explain(self) -> str:
+        """The verdict in words."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False)
-class VerificationResult(Plotted):
+class VerificationResult(Certified, Plotted):
     """The outcome of `verify_fixed_point` for the model, or for one input.
 
     Attributes:
@@ -169,30 +207,6 @@ class VerificationResult(Plotted):
 
     def __bool__(self) -> bool:
         return bool(self.verdict)
-
-    @property
-    def checked(self) -> Checked | None:
-        """The certificate with what the kernel found in it; None when nothing was proved."""
-        return None if self.certified is None else self.certified()
-
-    @property
-    def certificate(self) -> Certificate:
-        """The certificate of everything that was proved.
-
-        Raises:
-            ValueError: nothing was proved.
-        """
-        if self.certified is None:
-            raise ValueError(f"there is no certificate: nothing was proved\n{self.explain()}")
-        return self.certified()[0]
-
-    def proves(self, expected: Claim | Expectation | str) -> bool:
-        """Whether the certificate proves the expected claim: a `tv.claims` dataclass, or its text form.
-
-        Raises:
-            ValueError: the text is not a claim.
-        """
-        return proves(self.checked, expected)
 
     def steps(self, epsilon: Number, initial_error: Number | None = None) -> int:
         """K(ε): applications of the iteration after which every coordinate is within ε of the fixed point.
@@ -229,36 +243,19 @@ class VerificationResult(Plotted):
         return self.explain()
 
 
-class VerificationResults(Plotted, Sequence[VerificationResult]):
-    """Results of a batch of inputs, in order; true when every one is PROVED. `certificate` holds all of them."""
+class VerificationResults(Certified, Plotted, Sequence[VerificationResult]):
+    """Results of a batch of inputs, in order; true when every one is PROVED. `certificate` holds all of them.
+
+    A long job checks its inputs a few at a time; then the common certificate is made, and checked as a whole, when it
+    is first asked for; a CheckError LIMIT says that it is more than one file may hold. Each result has its own.
+    """
 
     def __init__(self, results: Sequence[VerificationResult], certified: Callable[[], Checked] | None) -> None:
         self._results, self._certified = tuple(results), certified
 
     @property
-    def checked(self) -> Checked | None:
-        """The common certificate with what the kernel found in it; None when nothing was proved.
-
-        A long job checks its inputs a few at a time; then the common certificate is made, and checked as a whole, when
-        it is first asked for.
-        """
-        return None if self._certified is None else self._certified()
-
-    @property
-    def certificate(self) -> Certificate:
-        """One certificate of everything that was proved for any of the inputs.
-
-        Raises:
-            ValueError: nothing was proved.
-            CheckError: LIMIT, for more than one certificate may hold; each result has a certificate of its own.
-        """
-        if self._certified is None:
-            raise ValueError(f"there is no certificate: nothing was proved\n{self.explain()}")
-        return self._certified()[0]
-
-    def proves(self, expected: Claim | Expectation | str) -> bool:
-        """Whether the common certificate proves the expected claim, see `VerificationResult.proves`."""
-        return proves(self.checked, expected)
+    def certified(self) -> Callable[[], Checked] | None:
+        return self._certified
 
     @property
     def verdicts(self) -> list[Verdict]:

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from trm_verify.box import exact_number
-from trm_verify.certificate import Certificate, Derivation, Filing
-from trm_verify.claims import Claim, Number
+from trm_verify.certificate import Derivation, Filing
+from trm_verify.claims import Number
 from trm_verify.display import Displayed
 from trm_verify.encode import Json, box_json, dyadic
 from trm_verify.kernel.claims import Commits
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.expect import Expectation, describe
+from trm_verify.kernel.expect import describe
 from trm_verify.kernel.rules.committing import classes_of
 from trm_verify.provers.commits import CommitAttempt, Rounds, Sight, prove_commits
-from trm_verify.result import CAVEAT, PROVED, UNKNOWN, Checked, Verdict, proves
+from trm_verify.result import CAVEAT, PROVED, UNKNOWN, Certified, Checked, Verdict
 from trm_verify.verification.facts import Facts
 from trm_verify.verification.inputs import Input, Inputs, Row
 from trm_verify.verification.outcomes import global_result
@@ -32,7 +32,7 @@ CONVERGE = "a loop that is proved to converge at a rate, from its own start, for
 
 
 @dataclass(frozen=True, eq=False)
-class CommitResult(Displayed):
+class CommitResult(Certified, Displayed):
     """The outcome of `verify_commit`.
 
     Attributes:
@@ -61,21 +61,6 @@ class CommitResult(Displayed):
 
     def __bool__(self) -> bool:
         return bool(self.verdict)
-
-    @property
-    def certificate(self) -> Certificate:
-        """The certificate of the rounds, and of the convergence that they rest on.
-
-        Raises:
-            ValueError: nothing was proved.
-        """
-        if self.certified is None:
-            raise ValueError(f"there is no certificate: nothing was proved\n{self.explain()}")
-        return self.certified()[0]
-
-    def proves(self, expected: Claim | Expectation | str) -> bool:
-        """Whether the certificate proves the expected claim, see `VerificationResult.proves`."""
-        return proves(None if self.certified is None else self.certified(), expected)
 
     def explain(self) -> str:
         """The verdict in words."""

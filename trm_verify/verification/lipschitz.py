@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from trm_verify.box import Box
-from trm_verify.certificate import Certificate, Derivation, Filing
-from trm_verify.claims import Claim
+from trm_verify.certificate import Derivation, Filing
 from trm_verify.display import Displayed
 from trm_verify.encode import Json, box_json, dyadic, state_json
 from trm_verify.kernel.claims import Lipschitz
-from trm_verify.kernel.expect import Expectation, describe
+from trm_verify.kernel.expect import describe
 from trm_verify.provers.fixed_points.search import FixedPointSearch
 from trm_verify.provers.lipschitz.constant import LipschitzAttempt, prove_lipschitz
 from trm_verify.provers.problem import ALL_STATES
-from trm_verify.result import CAVEAT, PROVED, UNKNOWN, Checked, Verdict, proves
+from trm_verify.result import CAVEAT, PROVED, UNKNOWN, Certified, Checked, Verdict
 from trm_verify.verification.inputs import Input, Inputs, Number, Row
 from trm_verify.verification.rounding import up
 from trm_verify.verification.session import Effort, Verification
@@ -27,7 +26,7 @@ ONE_LAYER = "one layer z = φ(Wz + Ux + b) with slopes in [0, 1] and a linear re
 
 
 @dataclass(frozen=True, eq=False)
-class LipschitzResult(Displayed):
+class LipschitzResult(Certified, Displayed):
     """The outcome of `verify_lipschitz`.
 
     Attributes:
@@ -55,21 +54,6 @@ class LipschitzResult(Displayed):
 
     def __bool__(self) -> bool:
         return bool(self.verdict)
-
-    @property
-    def certificate(self) -> Certificate:
-        """The certificate of the constant.
-
-        Raises:
-            ValueError: none was proved.
-        """
-        if self.certified is None:
-            raise ValueError(f"there is no certificate: nothing was proved\n{self.explain()}")
-        return self.certified()[0]
-
-    def proves(self, expected: Claim | Expectation | str) -> bool:
-        """Whether the certificate proves the expected claim, see `VerificationResult.proves`."""
-        return proves(None if self.certified is None else self.certified(), expected)
 
     def explain(self) -> str:
         """The verdict in words."""

@@ -6,6 +6,7 @@ from fractions import Fraction as F
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.kernel.certificates import ACCEPTED, Sheet, graph_json, kernel_graph
@@ -151,3 +152,72 @@ def test_residuals_carry_the_constant() -> None:
     sheet.claims[0]["steps"] = 0
     sheet.claims[0]["epsilon"] = dyadic(F(3))  # less than the distance 4 that there is
     assert sheet.verdict() == "CLAIM"
+
+
+# the cheapest false theorems that the rule could let through
+
+
+def test_a_region_is_never_said_to_have_one_fixed_point_when_it_has_none_or_two() -> None:
+    """z ← kz² + kpq has the fixed points p and q = 1/k − p: regions end at one of them, or close to it."""
+    draw, accepted = Random(7), 0
+    for _ in range(600):
+        k = F(draw.choice((1, 2, 4, -2, -4)), 4)
+        ends = F(draw.randint(-8, 8), 16), F(0)
+        p, q = sorted((ends[0], 1 / k - ends[0]))
+        edge = F(1, draw.choice((8, 64, 1 << 20)))
+        lo = draw.choice((p, p - edge, p + edge, p - F(1, 4), F(0)))
+        hi = draw.choice((q, q - edge, q + edge, p + (q - p) / 2, p + edge))
+        if lo > hi:
+            continue
+        sheet = Sheet(squares([[k]], [k * p * q]))
+        region, norm, point = sheet.box([lo], [hi]), sheet.block(1), sheet.point()
+        steps, rate = draw.choice((1, 2, 8, 64)), 1 - F(1, draw.choice((64, 1 << 10, 1 << 30)))
+        operator = "picard" if draw.random() < 0.5 else {"outer_damped": vector([F(draw.randint(1, 8), 8)])}
+        step = sheet.step("several_steps", operator=operator, domain=point, region=region, norm=norm, steps=steps,
+                          rate=dyadic(rate))  # fmt: skip
+        sheet.claim(step, "exactly_one", domain=point, region=region)
+        if sheet.verdict() == ACCEPTED:
+            accepted += 1
+            assert sum(lo <= v <= hi for v in (p, q)) == 1, (k, p, q, lo, hi, steps, operator)
+    assert accepted > 10
+
+
+def test_all_states_are_never_said_to_have_one_fixed_point_of_two() -> None:
+    sheet = Sheet(squares([[F(1, 4)]], [F(0)]))  # 0 and 4
+    step = sheet.step("several_steps", operator="picard", domain=sheet.point(), region=sheet.all(), norm=sheet.block(1),
+                      steps=64, rate=dyadic(1 - F(1, 1 << 30)))  # fmt: skip
+    sheet.claim(step, "exactly_one", domain=sheet.point(), region=sheet.all())
+    assert sheet.verdict() != ACCEPTED
+
+
+def test_an_answer_about_a_centre_that_only_seems_to_be_near() -> None:
+    """T(z) = (z_2/64, 4z_1) from (1, 4): without the constant the ball about the start has radius 5/4, and not 20."""
+    nodes, start, readout = Nodes(), Nodes(), Nodes()
+    out = nodes.add("linear", nodes.state(), nodes.constant([[F(0), F(1, 64)], [F(4), F(0)]]))
+    logits = readout.add("linear", readout.state(), readout.constant([[F(0), F(1)], [F(0), F(0)]]))
+    logits = readout.add("sub", logits, readout.constant([F(2), F(0)]))
+    graph = graph_json(
+        nodes.function(out), [[2]], init=start.function(start.constant([F(1), F(4)])), readout=readout.function(logits)
+    )
+    for answer, centre, verdict in ((0, [F(1), F(4)], "MARGIN"), (1, [F(0), F(0)], ACCEPTED)):
+        sheet = Sheet(graph)
+        point = sheet.point()
+        step = sheet.step("several_steps", operator="picard", domain=point, region=sheet.all(), norm=sheet.block(1, 1),
+                          steps=2, rate=dyadic(F(1, 4)))  # fmt: skip
+        done = sheet.step("answer_by_convergence", step, domain=point, center=vector(centre), answer=[answer], steps=60)
+        sheet.claim(done, "answer", operator="picard", domain=point, answer=[answer], steps=60)
+        assert sheet.verdict() == verdict
+
+
+def test_nothing_is_said_of_a_start_that_is_no_number() -> None:
+    start = Nodes()
+    graph = squares([[F(1, 2)]], [F(1, 8)]) | {"init": start.function(start.add("tensor", name="one"))}
+    for first, accepted in ((1.0, True), (float("nan"), False), (float("inf"), False)):
+        sheet = Sheet(graph, {"one": np.array([first], dtype=np.float32)})
+        region, norm, point = sheet.box([F(0)], [F(5, 4)]), sheet.block(1), sheet.point()
+        step = sheet.step("several_steps", operator="picard", domain=point, region=region, norm=norm, steps=3,
+                          rate=dyadic(F(7, 8)))  # fmt: skip
+        bound = sheet.step("initial_bound", step, domain=point, center=vector([F(1, 8)]))
+        sheet.claim(bound, "convergence", operator="picard", domain=point, start="init", norm=norm, constant=dyadic(2),
+                    rate=dyadic(F(7, 8)), epsilon=None, steps=None)  # fmt: skip
+        assert (sheet.verdict() == ACCEPTED) is accepted
