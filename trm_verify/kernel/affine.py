@@ -16,14 +16,11 @@ from typing import Any, TypeVar
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import ACTIVATIONS, CONSTANT, STATE, Function, Graph
-from trm_verify.kernel.layout import LAYOUTS
-from trm_verify.kernel.linear import MAX_FORM, Builder, Form, padded, stack
+from trm_verify.kernel.linear import MAX_FORM, Builder, Form, is_plain, padded, stack
 from trm_verify.kernel.numbers import Rows, dyadic
 from trm_verify.kernel.tensor import Tensor
 
 T = TypeVar("T")
-# What is made of these alone has the same forms over every region and domain.
-PLAIN = {"state", "input", "linear", "add", "sub", "scale", "sum", "concat", *LAYOUTS, *ACTIVATIONS}
 
 
 @dataclass(frozen=True)
@@ -195,10 +192,6 @@ def forms_of(graph: Graph, function: Function, state: Tensor, given: Tensor) -> 
 def _charge(graph: Graph, function: Function, width: int, units: int) -> None:
     """Packed products, then intervals of each row."""
     graph.charge((function.cost // 8 + 64 * units) * width)
-
-
-def is_plain(function: Function) -> bool:
-    return all(node.kind == CONSTANT or node.op in PLAIN for node in function.nodes)
 
 
 def joined(step: AffineForms, readout: AffineForms) -> tuple[AffineForms, Form]:

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from math import prod
 
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.graph import ACTIVATIONS, STATE, Function, Graph
+from trm_verify.kernel.graph import ACTIVATIONS, CONSTANT, STATE, Function, Graph
 from trm_verify.kernel.layout import LAYOUTS
 from trm_verify.kernel.numbers import Rows, matmul, rescale, rows_of
 from trm_verify.kernel.tensor import Tensor
 
 MAX_FORM = 1 << 27
+# What is made of these alone has the same forms over every region and domain.
+PLAIN = {"state", "input", "linear", "add", "sub", "scale", "sum", "concat", *LAYOUTS, *ACTIVATIONS}
 
 
 @dataclass(frozen=True)
@@ -166,12 +168,23 @@ class Builder:
         return Form(product, form.exp + a.exp)
 
 
+def is_plain(function: Function) -> bool:
+    return all(node.kind == CONSTANT or node.op in PLAIN for node in function.nodes)
+
+
 def linear_forms(graph: Graph, function: Function, ranges: list[Tensor]) -> Forms:
-    """The forms of a function over the enclosures of its nodes."""
+    """The forms of a function over the enclosures of its nodes; made once for linear maps and activations."""
+    key = ("linear forms", id(function))
+    if key in graph.cache:
+        known: Forms = graph.cache[key]
+        return known
     builder = Builder(graph, function, ranges, graph.size)
     for i in range(len(function.nodes)):
         builder.forms.append(builder.node(i))
-    return builder.finish(function.outputs)
+    found = builder.finish(function.outputs)
+    if is_plain(function):
+        graph.cache[key] = found
+    return found
 
 
 def require_activations(forms: Forms) -> None:

@@ -129,10 +129,14 @@ def matmul(a: Rows, b: Rows) -> Rows:
     """
     if not b or not b[0]:
         return [[] for _ in a]
+    width = len(b[0])
+    used = [j for j, column in enumerate(zip(*b, strict=True)) if any(column)]
+    if 2 * len(used) < width:  # forms of one token read few of the state's entries
+        narrow = matmul(a, [[row[j] for j in used] for row in b]) if used else [[] for _ in a]
+        return [_spread(row, used, width) for row in narrow]
     slot = (width_of(a) + width_of(b) + len(b).bit_length()) // 8 + 1
-    columns = len(b[0])
     half = 1 << (8 * slot - 1)
-    offset = int.from_bytes(half.to_bytes(slot, "little") * columns, "little")
+    offset = int.from_bytes(half.to_bytes(slot, "little") * width, "little")
 
     def pack(row: list[int]) -> int:
         return int.from_bytes(b"".join([(v + half).to_bytes(slot, "little") for v in row]), "little") - offset
@@ -140,9 +144,17 @@ def matmul(a: Rows, b: Rows) -> Rows:
     packed = [pack(row) for row in b]
     product = []
     for row in a:
-        raw = (dot(row, packed) + offset).to_bytes(slot * columns, "little")
-        product.append([int.from_bytes(raw[i : i + slot], "little") - half for i in range(0, slot * columns, slot)])
+        raw = (dot(row, packed) + offset).to_bytes(slot * width, "little")
+        product.append([int.from_bytes(raw[i : i + slot], "little") - half for i in range(0, slot * width, slot)])
     return product
+
+
+def _spread(entries: list[int], places: list[int], width: int) -> list[int]:
+    """A row of zeros but for some entries."""
+    row = [0] * width
+    for j, v in zip(places, entries, strict=True):
+        row[j] = v
+    return row
 
 
 def gram(rows: Rows) -> Rows:

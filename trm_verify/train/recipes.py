@@ -52,9 +52,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train": _PUZZLE | {"lr": 3e-3},
     },
     "mazes": {
-        "task": {"name": "mazes"},
+        "task": {"name": "mazes", "train": 8192},
         "model": {"name": "GatedMaxPlanner", "features": 8, "hidden": 32},
-        "train": _MAZE,
+        "train": _MAZE | {"lr": 8e-3, "ema": 0.99},
     },
     "regions": {
         "task": {"name": "regions", "train": 8192},

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from trm_verify.certificate import Derivation
 from trm_verify.encode import Json, integers, vector
-from trm_verify.kernel.affine import AffineForms, is_plain
+from trm_verify.kernel.affine import AffineForms
 from trm_verify.kernel.context import numbers
 from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.linear import is_plain
 from trm_verify.kernel.relaxation import PROJECTIONS, System, rescaled, slaved_states, system_of
 from trm_verify.kernel.spans import forms_over
 from trm_verify.kernel.units import table

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from trm_verify.certificate import Derivation
 from trm_verify.encode import Json, vector
-from trm_verify.kernel.affine import forms_of, is_plain, joined
+from trm_verify.kernel.affine import forms_of, joined
 from trm_verify.kernel.claims import FixedPointAnswer, FixedPoints
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import Function
+from trm_verify.kernel.linear import is_plain
 from trm_verify.kernel.relaxation import system_of
 from trm_verify.kernel.rules.fixed_point_answers import competitors
 from trm_verify.provers.factors import as_floats
