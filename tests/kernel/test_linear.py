@@ -74,6 +74,20 @@ def single(build: Any, shape: list[int], given: Any = None, at: Tensor | None = 
     return linear_forms(graph, graph.step, ranges)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_forms_that_are_made_once_are_those_of_every_box(seed: int) -> None:
+    """The graph keeps the forms of linear maps and activations, and no others."""
+    model = sample(58_000 + seed, EXACT_OPS, 8)
+    kept = kernel_graph(model.graph, model.tensors)
+    for _ in range(3):
+        inputs, states = random_box(model.rng, model.input_size, model.vocabulary), random_box(model.rng, model.size)
+        given = (
+            box(inputs) if model.rng.random() < 0.5 else flat(inside(model.rng, inputs, model.vocabulary is not None))
+        )
+        ranges = evaluate(kept, kept.step, box(states), given)
+        assert linear_forms(kept, kept.step, ranges) == forms_of(model, given, box(states))
+
+
 def test_a_linear_step_has_no_units() -> None:
     forms = single(
         lambda n, z: n.scale(n.add("linear", z, n.constant(array([F(1), F(2), F(3), F(4)], (2, 2)))), -3, 2), [2]

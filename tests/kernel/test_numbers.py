@@ -66,6 +66,17 @@ def test_larger_products() -> None:
     assert numbers.matmul(a, b) == naive(a, b)
 
 
+def test_columns_of_zeros_stay_where_they_are() -> None:
+    """Products leave such columns out; the others keep their places, whatever their number."""
+    rng = Random(4)
+    for width, used in ((1, 0), (4, 0), (5, 1), (9, 4), (9, 5), (40, 3)):
+        places = rng.sample(range(width), used)
+        b = [[rng.randint(-(2**70), 2**70) * (j in places) for j in range(width)] for _ in range(6)]
+        a = [[rng.randint(-(2**30), 2**30) for _ in range(6)] for _ in range(3)]
+        assert numbers.matmul(a, b) == naive(a, b)
+        assert numbers.matmul([], b) == []
+
+
 def test_empty_products() -> None:
     assert numbers.matmul([[], []], []) == [[], []]
     assert numbers.matmul([[1, 2]], [[], []]) == [[]]
