@@ -6,7 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.corpus.bad import edit, refused
-from tests.corpus.good_triangular import a_chain_settles_and_answers, causal_tokens_settle, gated, settled, shifted
+from tests.corpus.good_triangular import (
+    a_chain_settles_and_answers,
+    causal_tokens_settle,
+    followed,
+    gated,
+    settled,
+    shifted,
+)
 from tests.corpus.sheet import F, Nodes, Sheet, graph, real, stored, vector
 
 CAUSAL, CHAIN, GATE = "causal_tokens_settle", "a_chain_settles_and_answers", "a_closed_gate_cuts_the_way_back"
@@ -175,3 +182,45 @@ def settles_elsewhere() -> Sheet:
         sheet.steps[3]["answer"] = sheet.claims[2]["answer"] = [0]
 
     return ends(change)
+
+
+# followed to the end
+
+STEEP = "a_steep_chain_is_followed"
+edit("MARGIN", "another answer than where it ends", "followed_elsewhere", STEEP,
+     steps__1__answer=[0, 1, 0, 1, 1], claims__2__answer=[0, 1, 0, 1, 1])  # fmt: skip
+edit("CLAIM", "the answer of a step before it has settled", "followed_one_step_short", STEEP, claims__2__steps=4)
+edit("CLAIM", "the answer of the damped loop, which goes elsewhere", "followed_damped", STEEP,
+     claims__2__operator={"outer_damped": vector([F(1, 2)])})  # fmt: skip
+edit("PREMISE", "nothing that settles", "followed_without_a_recursion", STEEP, steps__1__premises=[])
+
+
+@refused("CONTEXT", "an input for which the recursion is not known to settle")
+def followed_outside_the_domain() -> Sheet:
+    sheet = followed()
+    sheet.steps[0]["domain"] = elsewhere = sheet.point([0] * 5)
+    for claim in sheet.claims[:2]:
+        claim["domain"] = elsewhere
+    return sheet
+
+
+@refused("MARGIN", "a box of inputs, which the steps pull apart")
+def followed_from_a_box() -> Sheet:
+    sheet = followed()
+    near = sheet.box([F(-1, 512)] + [F(0)] * 4, [F(-1, 2048)] + [F(2)] * 4, "input")
+    sheet.steps[1]["domain"] = sheet.claims[2]["domain"] = near
+    return sheet
+
+
+@refused("PREMISE", "a convergence, which gets near its fixed point and never there")
+def followed_while_it_converges() -> Sheet:
+    """z ← x − z/2, read as (z, 0)."""
+    nodes, readout = Nodes(), Nodes()
+    out = nodes.add("sub", nodes.add("input"), nodes.scale(nodes.state(), 1, 2))
+    logits = readout.add("concat", readout.state(), readout.constant([0]), axis=0)
+    sheet = Sheet(graph(nodes.function(out), [[1]], real(1), None, readout.function(logits)))
+    domain, norm = sheet.point([1]), sheet.block([1])
+    ends = sheet.step("convergence", sheet.contraction(F(1, 2), norm, domain), start=sheet.all())
+    done = sheet.step("answer_when_settled", ends, domain=domain, answer=[0])
+    sheet.claim(done, "answer", operator="picard", domain=domain, answer=[0], steps=1)
+    return sheet

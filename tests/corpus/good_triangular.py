@@ -69,6 +69,30 @@ def a_chain_settles_and_answers() -> Sheet:
     return oscillation()
 
 
+def followed(tokens: int = 5) -> Sheet:
+    """z_t ← clamp(1000 z_{t−1} − x_t), which settles at ±1/1024: what a box about that leaves open grows apart."""
+    nodes, readout = Nodes(), Nodes()
+    before = nodes.scale(shifted(nodes, nodes.state(), tokens), 1000)
+    out = nodes.clamp(nodes.add("sub", before, nodes.add("input")), -1, 1)
+    logits = readout.function(readout.linear(readout.state(), "R"))
+    sheet = Sheet(
+        graph(nodes.function(out), [[tokens, 1]], real(tokens, 1), None, logits), {"R": stored([[F(1)], [F(-1)]])}
+    )
+    step = settled(sheet, [[1, t + 1] for t in range(tokens)], tokens, sheet.all("input"))
+    ends = [F((-1) ** t, 1024) for t in range(tokens)]
+    domain = sheet.point([1000 * a - b for a, b in zip([0, *ends], ends, strict=False)])
+    answer = [t % 2 for t in range(tokens)]
+    done = sheet.step("answer_when_settled", step, domain=domain, answer=answer)
+    sheet.claim(done, "answer", operator="picard", domain=domain, answer=answer, steps=tokens)
+    return sheet
+
+
+@good
+def a_steep_chain_is_followed() -> Sheet:
+    """A factor of 1000 at every token: a single input is followed to where the loop settles."""
+    return followed()
+
+
 def gated(gate: Any) -> Sheet:
     """Two parts that would feed each other, with a gate that is 0 for all inputs of [0, 1] on the way back."""
     nodes = Nodes()

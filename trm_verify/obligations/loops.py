@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from trm_verify.kernel import document
-from trm_verify.kernel.claims import Answer, Contraction, Convergence, FixedPointAnswer, Invariant, Reached, Run
+from trm_verify.kernel.claims import (
+    Answer,
+    Contraction,
+    Convergence,
+    FixedPointAnswer,
+    Invariant,
+    Reached,
+    Run,
+    Settled,
+)  # fmt: skip
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.operators import Operator, apply, difference
 from trm_verify.kernel.rules.invariance import midpoint
@@ -255,6 +264,15 @@ def _reached(scene: Scene, done: Answer) -> Tensor:
         raise NotExported("a second premise about another iterate")
     scene.inside(done.domain, found.domain, "the domain lies in that of the iterate")
     return found.box
+
+
+def answer_when_settled(scene: Scene) -> None:
+    """The iterate in which the loop settles, followed step by step, has these margins."""
+    done, premise = _answer(scene), scene.premises[0]
+    if not isinstance(premise, Settled) or (premise.operator, premise.steps) != (done.operator, done.steps):
+        raise NotExported("a premise that is no recursion which settles there")
+    scene.inside(done.domain, premise.domain, "the domain lies in the premise's")
+    scene.box_margins(_followed(scene, done.operator, done.domain, done.steps), scene.leads(done.answer))
 
 
 def answer_at(scene: Scene) -> None:

@@ -21,6 +21,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import step
 from trm_verify.kernel.influence import levels_of
 from trm_verify.kernel.operators import difference
+from trm_verify.kernel.tensor import Tensor
 from trm_verify.provers.answers import AnswerAttempt
 from trm_verify.provers.contraction.gains import Gains, NotCovered
 from trm_verify.provers.problem import ALL_STATES, Attempt, Floats, Problem, floats, point
@@ -29,6 +30,7 @@ MOST_ENTRIES = 2048  # of a state whose entries are parts of their own
 FIRST, GROWTH, WIDEST, TRIES = 1e-7, 1.25, 1e3, 10  # radii about the settled state within which slopes are taken
 LEAST = 1e-18  # added to every radius, which is thus never 0
 GRID_BITS = 8  # of the smallest radius, below which the ends of a box are rounded outward
+PACE = 4  # how much longer an evaluation takes at the kernel's full precision than at a state in doubles
 NAME = "triangular"
 
 
@@ -100,17 +102,19 @@ def prove_settled_answer(
     problem: Problem, settled: Derivation, domain: Json, state: Floats, answer: Sequence[int],
     deadline: float = float("inf"),
 ) -> AnswerAttempt:  # fmt: skip
-    """The answer from the last part on, by an invariant box about the state in which the loop settles.
+    """The answer from the last part on: by an invariant box about where the loop settles, else step by step.
 
     Args:
         state: about where the loop settles for some input of the domain. Shape: (n,).
     """
+    started, each = time.monotonic(), 0.0
     try:
-        box = invariant_about(problem, domain, state, deadline)
-    except CheckError as error:
-        return AnswerAttempt(None, reason=str(error))
-    except NotCovered as error:
-        return AnswerAttempt(None, reason=f"no radii of single coordinates through {error}")
+        image = step(problem.graph, point(state), problem.box(domain))
+        each = time.monotonic() - started
+        box = invariant_about(problem, domain, state, image, deadline)
+    except (CheckError, NotCovered) as error:
+        reason = str(error) if isinstance(error, CheckError) else f"no radii of single coordinates through {error}"
+        return _followed(problem, settled, domain, answer, deadline, each, reason)
     stays = derive("invariant_box", operator="picard", domain=domain, region=box)
     joined, first, last = settled.join(stays)
     steps = problem.conclude_as(settled, Settled).steps
@@ -119,17 +123,47 @@ def prove_settled_answer(
     try:
         problem.conclude(done)
     except CheckError as error:
-        return AnswerAttempt(None, reason=str(error))
+        return _followed(problem, settled, domain, answer, deadline, each, str(error))
     return AnswerAttempt(done, steps)
 
 
-def invariant_about(problem: Problem, domain: Json, state: Floats, deadline: float) -> Json:
+def _followed(
+    problem: Problem,
+    settled: Derivation,
+    domain: Json,
+    answer: Sequence[int],
+    deadline: float,
+    each: float,
+    reason: str,
+) -> AnswerAttempt:
+    """The answer of a single input, whose iterates are enclosed one by one: no box has to hold what a step expands.
+
+    Args:
+        each: seconds that an evaluation takes. reason: why there is no such box.
+    """
+    steps = problem.conclude_as(settled, Settled).steps
+    if not problem.box(domain).is_point:
+        return AnswerAttempt(None, reason=reason)
+    if time.monotonic() + PACE * steps * each > deadline:
+        return AnswerAttempt(None, reason=f"{reason}; following {steps} steps would take longer than is left")
+    done = settled.then("answer_when_settled", domain=domain, answer=[int(v) for v in answer])
+    try:
+        problem.conclude(done)
+    except CheckError as error:
+        return AnswerAttempt(None, reason=f"{reason}; step by step: {error}")
+    return AnswerAttempt(done, steps)
+
+
+def invariant_about(problem: Problem, domain: Json, state: Floats, image: Tensor, deadline: float) -> Json:
     """A box about the state that the step maps into itself, for all inputs of the domain.
+
+    Args:
+        image: encloses the step at the state, over the domain.
 
     Raises:
         CheckError: none was found. NotCovered: an operation without radii of single coordinates.
     """
-    moved = difference(step(problem.graph, point(state), problem.box(domain)), point(state))
+    moved = difference(image, point(state))
     away = floats(moved.magnitude(), moved.exp) * (1 + 1e-9)
     reach = np.maximum(away, FIRST)
     for _ in range(TRIES):

@@ -126,11 +126,16 @@ def _states(box: Tensor) -> Json:
     return state_json(box) if box.bounded else ALL_STATES
 
 
+OF_THE_LOOP = ("answer_by_convergence", "answer_by_invariance", "answer_when_settled")
+"""Rules that end in an answer of the loop and carry their own domain."""
+
+
 def answered_filing(problem: Problem, operator: object, derivation: Derivation) -> Filing:
     """The claim of an answer that its derivation supports."""
     last = derivation.steps[-1]
-    if last["rule"] in ("answer_by_convergence", "answer_by_invariance"):
-        fields = {name: last[name] for name in ("domain", "answer", "steps")}
+    if last["rule"] in OF_THE_LOOP:
+        fields = {name: last[name] for name in ("domain", "answer")}
+        fields["steps"] = problem.conclude_as(derivation, Answer).steps
         return Filing(derivation, "answer", {"operator": operator, **fields})
     answered = next(s for s in reversed(derivation.steps) if s["rule"] == "fixed_point_answer")
     domain = derivation.steps[answered["premises"][0]]["domain"]

@@ -37,6 +37,20 @@ def test_a_start_that_exists_everywhere_is_needed() -> None:
         check(canonical(bad.statement()), bad.weights)
 
 
+def test_what_is_followed_starts_where_init_exists() -> None:
+    """The settled state needs no start; its answer as one of the loop does."""
+    for numerator, wrong in ((1, None), (0, "divisor whose enclosure excludes 0")):
+        sheet = settled_from(numerator)
+        del sheet.steps[1:], sheet.claims[:]
+        done = sheet.step("answer_when_settled", 0, domain=0, answer=[0])
+        sheet.claim(done, "answer", operator="picard", domain=0, answer=[0], steps=1)
+        if wrong is None:
+            assert check(canonical(sheet.statement()), sheet.weights).claims
+        else:
+            with pytest.raises(CheckError, match=wrong):
+                check(canonical(sheet.statement()), sheet.weights)
+
+
 def test_long_entries_of_a_whole_matrix_are_refused_before_they_are_made() -> None:
     require_bits(600, 4096)
     with pytest.raises(CheckError, match="LIMIT"):

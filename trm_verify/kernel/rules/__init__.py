@@ -50,6 +50,7 @@ RULES: dict[str, Rule] = {
         several_steps.several_steps,
         answers.answer_by_convergence,
         answers.answer_by_invariance,
+        answers.answer_when_settled,
         answers.answer_at,
         answers.run,
         committing.commits,

@@ -7,14 +7,14 @@ from fractions import Fraction
 from functools import cached_property
 
 from trm_verify.kernel import document
-from trm_verify.kernel.claims import Answer, Conclusion, Convergence, Invariant, Reached, Run
+from trm_verify.kernel.claims import Answer, Conclusion, Convergence, Invariant, Reached, Run, Settled
 from trm_verify.kernel.context import Context, Witness, none, only
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate, initial_state
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.linear import Forms, linear_forms
 from trm_verify.kernel.numbers import dot, dyadic, power_up
-from trm_verify.kernel.operators import apply, difference, require_loop
+from trm_verify.kernel.operators import Operator, apply, difference, require_loop
 from trm_verify.kernel.rules.invariance import ball_box, from_init, midpoint, residual_bound
 from trm_verify.kernel.tensor import Tensor, contains
 
@@ -150,9 +150,7 @@ def answer_by_invariance(context: Context, premises: list[Conclusion], witness: 
     if len(premises) > 1:
         state = _reached(only(premises[1:], Reached), premise, domain, steps)
     else:
-        state = initial_state(context.graph, domain)
-        for _ in range(steps):
-            state = apply(context.graph, premise.operator, state, domain)
+        state = _iterate(context.graph, premise.operator, domain, steps)
     if not contains(premise.region, state):
         raise CheckError("INCLUSION", f"iterate {steps} inside the invariant box", "one that is not shown to be")
     box_margins(context.graph, premise.region, answer)
@@ -166,6 +164,30 @@ def _reached(found: Reached, premise: Invariant, domain: Tensor, steps: int) -> 
     return found.box
 
 
+def _iterate(graph: Graph, operator: Operator, domain: Tensor, steps: int) -> Tensor:
+    """A box that holds the iterate after `steps` from init(x), for every x of the domain."""
+    state = initial_state(graph, domain)
+    for _ in range(steps):
+        state = apply(graph, operator, state, domain)
+    return state
+
+
+def answer_when_settled(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    """R9 by R12: the iterate in which the loop settles, enclosed step by step.
+
+    Sound if: proofs/answer_when_settled.md.
+    """
+    premise = only(premises, Settled)
+    raw = document.fields(witness, "domain", "answer", where="answer_when_settled")
+    domain, answer, steps = context.box(raw[0], "input"), context.answer(raw[1]), premise.steps
+    if not contains(premise.domain, domain):
+        raise CheckError("CONTEXT", "a domain inside that of the settled recursion", "another")
+    if steps > MAX_LOOP:
+        raise CheckError("LIMIT", f"at most {MAX_LOOP} steps to follow", steps)
+    box_margins(context.graph, _iterate(context.graph, premise.operator, domain, steps), answer)
+    return Answer(premise.operator, domain, answer, steps)
+
+
 def answer_at(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
     """The K-th iterate of one input, enclosed step by step. Sound if: proofs/answer_at.md."""
     none(premises)
@@ -175,10 +197,7 @@ def answer_at(context: Context, premises: list[Conclusion], witness: Witness) ->
     require_loop(operator)
     if not domain.is_point:
         raise CheckError("BOX", "a single input", "a box")
-    state = initial_state(context.graph, domain)
-    for _ in range(steps):
-        state = apply(context.graph, operator, state, domain)
-    box_margins(context.graph, state, answer)
+    box_margins(context.graph, _iterate(context.graph, operator, domain, steps), answer)
     return Answer(operator, domain, answer, steps, at=True)
 
 
