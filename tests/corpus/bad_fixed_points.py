@@ -160,11 +160,12 @@ def moved(**changes: Any) -> Sheet:
     sheet, domain, posed, _ = monotone_sheet()
     given: Json = {
         "box": ([F(1, 8), F(-1, 8), F(-1, 8)], [1, F(1, 2), F(1, 2)]), "input": [0, 0], "center": [F(1, 2), 0, 0],
-        "lo": [F(1, 8), F(-1, 2), -3], "hi": [1, F(1, 2), F(1, 4)],
+        "lo": [F(1, 8), F(-1, 2), -3], "hi": [1, F(1, 2), F(1, 4)], "signs": (1, -1),
     } | changes  # fmt: skip
     step = continued(
-        sheet, posed, domain, sheet.box(*given["box"]), given["input"], given["center"], given["lo"], given["hi"], SCALE
-    )
+        sheet, posed, domain, sheet.box(*given["box"]), given["input"], given["center"], given["lo"], given["hi"],
+        SCALE, given["signs"],
+    )  # fmt: skip
     known(sheet, step, "the", domain, sheet.all(), sheet.box([0] * 3, [1] * 3))
     return sheet
 
@@ -199,6 +200,17 @@ def continuity_beyond_the_box() -> Sheet:
     return moved(box=([F(1, 8), F(-1, 8), F(-1, 8)], [1, F(1, 2), F(1, 8)]), hi=[1, F(1, 2), F(1, 4)])
 
 
+@refused("INCLUSION", "bounded from both sides by one row, an argument that may touch the upper end")
+def continuity_of_both_touches_above() -> Sheet:
+    return moved(hi=[F(17, 32), F(1, 2), F(1, 4)], signs=(0,))
+
+
+@refused("INCLUSION", "bounded from both sides by one row, an argument that may touch the lower end")
+def continuity_of_both_touches_below() -> Sheet:
+    return moved(lo=[F(15, 32), F(-1, 2), -3], signs=(0,))
+
+
+edit("FIELD", "a side by another name", "sign_above", SPLIT, steps__4__signs=[1, -1, "above", -1])
 edit("INCLUSION", "one side of one argument was not bounded", "continuity_one_side", CONTINUED,
      steps__1__targets=[3, 3, 4, 4, 5], steps__1__signs=[1, -1, 1, -1, 1], steps__1__splits=[-1] * 5,
      steps__1__weights=vector([1] * 5), steps__1__multipliers=vector([0] * 15))  # fmt: skip

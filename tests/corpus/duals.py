@@ -161,7 +161,7 @@ class Equations:
 
     def functional(self, target: int, sign: int) -> Functional:
         n = self.system.states
-        return self.system.of_state(target, sign) if target < n else self.system.of_argument(target - n, sign)
+        return self.system.of_state(target, sign or 1) if target < n else self.system.of_argument(target - n, sign or 1)
 
     def slope(self, unit: int, cut: Interval) -> Fraction:
         """The chord slope of a unit over its interval, cut."""
@@ -230,22 +230,22 @@ def fixed_points(sheet: Sheet, step: int) -> FixedPoints:
 
 
 def tightened(sheet: Sheet, premise: int, sides: Sequence[tuple[int, int]], trees: Sequence[Any] | None = None) -> int:
-    """A `duality` step: (target, sign) for each bound, with its tree."""
+    """A `duality` step: (target, sign) for each bound, with its tree; sign 0 for both sides."""
     known = equations(sheet, fixed_points(sheet, premise))
     return sheet.step("duality", premise, **about(known, sides, trees))
 
 
 def about(known: Equations, sides: Sequence[tuple[int, int]], trees: Sequence[Any] | None = None) -> Json:
     """`targets` and `signs` with the witness of their bounds."""
-    targets, signs = [t for t, _ in sides], [s for _, s in sides]
+    targets, signs = [t for t, _ in sides], [s or "both" for _, s in sides]
     return {"targets": targets, "signs": signs, **known.witness([known.functional(*s) for s in sides], trees)}
 
 
 def continued(
     sheet: Sheet, premise: int, domain: int, region: int, given: Sequence[Any], center: Sequence[Any],
-    lo: Sequence[Any], hi: Sequence[Any], scale: Sequence[Any] | None = None,
+    lo: Sequence[Any], hi: Sequence[Any], scale: Sequence[Any] | None = None, signs: Sequence[int] = (1, -1),
 ) -> int:  # fmt: skip
-    """A `by_continuity` step that bounds every variable from both sides."""
+    """A `by_continuity` step that bounds every variable from both sides; signs (0,): by one row each."""
     problem = Problem(sheet.graph, sheet.weights)
     own = problem.box(sheet.boxes[domain]), problem.box(sheet.boxes[region])
     alpha = None if scale is None else [F(v) for v in scale]
@@ -253,15 +253,16 @@ def continued(
     known = Equations(system, [(F(a), F(b)) for a, b in zip(lo, hi, strict=True)])
     return sheet.step(
         "by_continuity", premise, domain=domain, region=region, scale=None if scale is None else vector(scale),
-        input=vector(given), center=vector(center), lo=vector(lo), hi=vector(hi), **about(known, all_sides(known)),
+        input=vector(given), center=vector(center), lo=vector(lo), hi=vector(hi),
+        **about(known, all_sides(known, signs)),
     )  # fmt: skip
 
 
-def all_sides(known: Equations) -> list[tuple[int, int]]:
+def all_sides(known: Equations, signs: Sequence[int] = (1, -1)) -> list[tuple[int, int]]:
     """Both sides of every state with an equation of its own and of every argument."""
     system = known.system
     targets = [*system.kept, *(system.states + k for k in system.active)]
-    return [(t, sign) for t in targets for sign in (1, -1)]
+    return [(t, sign) for t in targets for sign in signs]
 
 
 def answered(

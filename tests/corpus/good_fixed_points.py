@@ -192,6 +192,22 @@ def monotone_by_continuity() -> Sheet:
     return sheet
 
 
+@good
+def monotone_by_continuity_of_both_sides() -> Sheet:
+    """One row of multipliers keeps each argument off both ends of its interval, then bounds it by a tree, both ways."""
+    sheet, domain, posed, _ = monotone_sheet()
+    everywhere = sheet.all()
+    box = sheet.box([F(1, 8), F(-1, 8), F(-1, 8)], [1, F(1, 2), F(1, 2)])
+    only = continued(
+        sheet, posed, domain, box, [0, 0], [F(1, 2), 0, 0], [F(1, 8), F(-1, 2), -3], [1, F(1, 2), F(1, 4)], SCALE, (0,)
+    )
+    known(sheet, only, "the", domain, everywhere)
+    finer = tightened(sheet, only, [(3, 0), (4, 0), (0, 0)], [None, Cut(1, 0), Cut(3, 0, Leaf(), Cut(1, 0))])
+    known(sheet, finer, "the", domain, everywhere)
+    answered(sheet, finer, [0], domain, everywhere)
+    return sheet
+
+
 # answers of loops by their fixed points
 
 

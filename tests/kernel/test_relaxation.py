@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction as F
 from itertools import product
 from random import Random
@@ -14,6 +15,7 @@ from tests.kernel.certificates import graph_json, kernel_graph, real
 from tests.kernel.graphs import Nodes, array
 from tests.kernel.test_evaluate import box, flat
 from trm_verify.kernel.affine import Unit, affine_forms
+from trm_verify.kernel.columns import Sets
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import Graph
@@ -21,11 +23,10 @@ from trm_verify.kernel.numbers import dyadic as value_of
 from trm_verify.kernel.relaxation import (
     Functional,
     Leaf,
-    Sets,
     System,
+    bounds,
     combined,
     leaves_of,
-    lower_bounds,
     meet,
     slaved_states,
     system_of,
@@ -60,6 +61,10 @@ def system(graph: Graph, merge: bool = True, region: Tensor | None = None) -> Sy
     at = region or Tensor((graph.size,))
     forms = affine_forms(graph, graph.step, evaluate(graph, graph.step, at, Tensor((graph.input_size,))))
     return system_of(graph, forms, merge)
+
+
+def lower_bounds(*given: Any) -> list[F | None]:
+    return [least for least, _ in bounds(*given)]
 
 
 # the equations
@@ -186,6 +191,45 @@ def test_bounds_are_the_least_values_of_the_lagrangian(seed: int) -> None:
         assert bound == brute_force(own, functional, [value_of(m, exp) for m in row], inputs, states, arguments)
 
 
+def negated(functional: Functional) -> Functional:
+    return Functional([-v for v in functional.row], functional.exp, functional.unit, -functional.sign)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_one_row_of_multipliers_bounds_both_sides(seed: int) -> None:
+    """From above, what the negated row bounds from below: units of several kinds, some without an end, some cut."""
+    graph, rng = mixed(seed)
+    own = system(graph)
+    inputs, states = (
+        box([(F(-1, 2), F(rng.randint(-4, 8), 8)) for _ in range(2)]),
+        box([(F(-1), F(rng.randint(0, 8)))] * 3),
+    )
+    kinds = [rng.choice([unit, Unit("tanh"), Unit("scale", {"factor": F(1, 3)})]) for unit in own.units]
+    ends: list[Interval] = [(lo, lo + F(rng.randint(0, 24), 8)) for lo in (F(rng.randint(-16, 8), 8) for _ in kinds)]
+    ends = [
+        (lo, None) if unit.op == "relu" and rng.random() < 0.2 else (lo, hi)
+        for unit, (lo, hi) in zip(kinds, ends, strict=True)
+    ]
+    tables = [table(unit, each) for unit, each in zip(kinds, ends, strict=True)]
+    k = rng.randrange(len(kinds))
+    cut = table(kinds[k], (ends[k][0], ends[k][0] + F(1, 16)))
+    rays = Sets(inputs, states, tables)
+    part = Sets(inputs, states, tables, {k: cut})
+    whole = Sets(inputs, states, [*tables[:k], cut, *tables[k + 1 :]])
+    given = [Functional([rng.randint(-9, 9) for _ in range(own.width)], rng.randint(-3, 3)), own.of_argument(k, 1)]
+    given += [own.of_state(2, -1), given[0].times(F(5, 4)), own.of_argument(k, -1).times(F(1, 2))]
+    rows = [[rng.randint(-12, 12) for _ in own.rows] for _ in given]
+    rows[0][len(own.kept) + k] += 12
+    for sets in (rays, part, whole):
+        found = bounds(own, [sets] * len(given), [replace(q, both=True) for q in given], rows, -3)
+        lower = bounds(own, [sets] * len(given), given, rows, -3)
+        upper = bounds(own, [sets] * len(given), [negated(q) for q in given], [[-v for v in row] for row in rows], -3)
+        assert [end for _, end in lower] == [None] * len(given)
+        assert found == [(p, None if q is None else -q) for (p, _), (q, _) in zip(lower, upper, strict=True)]
+    one, other = (bounds(own, [sets] * len(given), given, rows, -3) for sets in (part, whole))
+    assert one == other
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_no_multipliers_bound_a_fixed_point_wrongly(seed: int) -> None:
     """A step shifted so that a chosen point is fixed: every bound, with any multipliers, lies below its value there."""
@@ -214,8 +258,10 @@ def test_no_multipliers_bound_a_fixed_point_wrongly(seed: int) -> None:
         multipliers = [rng.randint(-40, 40) for _ in own.rows]
         functionals = [Functional([rng.randint(-9, 9) for _ in range(own.width)], 0), own.of_argument(0, 1)]
         found = lower_bounds(own, [each] * 2, functionals, [multipliers] * 2, -4)
+        both = bounds(own, [each] * 2, [replace(q, both=True) for q in functionals], [multipliers] * 2, -4)
         at = [sum(c * v for c, v in zip(functionals[0].row, columns, strict=True)), arguments[0]]
         assert all(bound is not None and bound <= v for bound, v in zip(found, at, strict=True))
+        assert all(lo is not None and hi is not None and lo <= v <= hi for (lo, hi), v in zip(both, at, strict=True))
 
 
 def test_unbounded_columns_must_have_no_weight() -> None:

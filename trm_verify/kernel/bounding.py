@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from trm_verify.kernel import document
 from trm_verify.kernel.affine import AffineForms
 from trm_verify.kernel.claims import FixedPoints
+from trm_verify.kernel.columns import Sets
 from trm_verify.kernel.context import numbers
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import Graph
@@ -18,17 +19,16 @@ from trm_verify.kernel.numbers import MAX_SHIFT, dyadic, rows_of
 from trm_verify.kernel.relaxation import (
     Functional,
     Leaf,
-    Sets,
     System,
+    bounds,
     leaves_of,
-    lower_bounds,
     meet,
     system_of,
     within,
 )  # fmt: skip
 from trm_verify.kernel.spans import tables_of
 from trm_verify.kernel.tensor import Tensor, from_fractions
-from trm_verify.kernel.units import PIECES, Interval, table
+from trm_verify.kernel.units import PIECES, Interval, Table, table
 
 Side = tuple[int, int]  # (variable, sign): sign · variable is to be minimised; states first, then units
 
@@ -63,8 +63,8 @@ class Bounding:
         self.tables = tables_of(system, self.arguments)
         self.empty: list[bool] = []
 
-    def batch(self, functionals: list[Functional], bases: list[Leaf], raw: Sequence[Any]) -> list[Fraction | None]:
-        """A lower bound of each functional: the least over the leaves of its tree."""
+    def batch(self, functionals: list[Functional], bases: list[Leaf], raw: Sequence[Any]) -> list[Interval]:
+        """What each functional is at least over the leaves of its tree, and at most where that is asked for."""
         splits = document.items(raw[0], "splits")
         cut_at, at_exp = document.vector(raw[1], None, "at")
         ints, exp = document.vector(raw[3], None, "multipliers")
@@ -92,18 +92,18 @@ class Bounding:
             used += cuts
         rows = rows_of(ints, width) if width else [[] for _ in places]
         live = [(j, own) for j, own in enumerate(sets) if own is not None]
-        found = lower_bounds(
+        found = bounds(
             self.system, [own for _, own in live], [chosen[j] for j, _ in live], [rows[j] for j, _ in live], exp
         )
-        bounds: list[list[Fraction | None]] = [[] for _ in functionals]
-        for (j, _), bound in zip(live, found, strict=True):
-            if weights[j]:
-                bounds[places[j]].append(None if bound is None else bound / weights[j])
-            elif bound is None or bound <= 0:
-                raise CheckError("INEQUALITY", "multipliers that show a leaf to be empty", bound)
-        self.empty = [not each for each in bounds]
-        finite = [[bound for bound in each if bound is not None] for each in bounds]
-        return [min(b) if b and len(b) == len(each) else None for b, each in zip(finite, bounds, strict=True)]
+        ends: list[list[Interval]] = [[] for _ in functionals]
+        for (j, _), (least, most) in zip(live, found, strict=True):
+            weight = weights[j]
+            if weight:
+                ends[places[j]].append((_over(least, weight), _over(most, weight)))
+            elif least is None or least <= 0:
+                raise CheckError("INEQUALITY", "multipliers that show a leaf to be empty", least)
+        self.empty = [not each for each in ends]
+        return [(_all(min, [lo for lo, _ in each]), _all(max, [hi for _, hi in each])) for each in ends]
 
     def sets(self, base: Leaf, leaf: Leaf) -> Sets | None:
         """The sets of one leaf; None when it is plainly empty."""
@@ -112,7 +112,7 @@ class Bounding:
         if not leaf.arguments and not leaf.inputs and not base.arguments:
             return Sets(self.known.domain, self.known.box, self.tables)
         self.graph.charge(TABLE * (len(base.arguments) + len(leaf.arguments)) + self.known.domain.size)
-        tables = list(self.tables)
+        tables: dict[int, Table] = {}
         for k in {*base.arguments, *leaf.arguments}:
             interval: Interval | None = self.arguments[k]
             for cut in (base.arguments.get(k), leaf.arguments.get(k)):
@@ -132,11 +132,24 @@ class Bounding:
                 ends[j] = both[0], both[1]
             exp = min([domain.exp, *(1 - v.denominator.bit_length() for end in ends for v in end)])
             domain = from_fractions(ends, exp)
-        return Sets(domain, self.known.box, tables)
+        return Sets(domain, self.known.box, self.tables, tables)
+
+
+def _over(bound: Fraction | None, weight: Fraction) -> Fraction | None:
+    return bound if bound is None or weight == 1 else bound / weight
+
+
+def _all(pick: Callable[[list[Fraction]], Fraction], ends: list[Fraction | None]) -> Fraction | None:
+    """The least or largest of the ends; None where one is missing, or all."""
+    finite = [end for end in ends if end is not None]
+    return pick(finite) if finite and len(finite) == len(ends) else None
 
 
 class Tightening(Bounding):
-    """Bounds of single variables: `targets` (state i: i, unit k: n + k), `signs` (1: from below, −1: from above)."""
+    """Bounds of single variables: `targets` (state i: i, unit k: n + k), `signs` (1: from below, −1: from above).
+
+    A sign of "both" (0 in here): from both sides by one row of multipliers, over whole intervals.
+    """
 
     def __init__(
         self, graph: Graph, forms: AffineForms, known: FixedPoints, raw: Sequence[Any], proved: bool = True
@@ -146,23 +159,37 @@ class Tightening(Bounding):
         n, units = graph.size, len(system.units)
         require_room(system, len(document.items(raw[0], "targets")))
         targets = [document.integer(v, 0, n + units - 1, "target") for v in document.items(raw[0], "targets")]
-        signs = [document.integer(v, -1, 1, "sign") for v in document.items(raw[1], "signs")]
-        if len(signs) != len(targets) or 0 in signs:
-            raise CheckError("WITNESS", f"{len(targets)} signs, 1 or -1", signs[:9])
-        self.sides: list[Side] = list(zip(targets, signs, strict=True))
-        functionals, halves = [self.functional(*s) for s in self.sides], [self.half(*s) for s in self.sides]
-        self.bounds = self.batch(functionals, halves, raw[2:])
+        signs = list(map(_sign, document.items(raw[1], "signs")))
+        if len(signs) != len(targets):
+            raise CheckError("WITNESS", f"{len(targets)} signs", len(signs))
+        asked = list(zip(targets, signs, strict=True))
+        halves = [self.half(*each) for each in asked]
+        found = self.batch([self.functional(*each) for each in asked], halves, raw[2:])
+        self.sides: list[Side] = []
+        self.bounds: list[Fraction | None] = []  # of sign · variable from below, for each side
+        self.places: list[int] = []  # the target that a side comes from
+        self.halved = [bool(half.arguments) for half in halves]
+        for place, ((target, sign), (least, most)) in enumerate(zip(asked, found, strict=True)):
+            for own in (sign,) if sign else (1, -1):
+                self.sides.append((target, own))
+                self.places.append(place)
+                self.bounds.append(least if sign or own > 0 else None if most is None else -most)
 
     def functional(self, target: int, sign: int) -> Functional:
-        n = self.graph.size
+        n, both = self.graph.size, sign == 0
         if target >= n and self.system.units[target - n].op is None:
             raise CheckError("WITNESS", "a unit with an argument", target)
-        return self.system.of_state(target, sign) if target < n else self.system.of_argument(target - n, sign)
+        if target < n:
+            return self.system.of_state(target, sign or 1, both)
+        return self.system.of_argument(target - n, sign or 1, both)
 
     def half(self, target: int, sign: int) -> Leaf:
-        """An argument that may have either sign: its upper bound need be shown where it is ≥ 0 only, its lower ≤ 0."""
+        """An argument that may have either sign: its upper bound need be shown where it is ≥ 0 only, its lower ≤ 0.
+
+        Both sides at once are shown on the whole interval.
+        """
         k = target - self.graph.size
-        if k < 0 or not self.crosses(k):
+        if k < 0 or not sign or not self.crosses(k):
             return Leaf({}, {})
         return Leaf({k: (None, Fraction(0)) if sign > 0 else (Fraction(0), None)}, {})
 
@@ -172,13 +199,21 @@ class Tightening(Bounding):
 
     def end(self, side: int) -> Fraction | None:
         """The new end of a side's variable, widened to 0 where only one half was looked at; None: no bound."""
-        (target, sign), bound = self.sides[side], self.bounds[side]
-        crossing = target >= self.graph.size and self.crosses(target - self.graph.size)
-        if self.empty[side]:
-            return Fraction(0) if crossing else None
+        (_, sign), bound, place = self.sides[side], self.bounds[side], self.places[side]
+        if self.empty[place]:
+            return Fraction(0) if self.halved[place] else None
         if bound is None:
             return None
-        return sign * (min(bound, Fraction(0)) if crossing else bound)
+        return sign * (min(bound, Fraction(0)) if self.halved[place] else bound)
+
+
+def _sign(raw: object) -> int:
+    if raw == "both":
+        return 0
+    sign = document.integer(raw, -1, 1, "sign")
+    if not sign:
+        raise CheckError("WITNESS", 'a sign of 1, -1 or "both"', sign)
+    return sign
 
 
 def _trees(splits: list[Any], count: int) -> list[list[int]]:

@@ -33,12 +33,6 @@ def require_bits(size: int, bits: int) -> None:
         raise CheckError("LIMIT", f"a matrix of at most {MAX_MATRIX_BITS} more bits", size * size * bits)
 
 
-def dyadic_exponent(value: Fraction) -> int | None:
-    """The exponent e ≤ 0 with value · 2^−e an integer, the largest there is; None where there is none."""
-    d = value.denominator
-    return None if d & (d - 1) else 1 - d.bit_length()
-
-
 def rescale(ints: list[int], exp: int, to: int) -> list[int]:
     """The same values at the exponent `to` ≤ `exp`."""
     if (exp - to) * len(ints) > MAX_SHIFT:
@@ -118,35 +112,46 @@ def rows_of(ints: list[int], width: int) -> list[list[int]]:
 
 def width_of(rows: Rows) -> int:
     """Bits of the largest magnitude."""
-    return max((max(map(abs, row)).bit_length() for row in rows if row), default=0)
+    return max((max(max(row), -min(row)).bit_length() for row in rows if row), default=0)
 
 
 def matmul(a: Rows, b: Rows) -> Rows:
-    """The exact product, by Kronecker packing: a row of b becomes one integer with a fixed slot per entry.
+    """The exact product. Forms of one token read few of a state's entries: mostly columns of zeros are left out."""
+    width = len(b[0]) if b else 0
+    used = [j for j, column in enumerate(zip(*b, strict=True)) if any(column)]
+    if 2 * len(used) < width:
+        narrow = Packed([[row[j] for j in used] for row in b]).after(a)
+        return [_spread(row, used, width) for row in narrow]
+    return Packed(b).after(a)
+
+
+class Packed:
+    """A matrix b for exact products a·b, by Kronecker packing: a row of b becomes one integer, with a slot per entry.
 
     Row i of the product is `Σ_k a_ik · packed(b_k)`. A slot of `bits(a) + bits(b) + bits(k) + 1` bits holds any entry
     of the product with its sign, so that slots never overlap; a constant added to each makes them non-negative to read.
     """
-    if not b or not b[0]:
-        return [[] for _ in a]
-    width = len(b[0])
-    used = [j for j, column in enumerate(zip(*b, strict=True)) if any(column)]
-    if 2 * len(used) < width:  # forms of one token read few of the state's entries
-        narrow = matmul(a, [[row[j] for j in used] for row in b]) if used else [[] for _ in a]
-        return [_spread(row, used, width) for row in narrow]
-    slot = (width_of(a) + width_of(b) + len(b).bit_length()) // 8 + 1
-    half = 1 << (8 * slot - 1)
-    offset = int.from_bytes(half.to_bytes(slot, "little") * width, "little")
 
-    def pack(row: list[int]) -> int:
-        return int.from_bytes(b"".join([(v + half).to_bytes(slot, "little") for v in row]), "little") - offset
+    def __init__(self, rows: Rows) -> None:
+        self.rows, self.width, self.packed = rows, width_of(rows), (0, [0])  # bytes of a slot, rows packed that way
 
-    packed = [pack(row) for row in b]
-    product = []
-    for row in a:
-        raw = (dot(row, packed) + offset).to_bytes(slot * width, "little")
-        product.append([int.from_bytes(raw[i : i + slot], "little") - half for i in range(0, slot * width, slot)])
-    return product
+    def after(self, a: Rows) -> Rows:
+        """a·b."""
+        b = self.rows
+        if not b or not b[0]:
+            return [[] for _ in a]
+        slot = (width_of(a) + self.width + len(b).bit_length()) // 8 + 1
+        columns = len(b[0])
+        half = 1 << (8 * slot - 1)
+        offset = int.from_bytes(half.to_bytes(slot, "little") * columns, "little")
+        if self.packed[0] != slot:
+            joined = (b"".join([(v + half).to_bytes(slot, "little") for v in row]) for row in b)
+            self.packed = slot, [int.from_bytes(row, "little") - offset for row in joined]
+        product = []
+        for row in a:
+            raw = (dot(row, self.packed[1]) + offset).to_bytes(slot * columns, "little")
+            product.append([int.from_bytes(raw[i : i + slot], "little") - half for i in range(0, slot * columns, slot)])
+        return product
 
 
 def _spread(entries: list[int], places: list[int], width: int) -> list[int]:

@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
+from operator import add
 
 from trm_verify.kernel.affine import AffineForms, Unit
+from trm_verify.kernel.columns import Columns, Sets, Units
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import Graph
-from trm_verify.kernel.numbers import Rows, dot, dyadic, matmul, rescale
-from trm_verify.kernel.tensor import Tensor
-from trm_verify.kernel.units import Interval, Table
+from trm_verify.kernel.numbers import Packed, Rows, rescale
+from trm_verify.kernel.units import Interval
 
 PROJECTIONS = ("relu", "clamp")
 MAX_CUTS = 1024
@@ -26,17 +28,23 @@ MAX_CUTS = 1024
 
 @dataclass(frozen=True)
 class Functional:
-    """Coefficients of ints · 2^exp over all columns of a system, plus `sign` times the argument of `unit`, if any."""
+    """Coefficients ints · 2^exp over all columns of a system, plus sign · 2^exp times the argument of `unit`, if any.
+
+    `both`: to be bounded from above as well, by the same multipliers.
+    """
 
     row: list[int]
     exp: int
     unit: int = -1
-    sign: int | Fraction = 0
+    sign: int = 0
+    both: bool = False
 
     def times(self, weight: Fraction) -> Functional:
         """Multiplied by a binary fraction."""
-        row = [v * weight.numerator for v in self.row]
-        return Functional(row, self.exp + 1 - weight.denominator.bit_length(), self.unit, self.sign * weight)
+        if weight == 1:
+            return self
+        m, exp = weight.numerator, self.exp + 1 - weight.denominator.bit_length()
+        return Functional([v * m for v in self.row], exp, self.unit, self.sign * m, self.both)
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,11 @@ class System:
     units: tuple[Unit, ...]
     states: int
 
+    @cached_property
+    def packed(self) -> Packed:
+        """The rows, ready for products."""
+        return Packed(self.rows)
+
     def reduced(self, row: list[int]) -> list[int]:
         """A row of affine forms, over (1, state, input, units), in the columns of the system."""
         n, m = self.states, self.inputs
@@ -75,16 +88,25 @@ class System:
         """Column of the first unit."""
         return 1 + self.inputs + len(self.kept)
 
+    def of_units(self, ints: list[int]) -> list[int]:
+        """A number for each unit from those of the active ones; 0 for the others."""
+        if len(self.active) == len(self.units):
+            return ints.copy()
+        found = [0] * len(self.units)
+        for k, v in zip(self.active, ints, strict=True):
+            found[k] = v
+        return found
+
     def state_column(self, i: int) -> int:
         return self.first + self.slaved[i] if i in self.slaved else 1 + self.inputs + self.kept.index(i)
 
-    def of_state(self, i: int, sign: int) -> Functional:
+    def of_state(self, i: int, sign: int, both: bool = False) -> Functional:
         row = [0] * self.width
         row[self.state_column(i)] = sign
-        return Functional(row, 0)
+        return Functional(row, 0, both=both)
 
-    def of_argument(self, k: int, sign: int) -> Functional:
-        return Functional([0] * self.width, 0, k, sign)
+    def of_argument(self, k: int, sign: int, both: bool = False) -> Functional:
+        return Functional([0] * self.width, 0, k, sign, both)
 
 
 def slaved_states(forms: AffineForms) -> dict[int, int]:
@@ -146,107 +168,43 @@ def _system_of(graph: Graph, forms: AffineForms, merge: bool) -> System:
     return system
 
 
-@dataclass(frozen=True)
-class Sets:
-    """Where the columns of a system lie: the input's box, the box of the (whole) state, a table for each unit."""
-
-    inputs: Tensor
-    states: Tensor
-    tables: Sequence[Table]
-
-
-def least_over(coefficients: list[int], box: Tensor) -> int | None:
-    """Twice the least value of Σ c_i v_i over a box, at the exponents of both together; None when unbounded below."""
-    if not box.bounded:
-        return None if any(coefficients) else 0
-    lo, hi = box.ends()
-    if hi is lo:
-        return 2 * dot(coefficients, lo)
-    spread = sum(abs(c) * (b - a) for c, a, b in zip(coefficients, lo, hi, strict=True))
-    return dot(coefficients, map(sum, zip(lo, hi, strict=True))) - spread
-
-
-def combined(system: System, functionals: Sequence[Functional], multipliers: Rows, exp: int) -> tuple[Rows, int]:
+def combined(
+    system: System, functionals: Sequence[Functional], multipliers: Rows, exp: int
+) -> tuple[Rows, int]:  # fmt: skip
     """The coefficients q + μ·(equations) of each functional, at one exponent."""
     low = min([system.exp + exp, *(f.exp for f in functionals)])
-    rows = matmul(multipliers, system.rows) if system.rows else [[0] * system.width for _ in functionals]
+    rows = system.packed.after(multipliers) if system.rows else [[0] * system.width for _ in functionals]
     found = []
     for functional, row in zip(functionals, rows, strict=True):
         moved = rescale(row, system.exp + exp, low) if system.rows else row
-        base = rescale(functional.row, functional.exp, low) if any(functional.row) else functional.row
-        found.append(list(map(int.__add__, moved, base)))
+        if any(functional.row):
+            moved = list(map(add, moved, rescale(functional.row, functional.exp, low)))
+        found.append(moved)
     return found, low
 
 
-def lower_bounds(
+def bounds(
     system: System, sets: Sequence[Sets], functionals: Sequence[Functional], multipliers: Rows, exp: int,
-) -> list[Fraction | None]:  # fmt: skip
-    """For each functional with its multipliers (· 2^exp) and its sets, a lower bound at fixed points; None: none.
+) -> list[Interval]:  # fmt: skip
+    """For each functional with its multipliers (· 2^exp) and its sets, its least and largest value at fixed points.
 
-    Sound if: proofs/duality.md.
+    None: no bound; above also where none is asked for. Sound if: proofs/duality.md.
     """
     rows, low = combined(system, functionals, multipliers, exp)
-    unit = dyadic(1, low)
-    integral: dict[int, Integral] = {}  # most functionals share one list of tables
-    found: list[Fraction | None] = []
+    units: dict[int, Units] = {}  # most functionals share their sets, but for a few tables
+    columns: dict[tuple[int, ...], Columns] = {}
+    found = []
     for functional, row, own, each in zip(functionals, rows, multipliers, sets, strict=True):
-        given = least_over(row[1 : 1 + system.inputs], each.inputs)
-        kept = least_over(row[1 + system.inputs : system.first], part(each.states, system.kept))
-        if given is None or kept is None:
-            found.append(None)
-            continue
-        boxes = given * dyadic(1, each.inputs.exp) + kept * dyadic(1, each.states.exp)
-        if id(each.tables) not in integral:
-            integral[id(each.tables)] = integral_of(each.tables)
-        slopes = [0] * len(system.units)
-        for k, v in zip(system.active, rescale(own[len(system.kept) :], exp, low), strict=True):
-            slopes[k] = v
-        units = _least_of_units(row[system.first :], slopes, unit, functional, each.tables, integral[id(each.tables)])
-        found.append(None if units is None else (row[0] + boxes / 2) * unit + units)
+        key = id(each.inputs), id(each.states), id(each.tables)
+        if key not in columns:
+            if key[2] not in units:
+                units[key[2]] = Units(each.tables)
+            columns[key] = Columns(each, system.kept, units[key[2]])
+        slopes = system.of_units(rescale(own[len(system.kept) :], exp, low))
+        if functional.sign:
+            slopes[functional.unit] -= functional.sign << functional.exp - low
+        found.append(columns[key].bounds(row, slopes, low, each.cut, functional.both))
     return found
-
-
-Integral = tuple[int, list[tuple[tuple[int, int], ...] | None]]  # exponent, then candidates of each table that has them
-
-
-def integral_of(tables: Sequence[Table]) -> Integral:
-    """The candidates of all tables as integers at one exponent; None for a table that has another form."""
-    each = [table.integral for table in tables]
-    exp = min((found[0] for found in each if found is not None), default=0)
-    return exp, [
-        None if found is None else tuple((a << found[0] - exp, phi << found[0] - exp) for a, phi in found[1])
-        for found in each
-    ]
-
-
-def _least_of_units(
-    weights: list[int], slopes: list[int], unit: Fraction, functional: Functional, tables: Sequence[Table],
-    integral: Integral,
-) -> Fraction | None:  # fmt: skip
-    """The sum over all units of the least w·φ(a) − v·a, with w and v in multiples of `unit`; None: unbounded below."""
-    exp, candidates = integral
-    total, rest = 0, Fraction(0)
-    for k, (w, v, points) in enumerate(zip(weights, slopes, candidates, strict=True)):
-        if points is not None and k != functional.unit:
-            if w or v:
-                total += min([w * phi - v * a for a, phi in points])
-            continue
-        shift = functional.sign if k == functional.unit else 0
-        if not w and not v and not shift:
-            continue
-        least = tables[k].least(w * unit, v * unit - shift)
-        if least is None:
-            return None
-        rest += least
-    return total * unit * dyadic(1, exp) + rest
-
-
-def part(box: Tensor, entries: Sequence[int]) -> Tensor:
-    if not box.bounded:
-        return Tensor((len(entries),))
-    lo, hi = box.ends()
-    low = [lo[i] for i in entries]
-    return Tensor((len(entries),), box.exp, low, low if hi is lo else [hi[i] for i in entries])
 
 
 # Splitting: a binary tree whose leaves cut the interval of a unit's argument, or of an input, at given places.

@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from trm_verify.kernel.affine import AffineForms, forms_of, require_small
+from trm_verify.kernel.columns import Ends, part, plus, total
 from trm_verify.kernel.context import numbers
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.numbers import dyadic
-from trm_verify.kernel.relaxation import (
-    System,
-    least_over,
-    part,
-    rescaled,
-)  # fmt: skip
+from trm_verify.kernel.relaxation import System, rescaled
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.units import Interval, Table, table
 
@@ -42,31 +38,29 @@ def interval_arguments(
     In a merged system an argument reads states that are later units: nothing is known of these yet.
     """
     unit = dyadic(1, system.exp)
-    found: list[Interval] = []
-    ranges: list[Interval] = []
-    kept = part(region, system.kept)
+    found, first = list(known), len(known)
+    if first == len(system.units):
+        return found
+    ranges: list[Interval] = []  # of the units before, where one is read
+    boxes = Ends.of(domain), Ends.of(part(region, system.kept))
     place = {k: len(system.kept) + j for j, k in enumerate(system.active)}
-    for k, each in enumerate(system.units):
-        interval: Interval = known[k] if k < len(known) else (None, None)
-        if each.op is not None and k >= len(known):
-            row, later = system.rows[place[k]], [(None, None)] * (len(system.units) - k)
-            boxes = [(row[1 : 1 + system.inputs], domain), (row[1 + system.inputs : system.first], kept)]
-            interval = span([row[0], *row[system.first :]], unit, [*ranges, *later])
-            for columns, box in boxes:
-                interval = _plus(interval, columns, unit, box)
+    for k, each in enumerate(system.units[first:], first):
+        interval: Interval = (None, None)
+        if k in place:
+            row = system.rows[place[k]]
+            columns = row[1 : 1 + system.inputs], row[1 + system.inputs : system.first]
+            interval = total(
+                row[0], [(box.twice(own), box.exp) for own, box in zip(columns, boxes, strict=True)], system.exp
+            )
+            if any(row[system.first :]):
+                done = len(ranges)
+                ranges += [table(u, a).ends() for u, a in zip(system.units[done:k], found[done:], strict=True)]
+                later = [(None, None)] * (len(system.units) - k)
+                interval = plus(interval, span([0, *row[system.first :]], unit, [*ranges, *later]))
+        if each.op is None or None in interval:
+            table(each, interval)  # refuses what must not be unbounded
         found.append(interval)
-        ranges.append(table(each, interval).ends())
     return found
-
-
-def _plus(interval: Interval, row: list[int], unit: Fraction, box: Tensor) -> Interval:
-    """The interval and the range of a linear form over a box together."""
-    least, most = least_over(row, box), least_over([-v for v in row], box)
-    each = unit * dyadic(1, box.exp) / 2
-    return (
-        None if interval[0] is None or least is None else interval[0] + least * each,
-        None if interval[1] is None or most is None else interval[1] - most * each,
-    )
 
 
 def span(row: list[int], unit: Fraction, ends: Sequence[Interval]) -> Interval:

@@ -15,7 +15,7 @@ from trm_verify.kernel import enclosures
 from trm_verify.kernel.affine import Unit
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import STATE, Node
-from trm_verify.kernel.numbers import ceil_at, dyadic_exponent, floor_at
+from trm_verify.kernel.numbers import ceil_at, floor_at
 from trm_verify.kernel.operations import apply_operation
 from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
@@ -24,6 +24,7 @@ PIECEWISE = {"relu", "abs", "leaky_relu", "clamp", "scale"}
 PIECES = 16
 BITS = enclosures.BITS
 MAX_EXPONENT = 1024  # of candidates as integers; finer ones stay fractions
+ZERO = Fraction(0)
 Interval = tuple[Fraction | None, Fraction | None]  # None: no end on that side
 Integral = tuple[int, tuple[tuple[int, int], ...]]  # exponent ≤ 0, then (argument, value) of all candidates
 Least = Callable[[Fraction, Fraction], Fraction | None]  # (w, v) ↦ a lower bound of w·φ − v·a; None: unbounded below
@@ -33,14 +34,14 @@ def kinks(unit: Unit) -> list[Fraction]:
     """Where the slope of a piecewise-linear activation changes."""
     if unit.op == "clamp":
         return [end for end in (unit.attrs["lo"], unit.attrs["hi"]) if end is not None]
-    return [] if unit.op == "scale" else [Fraction(0)]
+    return [] if unit.op == "scale" else [ZERO]
 
 
 def value(unit: Unit, at: Fraction) -> tuple[Fraction, Fraction]:
     """φ at one argument: both ends are equal, and exact, for a piecewise-linear activation."""
     exact: Fraction
     if unit.op == "relu":
-        exact = max(at, Fraction(0))
+        exact = at if at > 0 else ZERO
     elif unit.op == "abs":
         exact = abs(at)
     elif unit.op == "leaky_relu":
@@ -65,11 +66,12 @@ def _node(unit: Unit, size: int) -> Node:
 
 def _integral(candidates: tuple[tuple[Fraction, Fraction], ...]) -> Integral | None:
     """Candidates as integers, where all of them are binary fractions."""
-    exponents = [dyadic_exponent(end) for pair in candidates for end in pair]
-    exp = min((e for e in exponents if e is not None), default=0)
-    if None in exponents or exp < -MAX_EXPONENT:
+    below = [end.denominator for pair in candidates for end in pair]
+    finest = max(below, default=1)
+    if finest.bit_length() - 1 > MAX_EXPONENT or any(d & (d - 1) for d in below):
         return None
-    return exp, tuple((int(a * (1 << -exp)), int(phi * (1 << -exp))) for a, phi in candidates)
+    whole = ((a.numerator * (finest // a.denominator), u.numerator * (finest // u.denominator)) for a, u in candidates)
+    return 1 - finest.bit_length(), tuple(whole)
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,8 @@ def table(unit: Unit, interval: Interval) -> Table:
     lo, hi = interval
     if unit.op in PIECEWISE:
         inside = sorted(k for k in kinks(unit) if (lo is None or k > lo) and (hi is None or k < hi))
-        ends = [end for end in (lo, hi) if end is not None]
-        at = sorted({*ends, *inside}) or [Fraction(0)]
-        candidates = tuple((a, value(unit, a)[0]) for a in at)
+        at = [end for end in (lo, *inside, hi if hi != lo else None) if end is not None] or [ZERO]
+        candidates = tuple([(a, value(unit, a)[0]) for a in at])
         left = None if lo is not None else candidates[0][1] - value(unit, at[0] - 1)[0]
         right = None if hi is not None else value(unit, at[-1] + 1)[0] - candidates[-1][1]
         return Piecewise(candidates, left, right)

@@ -230,6 +230,16 @@ def test_bounds_may_leave_no_room() -> None:
         assert sheet.code() == code
 
 
+@pytest.mark.parametrize(("sign", "lo", "hi"), [("both", F(1, 4), F(1, 2)), (1, F(1, 4), 1), (-1, 0, F(1, 2))])
+def test_one_row_bounds_both_sides(sign: Any, lo: Any, hi: Any) -> None:
+    """z/2 + x + 1/8 has the fixed points 1/4 + 2x, x from 0 to 1/8. With multiplier 2 nothing of z is left."""
+    for low, high, inside in ((lo, hi, True), (lo + ULP, hi, False), (lo, hi - ULP, False)):
+        sheet = Sheet(linear_model([[F(1, 2)]], [F(1, 8)], given=real(1)))
+        at = sheet.box(0, F(1, 8), "input")
+        step = duality(sheet, region(sheet, 0, 1, at), [(0, sign)], [-2 if sign == -1 else 2])
+        assert (all_in(sheet, step, low, high, at) == ACCEPTED) is inside
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -241,6 +251,9 @@ def test_bounds_may_leave_no_room() -> None:
         ({"signs": [1]}, "WITNESS"),
         ({"signs": [1, 2]}, "NUMBER"),
         ({"signs": [1, True]}, "FIELD"),
+        ({"signs": [1, "below"]}, "FIELD"),
+        ({"signs": ["both"]}, "WITNESS"),
+        ({"signs": ["both", 1, 1]}, "WITNESS"),
         ({"splits": [-1]}, "NUMBER"),
         ({"splits": [0, -1], "weights": vector([1]), "multipliers": vector([0]), "at": vector([0])}, "WITNESS"),
         ({"splits": [-1, -1, -1], "weights": vector([1] * 3), "multipliers": vector([0] * 3)}, "WITNESS"),
@@ -297,6 +310,9 @@ def continuity(
 
 
 LINE = linear_model([[F(1, 2)]], given=real(1))
+BOTH: Json = {
+    "targets": [0], "signs": ["both"], "splits": [-1], "weights": vector([1]), "multipliers": vector([2])
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -313,6 +329,22 @@ def test_the_fixed_point_stays_strictly_inside(half: F, code: str) -> None:
         sheet.claim(step, "exactly_one", domain=at, region=sheet.all())
         sheet.claim(step, "encloses_all", domain=at, region=sheet.box(-1, 50), box=sheet.box(-2, 2))
         assert sheet.verdict() == ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("lo", "hi", "code"),
+    [(-2 - ULP, 2 + ULP, ACCEPTED), (-2, 2 + ULP, "INCLUSION"), (-2 - ULP, 2, "INCLUSION"), (-100, 3, ACCEPTED)],
+)
+def test_one_row_keeps_it_off_both_sides(lo: Any, hi: Any, code: str) -> None:
+    sheet = Sheet(LINE)
+    premise, _ = moved(sheet)
+    step = continuity(sheet, premise, (lo, hi), **BOTH)
+    assert sheet.code() == code
+    if code == ACCEPTED:
+        at = sheet.box(-1, 1, "input")
+        assert (
+            sheet.claim(step, "encloses_the", domain=at, region=sheet.all(), box=sheet.box(-2, 2)).verdict() == ACCEPTED
+        )
 
 
 @pytest.mark.parametrize(

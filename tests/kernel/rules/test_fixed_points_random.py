@@ -23,7 +23,7 @@ import pytest
 
 from tests.kernel.certificates import graph_json, kernel_graph, real
 from tests.kernel.graphs import Json, Nodes, dyadic, read_dyadic, read_vector, vector
-from trm_verify.kernel import affine, bounding, relaxation, spans, units
+from trm_verify.kernel import affine, bounding, columns, relaxation, spans, units
 from trm_verify.kernel.affine import AffineForms
 from trm_verify.kernel.claims import (
     Answer,
@@ -625,9 +625,9 @@ class Bench:
     def tightening(self, known: FixedPoints, sides: list[tuple[int, int]], cuts: int, besides: int = 0) -> Json:
         forms = spans.forms_over(self.model.graph, known.domain, known.box, known.scale)
         system, n = relaxation.system_of(self.model.graph, forms), self.model.n
-        functionals = [system.of_state(t, s) if t < n else system.of_argument(t - n, s) for t, s in sides]
+        functionals = [system.of_state(t, s or 1) if t < n else system.of_argument(t - n, s or 1) for t, s in sides]
         return {
-            "targets": [t for t, _ in sides], "signs": [s for _, s in sides],
+            "targets": [t for t, _ in sides], "signs": [s or "both" for _, s in sides],
             **self.bounding(known, system, functionals, cuts, besides),
         }  # fmt: skip
 
@@ -643,7 +643,7 @@ class Bench:
             )
             n = self.model.n
             able = [*range(n), *(n + k for k in system.active)]
-            sides = [(self.rng.choice(able), self.rng.choice([-1, 1])) for _ in range(self.rng.randint(1, 4))]
+            sides = [(self.rng.choice(able), self.rng.choice([-1, 0, 1])) for _ in range(self.rng.randint(1, 4))]
             known = self.step("duality", known, **self.tightening(known, sides, self.rng.randint(0, 2))) or known
         return known
 
@@ -717,7 +717,8 @@ class Bench:
                   for pick, sign in ((min, -1), (max, 1)))  # fmt: skip
         known = FixedPoints(domain, box, box, tuple(zip(lo, hi, strict=True)), alphas, True, True)
         n = self.model.n
-        sides = [(t, s) for t in [*system.kept, *(n + k for k in system.active)] for s in (1, -1)]
+        targets = [*system.kept, *(n + k for k in system.active)]
+        sides = [(t, s) for t in targets for s in self.rng.choice([(1, -1), (0,)])]
         return self.step(  # type: ignore[no-any-return]
             "by_continuity", premise, domain=self.domain, region=region, scale=scale, input=vector(x),
             center=vector(z), lo=vector(lo), hi=vector(hi),
@@ -912,13 +913,17 @@ def test_no_conclusion_is_contradicted_by_a_fixed_point(smooth: bool) -> None:
 # Broken kernels
 
 
-def _middles(inputs: Tensor, states: Tensor, tables: Any) -> relaxation.Sets:
-    return relaxation.Sets(*(midpoint(box) if box.bounded else box for box in (inputs, states)), tables)
+def _middles(inputs: Tensor, states: Tensor, *tables: Any) -> columns.Sets:
+    return columns.Sets(*(midpoint(box) if box.bounded else box for box in (inputs, states)), *tables)
 
 
 def _unwidened(self: Any, side: int) -> F | None:
     bound = self.bounds[side]
     return None if bound is None else self.sides[side][1] * bound
+
+
+def _one_half_for_both(self: Any, target: int, sign: int) -> Any:
+    return HALF(self, target, sign or 1)
 
 
 def _no_dips(self: Any, w: F, v: F) -> F:
@@ -957,7 +962,8 @@ RANGE = enclosure._Reduction.range
 INTERVALS = spans.interval_arguments
 PRODUCT = affine._AffineBuilder.product
 EXACT = refutation._exact
-LEAVES, BOUNDS, SYSTEM = relaxation.leaves_of, relaxation.lower_bounds, relaxation.system_of
+LEAVES, BOUNDS, SYSTEM = relaxation.leaves_of, relaxation.bounds, relaxation.system_of
+HALF, ALL = bounding.Tightening.half, bounding._all
 ANY_UNIT = ("relu", "clamp", "abs", "leaky_relu", "scale", "tanh", "sin", "sigmoid")
 
 BROKEN: dict[str, list[tuple[Any, str, Any]]] = {
@@ -966,8 +972,15 @@ BROKEN: dict[str, list[tuple[Any, str, Any]]] = {
     "boxes without width": [(bounding, "Sets", _middles)],
     "halves not widened": [(bounding.Tightening, "end", _unwidened)],
     "bounds a little too high": [
-        (bounding, "lower_bounds", lambda *a: [None if b is None else b + F(1, 8) for b in BOUNDS(*a)])
+        (bounding, "bounds", lambda *a: [(None if b is None else b + F(1, 8), c) for b, c in BOUNDS(*a)])
     ],
+    "upper bounds a little too low": [
+        (bounding, "bounds", lambda *a: [(b, None if c is None else c - F(1, 8)) for b, c in BOUNDS(*a)])
+    ],
+    "upper bounds of the first leaf": [
+        (bounding, "_all", lambda pick, ends: ALL(pick, ends if pick is min else ends[:1]))
+    ],
+    "both sides on one half": [(bounding.Tightening, "half", _one_half_for_both)],
     "a leaf is lost": [(bounding, "leaves_of", lambda *a: LEAVES(*a)[1:] or LEAVES(*a))],
     "arguments of later units": [
         (fixed_points, "system_of", lambda graph, forms, merge=True: SYSTEM(graph, forms)),
@@ -989,6 +1002,8 @@ BROKEN: dict[str, list[tuple[Any, str, Any]]] = {
 TASKS: dict[str, Callable[[Bench], Any]] = {
     "boundaries not checked": lambda bench: bench.continuity(bench.contraction()),
     "halves not widened": lambda bench: bench.duality(bench.everywhere()),
+    "upper bounds of the first leaf": lambda bench: bench.duality(bench.everywhere()),
+    "both sides on one half": lambda bench: bench.duality(bench.everywhere()),
     "uniqueness for nothing": Bench.enclosure,
     "located anywhere": lambda bench: bench.step("located", bench.everywhere(), bench.enclosure()),
     "curves without dips": Bench.curves,

@@ -76,7 +76,7 @@ def fixed_point_answer(context: Context, premises: list[Conclusion], witness: Wi
         for own, other in pairs
     ]
     task = Bounding(graph, known, system, arguments)
-    margins = task.batch(functionals, [Leaf({}, {})] * len(functionals), raw)
+    margins = [least for least, _ in task.batch(functionals, [Leaf({}, {})] * len(functionals), raw)]
     for (own, other), bound, empty in zip(pairs, margins, task.empty, strict=True):
         if empty or bound is None or bound <= 0:
             raise CheckError("MARGIN", f"logit {own} above logit {other} at every fixed point", bound)

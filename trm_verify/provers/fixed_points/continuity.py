@@ -24,9 +24,12 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.linear import is_plain
 from trm_verify.kernel.relaxation import PROJECTIONS, System, rescaled, slaved_states, system_of
 from trm_verify.kernel.spans import forms_over
-from trm_verify.kernel.units import table
+from trm_verify.kernel.units import PIECEWISE, table
 from trm_verify.provers.factors import as_floats
+from trm_verify.provers.fixed_points.enclosed import Enclosed
+from trm_verify.provers.fixed_points.lean import enclose
 from trm_verify.provers.fixed_points.newton import fixed_point, sensitivities
+from trm_verify.provers.fixed_points.reduced import Linearised
 from trm_verify.provers.fixed_points.relaxed import (
     Ascent,
     Chords,
@@ -77,15 +80,12 @@ class Consistent:
             shift[side * count + self.kept + np.arange(self.active), list(system.active)] = sign
         self.functionals = Functionals.of(relaxed, rows, shift)
         self.count, self.strict = count, False
-        self.state: Floats = np.zeros(0)  # the fixed point in the middle
-        self.multipliers = torch.zeros(2 * count, len(system.rows), dtype=self.lo.dtype)
+        self.multipliers = torch.zeros(2 * count, len(relaxed.rows), dtype=self.lo.dtype)
         self.bounds: tuple[Tensor, Tensor] = (self.ends[0], self.ends[1])
 
-    @property
-    def unstable(self) -> int:
-        """Units whose argument may have either sign."""
-        low, high = (end[self.kept :] for end in self.bounds)
-        return int(((low < 0) & (high > 0)).sum())
+    def enclosed(self) -> Enclosed:
+        sides = [(i, sign) for sign in (1, -1) for i in range(self.count)]
+        return Enclosed(self.relaxed, self.lo, self.hi, self.box, *self.bounds, sides, self.multipliers.numpy())
 
     @property
     def ends(self) -> tuple[Tensor, Tensor]:
@@ -131,7 +131,7 @@ class Consistent:
         self.lo, self.hi = self.lo.clone(), self.hi.clone()
         self.lo[self.relaxed.active], self.hi[self.relaxed.active] = low[self.kept :], high[self.kept :]
 
-    def search(self, deadline: float, enough: Callable[[Consistent], bool] | None = None, rounds: int = ROUNDS) -> bool:
+    def search(self, deadline: float, enough: Callable[[Enclosed], bool] | None = None, rounds: int = ROUNDS) -> bool:
         """Alternate ascent and moving until the intervals hold, and are small `enough` or shrink no more."""
         ascent, before, asked, ascending = Ascent(self.multipliers, 0.05, 0.99), torch.inf, 0, enough is None
         for count in range(3 * rounds):
@@ -150,7 +150,7 @@ class Consistent:
             ascending = ascending or settled or count >= CHORDS  # what chords show costs least: it comes first
             if self.strict and enough is not None and count >= asked:
                 asked = 2 * count + 2
-                if enough(self):
+                if enough(self.enclosed()):
                     return True
             before = size
             self.move(INFLATE if count < rounds else 3 * INFLATE)
@@ -170,6 +170,7 @@ class Equations:
         arguments = self.forms.arguments
         # in memory of torch's own, which is aligned: products of rows do not depend on where NumPy puts an array
         self.arguments = torch.tensor(as_floats(arguments.rows, arguments.exp)) if self.forms.units else None
+        self.nested = self.arguments is not None and bool(self.arguments[:, self.forms.first :].any())
 
     @classmethod
     def of(cls, problem: Problem, domain: Json, region: Json) -> Equations:
@@ -188,11 +189,24 @@ class Continuity:
         self.forms, self.system = self.equations.forms, self.equations.system
         lo, hi = box.ends()
         self.inputs = np.array([floats(lo, box.exp), floats(hi, box.exp)]).reshape(2, -1)
+        self.state: Floats = np.zeros(0)  # the fixed point in the middle of the inputs, once it is found
         self.middle = integers([a + b for a, b in zip(lo, hi, strict=True)], box.exp - 1)
 
+    def lean(self, start: Floats, deadline: float) -> Enclosed | None:
+        """Self-consistent intervals in little time, where few units bend."""
+        relaxed = self.equations.relaxed.over(self.inputs, np.zeros((2, self.problem.graph.size)))
+        try:
+            about = Linearised.at(relaxed, self.unknown(relaxed, start)[0].numpy())
+            if about is None:
+                return None
+            self.state = whole_state(self.system, relaxed, about.states, about.arguments)
+            return enclose(about, deadline)
+        except np.linalg.LinAlgError:
+            return None
+
     def consistent(
-        self, start: Floats, deadline: float, enough: Callable[[Consistent], bool] | None = None
-    ) -> Consistent | str:
+        self, start: Floats, deadline: float, enough: Callable[[Enclosed], bool] | None = None
+    ) -> Enclosed | str:
         """Self-consistent intervals, or why there are none."""
         n = self.problem.graph.size
         relaxed = self.equations.relaxed.over(self.inputs, np.zeros((2, n)))
@@ -204,10 +218,10 @@ class Continuity:
         reach = torch.zeros(len(self.system.units), dtype=moved.dtype)
         reach[relaxed.active] = moved[kept:]
         found = Consistent(relaxed, (states[0], arguments[0]), (moved[:kept], reach))
-        found.state = whole_state(self.system, relaxed, states[0], arguments[0])
+        self.state = whole_state(self.system, relaxed, states[0].numpy(), arguments[0].numpy())
         if not found.search(deadline, enough):
             return "the intervals of the units did not close (the inputs are too many, or the time was used up)"
-        return found
+        return found.enclosed()
 
     def unknown(self, relaxed: Relaxed, state: Floats) -> Tensor:
         """A start for Newton's method from a state: one evaluation of the arguments."""
@@ -215,40 +229,46 @@ class Continuity:
         row = torch.zeros(self.forms.first + len(self.forms.units), dtype=torch.float64)
         n, m = self.problem.graph.size, self.problem.graph.input_size
         row[0], row[1 : 1 + n], row[1 + n : 1 + n + m] = 1.0, z, relaxed.middle
-        arguments, found = self.equations.arguments, []
+        arguments, active = self.equations.arguments, relaxed.active
+        kept = z[list(self.system.kept)]
+        if arguments is None:
+            return kept[None]
+        if not self.equations.nested:
+            return torch.cat([kept, arguments[active] @ row])[None]
+        found = torch.zeros(len(self.forms.units), dtype=torch.float64)
         for k, unit in enumerate(self.forms.units):
-            if unit.op is None or arguments is None:
+            if unit.op is None:
                 row[self.forms.first + k] = float(sum(unit.range or (0, 0)) / 2)
                 continue
-            a = arguments[k] @ row
-            found.append(a)
-            row[self.forms.first + k] = apply(unit, a)
-        kept = [z[i] for i in self.system.kept]
-        return torch.stack([*kept, *found])[None] if kept or found else torch.zeros(1, 0, dtype=torch.float64)
+            found[k] = arguments[k] @ row
+            row[self.forms.first + k] = apply(unit, found[k])
+        return torch.cat([kept, found[active]])[None]
 
-    def derivation(self, premise: Derivation, found: Consistent) -> Derivation:
+    def derivation(self, premise: Derivation, found: Enclosed) -> Derivation:
         """The kernel's step, with every number rounded to a short one."""
         n, units = self.problem.graph.size, self.system.units
         active = list(self.system.active)
         lo, hi = (end.numpy().copy() for end in (found.lo, found.hi))
-        rest = [k for k in range(len(units)) if k not in set(active)]
+        rest = np.setdiff1d(np.arange(len(units)), active)
         lo[rest], hi[rest] = 0.0, 0.0
         lo, hi = np.floor(np.ldexp(lo, PLACES)), np.ceil(np.ldexp(hi, PLACES))
         ends = np.zeros((2, n))
-        for place, i in enumerate(self.system.kept):
-            ends[:, i] = found.box[:, place].numpy()
+        ends[:, list(self.system.kept)] = found.box.numpy()
+        _, values = found.relaxed.places(*(torch.from_numpy(np.ldexp(end, -PLACES)) for end in (lo, hi)))
+        own = np.array(list(self.system.slaved.values()), dtype=int)
+        ends[:, list(self.system.slaved)] = np.stack([values.amin(dim=0).numpy(), values.amax(dim=0).numpy()])[:, own]
         for i, k in self.system.slaved.items():
-            interval = (Fraction(int(lo[k]), 1 << PLACES), Fraction(int(hi[k]), 1 << PLACES))
-            least, most = table(units[k], interval).ends()
-            ends[:, i] = float(least or 0), float(most or 0)
+            if units[k].op not in PIECEWISE:  # between the points of the grid it may reach further
+                interval = (Fraction(int(lo[k]), 1 << PLACES), Fraction(int(hi[k]), 1 << PLACES))
+                ends[:, i] = [float(end or 0) for end in table(units[k], interval).ends()]
         ends = np.array([np.floor(np.ldexp(ends[0], PLACES)) - 1, np.ceil(np.ldexp(ends[1], PLACES)) + 1])
         state = {"space": "state", **{side: _short(v) for side, v in zip(("lo", "hi"), ends, strict=True)}}
-        targets = [*self.system.kept, *(n + k for k in active)]
+        unknowns = [*self.system.kept, *(n + k for k in active)]
         return premise.then(
             "by_continuity", domain=self.domain, region=state, scale=self.equations.scale, input=self.middle,
-            center=vector(found.state), lo=_short(lo), hi=_short(hi), targets=targets * 2,
-            signs=[1] * len(targets) + [-1] * len(targets), splits=[-1] * (2 * len(targets)), at=vector([]),
-            weights=vector([1] * (2 * len(targets))), multipliers=multipliers_json(found.multipliers.numpy()),
+            center=vector(self.state), lo=_short(lo), hi=_short(hi), targets=[unknowns[i] for i, _ in found.sides],
+            signs=[sign or "both" for _, sign in found.sides], splits=[-1] * len(found.sides), at=vector([]),
+            weights=vector([1] * len(found.sides)), multipliers=multipliers_json(found.multipliers),
         )  # fmt: skip
 
 
@@ -273,13 +293,12 @@ def solve(problem: Problem, x: Floats) -> Floats:
         return np.full(problem.graph.size, np.nan)
     if not float(error) < 1e-6:
         return np.full(problem.graph.size, np.nan)
-    return whole_state(system, relaxed, states[0], arguments[0])
+    return whole_state(system, relaxed, states[0].numpy(), arguments[0].numpy())
 
 
-def whole_state(system: System, relaxed: Relaxed, states: Tensor, arguments: Tensor) -> Floats:
+def whole_state(system: System, relaxed: Relaxed, states: Floats, arguments: Floats) -> Floats:
     """All entries of a state, those kept and those that are units. Shape: states (kept,), arguments (U,) to (n,)."""
-    values, whole = relaxed.values(arguments), np.zeros(system.states)
-    whole[list(system.kept)] = states.numpy()
-    for i, k in system.slaved.items():
-        whole[i] = float(values[k])
+    values, whole = relaxed.values(torch.from_numpy(arguments)).numpy(), np.zeros(system.states)
+    whole[list(system.kept)] = states
+    whole[list(system.slaved)] = values[list(system.slaved.values())]
     return whole

@@ -24,7 +24,9 @@ from trm_verify.provers.factors import as_floats
 from trm_verify.provers.fixed_points import programs
 from trm_verify.provers.fixed_points.attack import attack
 from trm_verify.provers.fixed_points.branch import Branching, Outcome
-from trm_verify.provers.fixed_points.continuity import Consistent, Continuity
+from trm_verify.provers.fixed_points.continuity import Continuity
+from trm_verify.provers.fixed_points.enclosed import Enclosed
+from trm_verify.provers.fixed_points.lean import bounded
 from trm_verify.provers.fixed_points.newton import fixed_point
 from trm_verify.provers.fixed_points.relaxed import (
     Chords,
@@ -92,7 +94,7 @@ class FixedPointSearch:
         started = time.perf_counter()
         question: Question | None = None
 
-        def settled(found: Consistent) -> bool:
+        def settled(found: Enclosed) -> bool:
             """Whether wide intervals already show the answer."""
             nonlocal question
             if answer is None:
@@ -103,6 +105,8 @@ class FixedPointSearch:
 
         try:
             continuity = Continuity(self.problem, self.domain, self.region)
+            if answer is not None and (done := self._lean(continuity, answer, deadline, started)):
+                return done
             found = continuity.consistent(self.state, deadline, settled)
         except CheckError as error:
             return FixedPointAttempt(seconds=time.perf_counter() - started, reason=str(error))
@@ -113,8 +117,22 @@ class FixedPointSearch:
             question.decide(deadline, branch)
         return self._checked(continuity, found, question, time.perf_counter() - started)
 
+    def _lean(
+        self, continuity: Continuity, answer: Sequence[int] | str, deadline: float, started: float
+    ) -> FixedPointAttempt | None:
+        """The answer by what costs least; None where that does not show it."""
+        found = continuity.lean(self.state, deadline)
+        if found is None:
+            return None
+        question = Question(self.problem, continuity, found, answer)
+        question.glance(found)
+        if not question.proved:
+            return None
+        attempt = self._checked(continuity, found, question, time.perf_counter() - started)
+        return attempt if attempt.answer is not None else None
+
     def _checked(
-        self, continuity: Continuity, found: Consistent, question: Question | None, seconds: float
+        self, continuity: Continuity, found: Enclosed, question: Question | None, seconds: float
     ) -> FixedPointAttempt:
         """What the kernel's rules say to what was found."""
         unstable = found.unstable
@@ -144,12 +162,10 @@ class FixedPointSearch:
 class Question:
     """Whether every logit difference in favour of an answer is positive at the enclosed fixed points."""
 
-    def __init__(
-        self, problem: Problem, continuity: Continuity, found: Consistent, answer: Sequence[int] | str
-    ) -> None:
+    def __init__(self, problem: Problem, continuity: Continuity, found: Enclosed, answer: Sequence[int] | str) -> None:
         readout = _Readout.of(problem, continuity)
         system, rows = readout.relaxed.system, readout.rows
-        low, high = found.bounds
+        low, high = found.low, found.high
         kept, active = found.kept, found.relaxed.active
         lo, hi = found.lo.clone(), found.hi.clone()
         slack = 1e-9 + SLACK * (high - low).abs()  # the kernel's bounds are these up to rounding
@@ -196,6 +212,19 @@ class Question:
         readout = problem.graph.readout
         classes = logits.size if readout is None else readout.nodes[readout.outputs[0]].shape[-1]
         return tuple(int(v) for v in logits.reshape(-1, classes).argmax(axis=1))
+
+    def glance(self, found: Enclosed) -> None:
+        """Dual bounds in the small system of the enclosure, if the readout has no units of its own."""
+        reduced = found.reduced
+        if reduced is None or len(self.lo) > len(found.lo):
+            self.bound(QUICK)
+            return
+        lo, hi = (end.numpy()[reduced.rest] for end in (self.lo, self.hi))
+        try:
+            self.bounds, multipliers = bounded(reduced, self.rows, lo, hi)
+        except np.linalg.LinAlgError:
+            return
+        self.multipliers = torch.from_numpy(multipliers)
 
     def bound(self, steps: int) -> None:
         """Dual bounds for all competitors at once, until each is positive, then a few steps more."""

@@ -1,0 +1,140 @@
+"""Enclosures where few units bend: the small system against the whole one, and what the kernel says of the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import trm_verify as tv
+from trm_verify.encode import box_json
+from trm_verify.kernel.claims import FixedPointAnswer, FixedPoints
+from trm_verify.kernel.columns import Sets
+from trm_verify.kernel.numbers import dyadic
+from trm_verify.kernel.relaxation import Functional, bounds
+from trm_verify.kernel.spans import tables_of
+from trm_verify.provers.fixed_points.continuity import Continuity
+from trm_verify.provers.fixed_points.enclosed import Enclosed
+from trm_verify.provers.fixed_points.lean import bounded
+from trm_verify.provers.fixed_points.reduced import Linearised, Reduced, SmallDual, bending
+from trm_verify.provers.fixed_points.relaxed import Dual, Functionals
+from trm_verify.provers.fixed_points.search import FixedPointSearch
+from trm_verify.provers.problem import ALL_STATES
+from trm_verify.testing import AffineStep
+from trm_verify.verification.session import Effort, Verification
+
+SIZE = 12
+
+
+def case(seed: int, activation: str = "relu", eps: str = "1/32") -> tuple[FixedPointSearch, Continuity]:
+    """A contraction with random weights over a small ball, and the search for its fixed points."""
+    rng = np.random.default_rng(seed)
+    w = rng.normal(size=(SIZE, SIZE))
+    w *= 0.8 / np.linalg.norm(w, 2)
+    model = AffineStep(
+        w.tolist(), b=rng.normal(size=SIZE).tolist(), B=rng.normal(size=(SIZE, 3)).tolist(), activation=activation,
+        C=rng.normal(size=(3, SIZE)).tolist(), c=[4.0, 0.0, 0.0],
+    )  # fmt: skip
+    session = Verification(model)
+    domain = box_json("input", tv.Box.ball(torch.zeros(3, dtype=torch.float64), eps))
+    state = session.deployed.fixed_points(torch.zeros(1, 3, dtype=torch.float64))[0]
+    search = FixedPointSearch(session.problem, session.facts(Effort()).convergence, domain, ALL_STATES, state)
+    return search, Continuity(session.problem, domain, ALL_STATES)
+
+
+def enclosed(seed: int, **given: Any) -> tuple[FixedPointSearch, Continuity, Enclosed]:
+    search, continuity = case(seed, **given)
+    found = continuity.lean(search.state, float("inf"))
+    assert found is not None
+    return search, continuity, found
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("activation", ["relu", "identity"])
+def test_the_kernel_accepts_them(seed: int, activation: str) -> None:
+    search, continuity, found = enclosed(seed, activation=activation)
+    known = search.problem.conclude_as(continuity.derivation(search.premise, found), FixedPoints)
+    assert known.exists and known.unique
+    ends = known.arguments if activation == "relu" else [known.box.fraction(i) for i in range(SIZE)]
+    for (lo, hi), low, high in zip(ends, found.low.tolist(), found.high.tolist(), strict=True):
+        assert lo is not None and hi is not None
+        assert (float(lo), float(hi)) == pytest.approx((low, high), abs=2e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_they_are_as_small_as_those_of_the_whole_system(seed: int) -> None:
+    search, continuity, found = enclosed(seed)
+    whole = continuity.consistent(search.state, float("inf"))
+    assert isinstance(whole, Enclosed)
+    assert bool((found.high - found.low <= 1.1 * (whole.high - whole.low) + 1e-5).all())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lifted_multipliers_give_the_bounds_of_the_small_system(seed: int) -> None:
+    _, _, found = enclosed(seed)
+    r, reduced = found.relaxed, found.reduced
+    assert reduced is not None
+    rows = np.random.default_rng(seed).normal(size=(5, r.system.width))
+    small, multipliers = bounded(reduced, rows, *(end.numpy()[reduced.rest] for end in (found.lo, found.hi)))
+    places = r.places(found.lo.expand(5, -1), found.hi.expand(5, -1))
+    whole, _ = Dual(r, Functionals.of(r, rows), *places).bound(torch.from_numpy(multipliers))
+    np.testing.assert_allclose(whole.numpy(), small, atol=1e-9)
+
+
+def test_ascent_follows_the_derivative_of_the_small_dual() -> None:
+    search, continuity = case(1)
+    r = continuity.equations.relaxed.over(continuity.inputs, np.zeros((2, SIZE)))
+    about = Linearised.at(r, continuity.unknown(r, search.state)[0].numpy())
+    assert about is not None
+    lo, hi = about.arguments - 0.5, about.arguments + 0.4
+    reduced = Reduced(about, bending(r, lo, hi))
+    rng, size = np.random.default_rng(0), len(reduced.rest)
+    assert size
+    rows, shift = rng.normal(size=(4, reduced.small.shape[1])), rng.normal(size=(4, size))
+    dual = SmallDual(reduced, rows, shift, lo[None, reduced.rest], hi[None, reduced.rest])
+    at, away = rng.normal(size=(4, size)), rng.normal(size=(4, size)) * 1e-7
+    _, total, terms = dual.bound(at)
+    change = dual.bound(at + away)[0] - dual.bound(at - away)[0]
+    np.testing.assert_allclose(change, 2 * (dual.slope(total, terms) * away).sum(axis=1), rtol=1e-3, atol=1e-12)
+
+
+def test_too_many_units_that_bend_are_left_to_the_whole_system() -> None:
+    search, continuity = case(0, activation="tanh")
+    assert continuity.lean(search.state, float("inf")) is None
+    attempt = search.run([0])
+    assert attempt.enclosure is not None
+    assert isinstance(search.problem.conclude(attempt.enclosure), FixedPoints)
+
+
+def test_an_answer_that_the_small_system_shows_is_the_kernels() -> None:
+    search, _ = case(2)
+    attempt = search.run("own")
+    assert attempt.answer is not None and attempt.rule == "enclosure"
+    margins = search.problem.conclude_as(attempt.answer, FixedPointAnswer).margins
+    assert attempt.margin == float(min(margins)) > 0
+
+
+def test_the_kernel_bounds_what_the_search_bounds() -> None:
+    """Exactly, with the multipliers rounded: the two differ by that alone."""
+    search, _, found = enclosed(3)
+    system = found.relaxed.system
+    sets = Sets(search.problem.box(search.domain), search.problem.box(ALL_STATES), tables_of(system, exact(found)))
+    rows = [[round(v * 2**40) for v in row] for row in found.multipliers.tolist()]
+    given = [Functional([0] * system.width, 0, i, sign or 1, sign == 0) for i, sign in found.sides]
+    for (i, sign), (least, most) in zip(
+        found.sides, bounds(system, [sets] * len(given), given, rows, -40), strict=True
+    ):
+        assert least is not None
+        if sign == 0:
+            assert most is not None and (float(least), float(most)) == pytest.approx(
+                (float(found.low[i]), float(found.high[i]))
+            )
+
+
+def exact(found: Enclosed) -> list[Any]:
+    return [
+        tuple(dyadic(round(end * 2**40), -40) for end in ends)
+        for ends in zip(found.lo.tolist(), found.hi.tolist(), strict=True)
+    ]

@@ -1,0 +1,147 @@
+"""Enclosures by continuity where few units bend: the search of `continuity` on the small system of these units.
+
+The others only have to stay on their side of every kink. Their intervals come last, by one row of multipliers each.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+
+from trm_verify.provers.fixed_points.enclosed import Enclosed
+from trm_verify.provers.fixed_points.reduced import Ascent, Linearised, Mask, Reduced, SmallDual, bending
+from trm_verify.provers.problem import Floats
+
+FEW = 0.5  # share of the units that may bend
+WIDER = 1.25  # the first intervals, compared to what the derivative says
+GROWING = 4  # times that more units are seen to bend
+ROUNDS, CHORDS, INNER = 60, 3, 4  # rounds of moving the intervals, those by chords alone, steps of ascent in the rest
+ADAPTED, POLISH, POLISHING = 2, 8, (0.01, 0.9)  # for functionals: see `SmallDual.best`; steps, rate and its decay
+INFLATE = 1e-3  # how much wider the intervals are than what the bounds say
+SETTLED = 3e-3
+LEAST = 1e-7
+SLIGHT = 0.02  # share of an interval beyond 0, above which each side of it looks at its own half
+
+
+class Bent:
+    """Intervals of the arguments that bend: self-consistent, and as small as a few rounds make them."""
+
+    def __init__(self, reduced: Reduced, lo: Floats, hi: Floats) -> None:
+        self.reduced, self.lo, self.hi = reduced, lo, hi
+        self.active, size = reduced.active, len(reduced.rest)
+        self.count = len(self.active)
+        self.rows = np.zeros((2 * self.count, reduced.small.shape[1]))
+        self.shift = np.zeros((2 * self.count, size))
+        self.shift[np.arange(self.count), self.active] = 1.0
+        self.shift[self.count + np.arange(self.count), self.active] = -1.0
+        self.low = self.high = np.zeros(self.count)
+        self.multipliers = np.zeros_like(self.shift)
+
+    @property
+    def crossing(self) -> Mask:
+        """Arguments of either sign; one that hardly crosses 0 may turn out not to, on its whole interval."""
+        found: Mask = np.minimum(-self.lo, self.hi) > SLIGHT * (self.hi - self.lo)
+        return found
+
+    def dual(self) -> SmallDual:
+        """Each side of an argument that may have either sign looks at its own half only."""
+        lo, hi = (np.tile(end, (2 * self.count, 1)) for end in (self.lo, self.hi))
+        rows = np.flatnonzero(self.crossing[self.active])
+        hi[rows, self.active[rows]] = 0.0
+        lo[self.count + rows, self.active[rows]] = 0.0
+        return SmallDual(self.reduced, self.rows, self.shift, lo, hi)
+
+    def search(self, deadline: float) -> bool:
+        """Move the intervals to what the bounds say, until they hold and shrink no more."""
+        ascent, before = Ascent(0.05, 0.99), np.inf
+        for count in range(ROUNDS):
+            dual = self.dual()
+            if count < CHORDS:
+                self.multipliers = dual.best(*self.reduced.tangents(self.lo, self.hi), 1)
+            else:
+                self.multipliers = ascent.run(dual, self.multipliers, INNER)
+            strict = self.read(dual)
+            size = float((self.high - self.low).mean()) if self.count else 0.0
+            if not size < 1e6 or time.monotonic() > deadline:
+                return False
+            if strict and abs(size - before) <= SETTLED * size:
+                return True
+            before = size
+            self.move(INFLATE if count < ROUNDS // 2 else 30 * INFLATE)
+        return False
+
+    def read(self, dual: SmallDual) -> bool:
+        """Take the ends that the bounds give; whether they lie strictly inside, and on the same side of 0."""
+        found, _, _ = dual.bound(self.multipliers)
+        low, high = found[: self.count], -found[self.count :]
+        lo, hi, crossing = self.lo[self.active], self.hi[self.active], self.crossing[self.active]
+        self.low, self.high = np.where(crossing, np.minimum(low, 0), low), np.where(crossing, np.maximum(high, 0), high)
+        slack = LEAST / 8
+        settled = (lo < 0) & (hi > 0) & ((self.low > 0) | (self.high < 0))  # the kernel would look at halves
+        return bool(((self.low > lo + slack) & (self.high < hi - slack) & ~settled).all())
+
+    def move(self, inflate: float) -> None:
+        """Take the bounds, a little wider, as the next intervals."""
+        self.lo, self.hi = self.lo.copy(), self.hi.copy()
+        self.lo[self.active], self.hi[self.active] = wider(self.low, self.high, inflate)
+
+    def others(self) -> tuple[Floats, Floats, Floats]:
+        """Both ends of all unknowns, by one row of multipliers each. Shape: (E,), (E,), (E, R)."""
+        reduced, none = self.reduced, np.zeros((1, len(self.lo)))
+        dual = SmallDual(reduced, reduced.rows, none, self.lo[None], self.hi[None])
+        multipliers = dual.chords(reduced.tangents(self.lo, self.hi)[0])
+        low, total, terms = dual.bound(multipliers)
+        high = total[:, 0] + np.abs(total[:, 1 : dual.first]).sum(axis=1) + terms.max(axis=0).sum(axis=1)
+        return low, high, multipliers
+
+
+def wider(low: Floats, high: Floats, inflate: float) -> tuple[Floats, Floats]:
+    middle, reach = (low + high) / 2, np.abs(high - low) / 2 * (1 + inflate) + LEAST
+    return middle - reach, middle + reach
+
+
+def enclose(about: Linearised, deadline: float) -> Enclosed | None:
+    """Intervals that hold the fixed point of every input; None where too many units bend, or the search fails."""
+    r = about.relaxed
+    kept, active = len(r.system.kept), r.active.numpy()
+    reach = WIDER * about.reach[kept:] + 2 * LEAST
+    lo, hi = about.arguments.copy(), about.arguments.copy()
+    lo[active], hi[active] = lo[active] - reach, hi[active] + reach
+    for _ in range(GROWING):
+        bends = bending(r, lo, hi)
+        if bends.sum() > FEW * len(bends):
+            return None
+        reduced = Reduced(about, bends)
+        bent = Bent(reduced, lo[reduced.rest], hi[reduced.rest])
+        if not bent.search(deadline):
+            return None
+        low, high, rows = bent.others()
+        low[reduced.places], high[reduced.places] = bent.low, bent.high
+        first, last = wider(low, high, INFLATE)
+        first[reduced.places], last[reduced.places] = bent.lo[bent.active], bent.hi[bent.active]
+        lo, hi = lo.copy(), hi.copy()
+        lo[active], hi[active] = first[kept:], last[kept:]
+        if not (bending(r, lo, hi) & ~bends).any():
+            break
+    else:
+        return None
+    straight = np.setdiff1d(np.arange(len(low)), reduced.places)
+    sides = [(int(i), 0) for i in straight] + [(int(i), sign) for sign in (1, -1) for i in reduced.places]
+    multipliers = np.concatenate(
+        [reduced.lifted(rows[straight]) + reduced.inverse[straight], reduced.lifted(bent.multipliers)]
+    )
+    intervals, box = (torch.from_numpy(lo), torch.from_numpy(hi)), torch.from_numpy(np.stack([first, last])[:, :kept])
+    return Enclosed(r, *intervals, box, torch.from_numpy(low), torch.from_numpy(high), sides, multipliers, reduced)
+
+
+def bounded(reduced: Reduced, rows: Floats, lo: Floats, hi: Floats) -> tuple[Floats, Floats]:
+    """Lower bounds of functionals of the whole system, with multipliers, where the units that bend lie so.
+
+    Shape: rows (F, width); lo, hi (R,); bounds (F,), multipliers (F, E).
+    """
+    own, unknowns = reduced.functionals(rows)
+    dual = SmallDual(reduced, own, np.zeros((1, len(lo))), lo[None], hi[None])
+    found = Ascent(*POLISHING).run(dual, dual.best(*reduced.tangents(lo, hi), ADAPTED), POLISH)
+    return dual.bound(found)[0], unknowns @ reduced.inverse + reduced.lifted(found)
