@@ -9,11 +9,12 @@ import torch
 
 from tests.train.toys import causal, largest, parity, refiner
 from trm_verify.models import SandwichRefiner, distance, iteration
+from trm_verify.tasks.base import IGNORE
 from trm_verify.train import Settings, train
 from trm_verify.train.curricula import FixedCurriculum, LearnedCurriculum, OneLevel, curriculum
 from trm_verify.train.ema import Average
 from trm_verify.train.levels import levels_of
-from trm_verify.train.objectives import objective, provable_logits
+from trm_verify.train.objectives import cross_entropy, objective, provable_logits
 
 
 def generator(seed=0):
@@ -122,6 +123,44 @@ def test_training_on_levels_moves_the_model(kind):
 
 
 # objectives
+
+
+def test_any_right_class_will_do_and_only_counted_positions_count():
+    logits = torch.randn(5, 3, 4, generator=generator(3), requires_grad=True)
+    target = torch.tensor([[0, 1, IGNORE]] * 5)
+    right = torch.zeros(5, 3, 4, dtype=torch.bool)
+    right[:, 0, [0, 2]] = right[:, 1, 1] = True
+    chances = logits.detach().softmax(-1)
+    expected = -torch.cat([(chances[:, 0, 0] + chances[:, 0, 2]).log(), chances[:, 1, 1].log()]).mean()
+    loss = cross_entropy(logits, target, right)
+    loss.backward()
+    assert torch.allclose(loss, expected) and torch.isfinite(logits.grad).all()
+    assert not logits.grad[:, 2].any()
+    alone = torch.nn.functional.one_hot(target.clamp_min(0), 4).bool()
+    assert torch.allclose(cross_entropy(logits, target, alone), cross_entropy(logits, target))
+
+
+def test_training_asks_for_any_of_several_right_answers():
+    """Every class is right at the last position: nothing is learned there, and something is elsewhere."""
+    task = largest()
+
+    def ties(target):
+        found = torch.nn.functional.one_hot(target, task.classes).bool()
+        found[:, -1] = True
+        return found
+
+    model, rows = refiner(), slice(0, 8)
+    x, y = task.train.x[rows], task.train.y[rows]
+    values = (Settings(), generator(1))
+    every = objective(model, x, y, 5, *values, ties=lambda t: torch.ones(*t.shape, task.classes, dtype=torch.bool))
+    assert float(every.detach()) == pytest.approx(0, abs=1e-6)
+    some, alone = (float(objective(model, x, y, 5, *values, ties=t).detach()) for t in (ties, None))
+    assert 0 < some < alone
+    plain, tied = (
+        train(refiner(), dataclasses.replace(task, ties=t), epochs=1, batch_size=16, seed=0).history[0]
+        for t in (None, ties)
+    )
+    assert tied.loss < plain.loss and tied.validation_loss < plain.validation_loss
 
 
 def test_terms_are_added_with_their_weights():

@@ -122,6 +122,8 @@ class Task:
         sized: the same task at another size.
         text: an item as text, see `show`.
         reference: the baseline.
+        ties: `ties(target)` marks every class that is right, where several may be, and training asks for any of them;
+            None: the target's alone is. Shape: (rows, *positions) to (rows, *positions, classes), bool.
         solver: the model that solves the task by construction, where the loop is a known method and not learned.
     """
 
@@ -141,6 +143,7 @@ class Task:
     sized: Callable[[int], Task] | None = None
     text: Callable[[Tensor, Tensor], str] = field(default=_plain)
     reference: Baseline = field(default=NEAREST)
+    ties: Callable[[Tensor], Tensor] | None = None
     solver: RecursiveModel | None = None
 
     @property

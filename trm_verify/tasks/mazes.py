@@ -65,6 +65,7 @@ def mazes(
         sized=partial(mazes, loops=loops, seed=seed, train=train, validation=validation, test=test),
         text=_text,
         reference=Baseline("a free move towards the goal as the crow flies", _compass),
+        ties=best_moves,
     )
 
 
@@ -174,9 +175,9 @@ def best_moves(target: Tensor) -> Tensor:
     Shape: target (rows, n, n); result (rows, n, n, 5), bool.
     """
     rows, side = len(target), target.shape[1]
-    offsets = torch.tensor([down * side + right for down, right in MOVES] + [0])
+    offsets = torch.tensor([down * side + right for down, right in MOVES] + [0], device=target.device)
     moving = (target >= 0) & (target != STAY)
-    place = torch.arange(side * side).expand(rows, -1)
+    place = torch.arange(side * side, device=target.device).expand(rows, -1)
     after = place + torch.where(moving, offsets[target.clamp_min(0)], 0).flatten(1)
     distance = moving.flatten(1).long()
     for _ in range(ceil(log2(side * side))):  # doubling: 2ᵏ targets are followed after k rounds

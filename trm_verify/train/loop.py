@@ -219,7 +219,16 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         rows = rows.to(level.x.device)
         with cached_weights(level.model):
-            loss = objective(level.model, level.x[rows], level.y[rows], steps, self.settings, generator, index / total)
+            loss = objective(
+                level.model,
+                level.x[rows],
+                level.y[rows],
+                steps,
+                self.settings,
+                generator,
+                index / total,
+                self.task.ties,
+            )
             loss.backward()  # type: ignore[no-untyped-call]
         if self.settings.clip:
             nn.utils.clip_grad_norm_(level.model.parameters(), self.settings.clip)
@@ -233,7 +242,8 @@ class _Run:
         logits = _answers(self.model, split, self.settings.depth[1], settled=self.settings.gradient == "settled")[-1]
         reached = self.task.metric(logits, split.y)
         proved = self._rate() if self.certify_every and epoch % self.certify_every == 0 else None
-        record = EpochRecord(epoch, loss, reached, float(cross_entropy(logits, split.y)), proved)
+        right = None if self.task.ties is None else self.task.ties(split.y)
+        record = EpochRecord(epoch, loss, reached, float(cross_entropy(logits, split.y, right)), proved)
         before = next((r for r in self.state.history if r.epoch == self.state.best_epoch), None)
         better = before is None or (record.validation, -record.validation_loss) > (
             before.validation,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from trm_verify.model import RecursiveModel, State
 from trm_verify.models import ConfiguredModel, distance, iteration
+from trm_verify.tasks.base import IGNORE
 from trm_verify.train.settings import Settings
 from trm_verify.train.unrolling import jacobian_norm, readouts, recalled
 
@@ -20,6 +23,7 @@ def objective(
     settings: Settings,
     generator: torch.Generator,
     done: float = 1.0,
+    ties: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """The mean loss of the supervised iterates, and whatever `settings` adds to it.
 
@@ -28,14 +32,16 @@ def objective(
         generator: of what the terms draw.
         done: the share of the run that is over; the weights of flatness and Jacobian grow with its square, since a
             step that is flat from the start learns nothing.
+        ties: see `Task`.
     """
+    right = None if ties is None else ties(y)
     logits, z = readouts(model, x, steps, supervise_from=settings.supervise_from, gradient=settings.gradient)
-    loss = torch.stack([cross_entropy(values, y) for values in logits]).mean()
+    loss = torch.stack([cross_entropy(values, y, right) for values in logits]).mean()
     if z is None:  # a fixed point without iterates: nothing to go on from
         return loss
     if settings.recall:
         before = int(torch.randint(0, steps, (), generator=generator))
-        again = cross_entropy(recalled(model, x, before, steps - before), y)
+        again = cross_entropy(recalled(model, x, before, steps - before), y, right)
         loss = (1 - settings.recall) * loss + settings.recall * again
     if settings.margin:
         loss = loss + settings.margin * cross_entropy(provable_logits(model, x, y, z), y)
@@ -52,11 +58,17 @@ def objective(
     return loss
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy over rows and the output positions that count.
+def cross_entropy(logits: Tensor, target: Tensor, right: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy over rows and the output positions that count; of all classes that are `right` together.
 
-    Shape: logits (rows, *positions, classes), target (rows, *positions).
+    A target that names one of several right answers would have a model learn which one, and blur the others.
+
+    Shape: logits (rows, *positions, classes), target (rows, *positions), right like the logits.
     """
+    if right is not None:
+        counted = target != IGNORE
+        values, wanted = logits[counted], right[counted]
+        return (values.logsumexp(-1) - values.masked_fill(~wanted, -torch.inf).logsumexp(-1)).mean()
     return functional.cross_entropy(logits.flatten(0, -2), target.flatten())
 
 

@@ -53,7 +53,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "mazes": {
         "task": {"name": "mazes", "train": 8192},
-        "model": {"name": "GatedMaxPlanner", "features": 16, "hidden": 32, "layers": 2},
+        "model": {"name": "GatedMaxPlanner", "features": 8, "hidden": 32},
         "train": _MAZE | {"lr": 8e-3, "ema": 0.99},
     },
     "regions": {
