@@ -89,6 +89,24 @@ def test_only_forms_that_no_box_changes_are_kept(op: str) -> None:
         assert found == fresh
 
 
+def test_chains_of_tiny_weights_do_not_run_away() -> None:
+    """Each product adds its exponent: a file of four kilobytes held arithmetic on millions of bits."""
+
+    def chain(length: int) -> Any:
+        def build(nodes: Nodes, z: int) -> int:
+            tiny = nodes.constant(array([F(1, 1 << 20_000)], (1, 1)))
+            for _ in range(length):
+                z = nodes.add("linear", z, tiny)
+            return nodes.add("relu", z)
+
+        return build
+
+    assert single(chain(3), [1]).arguments.exp == -60_000
+    with pytest.raises(CheckError) as caught:
+        single(chain(4), [1])
+    assert caught.value.code == "LIMIT"
+
+
 def test_a_linear_step_has_no_units() -> None:
     forms = single(
         lambda n, z: n.scale(n.add("linear", z, n.constant(array([F(1), F(2), F(3), F(4)], (2, 2)))), -3, 2), [2]

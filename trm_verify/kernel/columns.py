@@ -124,7 +124,8 @@ class Columns:
         if cut or units.others:
             v = v.copy()
             for k in {*units.others, *cut}:
-                apart.append((cut.get(k, units.tables[k]), dyadic(w[k], exp), dyadic(v[k], exp)))
+                if w[k] or v[k]:
+                    apart.append((cut.get(k, units.tables[k]), dyadic(w[k], exp), dyadic(v[k], exp)))
                 w[k] = v[k] = 0
         parts = [
             (self.inputs.twice(row[1 : self.kept]), self.inputs.exp),

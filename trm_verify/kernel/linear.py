@@ -17,6 +17,7 @@ from trm_verify.kernel.numbers import Rows, matmul, rescale, rows_of
 from trm_verify.kernel.tensor import Tensor
 
 MAX_FORM = 1 << 27
+MAX_FINE = 1 << 16
 # What is made of these alone has the same forms over every region and domain.
 PLAIN = {"state", "input", "linear", "add", "sub", "scale", "sum", "concat", *LAYOUTS, *ACTIVATIONS}
 
@@ -27,6 +28,10 @@ class Form:
 
     rows: Rows
     exp: int
+
+    def __post_init__(self) -> None:
+        if not -MAX_FINE <= self.exp <= MAX_FINE:  # each product adds exponents: a chain of them must not run away
+            raise CheckError("LIMIT", f"coefficients at exponents within {MAX_FINE}", self.exp)
 
 
 @dataclass(frozen=True)

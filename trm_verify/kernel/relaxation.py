@@ -127,7 +127,11 @@ def rescaled(forms: AffineForms, scale: Sequence[Fraction] | None) -> AffineForm
     """
     if scale is None:
         return forms
-    return forms.once(("rescaled", *scale), lambda: _rescaled(forms, scale))
+    own, last = tuple(scale), forms.derived.get("rescaled")
+    if last is None or last[0] != own:  # one scale is kept: the rules of a certificate share it
+        last = forms.derived["rescaled"] = own, _rescaled(forms, own)
+    found: AffineForms = last[1]
+    return found
 
 
 def _rescaled(forms: AffineForms, scale: Sequence[Fraction]) -> AffineForms:

@@ -20,7 +20,7 @@ from trm_verify.kernel.context import Context, Witness, only
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import Graph
-from trm_verify.kernel.linear import Form, linear_forms, require_activations
+from trm_verify.kernel.linear import Form, is_plain, linear_forms, require_activations
 from trm_verify.kernel.norms import Norm
 from trm_verify.kernel.numbers import dyadic, power_up
 from trm_verify.kernel.operators import difference
@@ -45,7 +45,9 @@ def with_readout(graph: Graph, known: FixedPoints) -> tuple[System, list[Interva
         system = system_of(graph, forms)
         return readout, system, Form([system.reduced(row) for row in logits.rows], logits.exp)
 
-    _, system, logits = step.once(("readout", id(readout)), both)  # kept with the readout, whose id is the key
+    # kept with the readout, whose id is the key; one that is made anew each time would be kept each time
+    plain = is_plain(graph.readout)
+    _, system, logits = step.once(("readout", id(readout)), both) if plain else both()
     return system, interval_arguments(system, known.domain, known.box, known.arguments), logits
 
 
