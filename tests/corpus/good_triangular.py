@@ -70,9 +70,9 @@ def a_chain_settles_and_answers() -> Sheet:
 
 
 def followed(tokens: int = 5) -> Sheet:
-    """z_t ← clamp(1000 z_{t−1} − x_t), which settles at ±1/1024: what a box about that leaves open grows apart."""
+    """z_t ← clamp(20 z_{t−1} − x_t), which settles at ±1/1024: what a box about that leaves open grows apart."""
     nodes, readout = Nodes(), Nodes()
-    before = nodes.scale(shifted(nodes, nodes.state(), tokens), 1000)
+    before = nodes.scale(shifted(nodes, nodes.state(), tokens), 20)
     out = nodes.clamp(nodes.add("sub", before, nodes.add("input")), -1, 1)
     logits = readout.function(readout.linear(readout.state(), "R"))
     sheet = Sheet(
@@ -80,7 +80,7 @@ def followed(tokens: int = 5) -> Sheet:
     )
     step = settled(sheet, [[1, t + 1] for t in range(tokens)], tokens, sheet.all("input"))
     ends = [F((-1) ** t, 1024) for t in range(tokens)]
-    domain = sheet.point([1000 * a - b for a, b in zip([0, *ends], ends, strict=False)])
+    domain = sheet.point([20 * a - b for a, b in zip([0, *ends], ends, strict=False)])
     answer = [t % 2 for t in range(tokens)]
     done = sheet.step("answer_when_settled", step, domain=domain, answer=answer)
     sheet.claim(done, "answer", operator="picard", domain=domain, answer=answer, steps=tokens)
@@ -89,7 +89,7 @@ def followed(tokens: int = 5) -> Sheet:
 
 @good
 def a_steep_chain_is_followed() -> Sheet:
-    """A factor of 1000 at every token: a single input is followed to where the loop settles."""
+    """A factor of 20 at every token: a single input is followed to where the loop settles."""
     return followed()
 
 
