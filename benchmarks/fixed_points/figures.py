@@ -83,7 +83,7 @@ def _peers(details: Json) -> Any:
     _cactus(axes, peer, MUTED, "plain mixed-integer program")
     axes.set(xscale="log", xlabel="seconds an image", title=f"h40, ε = 0.05, {len(found)} images")
     axes.set_ylabel("images decided")
-    axes.legend(frameon=False, fontsize=8.5, loc="upper left")
+    axes.legend(frameon=False, fontsize=8.5, loc="center")
     styled(axes, grid=True)
     return figure
 
