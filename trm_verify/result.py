@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 
@@ -133,8 +133,41 @@ def proves(checked: Checked | None, expected: Claim | Expectation | str) -> bool
     return True
 
 
-class Certified:
-    """A result with a certificate where something was proved: `certified` gives it, checked by the kernel."""
+class WithCertificate:
+    """A result with a certificate, `checked` by the kernel, where there is anything to certify."""
+
+    __slots__ = ()
+    _certifies: ClassVar[str] = "proved"  # what its certificate holds is all that was so
+    if TYPE_CHECKING:
+
+        @property
+        def checked(self) -> Checked | None: ...
+
+        def explain(self) -> str: ...
+
+    @property
+    def certificate(self) -> Certificate:
+        """The certificate of everything that was proved, or refuted.
+
+        Raises:
+            ValueError: nothing was.
+        """
+        checked = self.checked
+        if checked is None:
+            raise ValueError(f"there is no certificate: nothing was {self._certifies}\n{self.explain()}")
+        return checked[0]
+
+    def proves(self, expected: Claim | Expectation | str) -> bool:
+        """Whether the certificate proves the expected claim: a `tv.claims` dataclass, or its text form.
+
+        Raises:
+            ValueError: the text is not a claim.
+        """
+        return proves(self.checked, expected)
+
+
+class Certified(WithCertificate):
+    """Such a result whose certificate is put together, and checked, when it is asked for: `certified` does it."""
 
     __slots__ = ()
     if TYPE_CHECKING:
@@ -146,29 +179,6 @@ class Certified:
     def checked(self) -> Checked | None:
         """The certificate with what the kernel found in it; None when nothing was proved."""
         return None if self.certified is None else self.certified()
-
-    @property
-    def certificate(self) -> Certificate:
-        """The certificate of everything that was proved.
-
-        Raises:
-            ValueError: nothing was proved.
-        """
-        if self.certified is None:
-            raise ValueError(f"there is no certificate: nothing was proved\n{self.explain()}")
-        return self.certified()[0]
-
-    def proves(self, expected: Claim | Expectation | str) -> bool:
-        """Whether the certificate proves the expected claim: a `tv.claims` dataclass, or its text form.
-
-        Raises:
-            ValueError: the text is not a claim.
-        """
-        return proves(self.checked, expected)
-
-    def explain(self) -> str:
-        """The verdict in words."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,29 @@ from tests.kernel.certificates import graph_json, kernel_graph
 from tests.kernel.generator import Sample, sample
 from tests.kernel.graphs import EXACT, Nodes, array
 from tests.kernel.test_evaluate import EVERY_OP, EXACT_OPS, box, flat, inside, random_box, reference
+from trm_verify.kernel import affine
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.evaluate import evaluate
+from trm_verify.kernel.evaluate import constants, evaluate
 from trm_verify.kernel.graph import ACTIVATIONS
 from trm_verify.kernel.linear import Forms, linear_forms, require_activations
 from trm_verify.kernel.numbers import dyadic
 from trm_verify.kernel.tensor import Tensor
+
+NOTHING = Tensor((0,), 0, [], [])
+
+
+def affine_forms_of(graph: Any, function: Any, ranges: Any) -> Any:
+    return affine.forms_of(graph, function, Tensor((graph.size,)), NOTHING)
+
+
+def constants_of(graph: Any, function: Any, ranges: Any) -> Any:
+    return constants(graph, function)
+
+
+def _scaled(factor: int) -> Any:
+    nodes = Nodes()
+    weights = nodes.constant(array([F(factor), F(0), F(0), F(factor)], (2, 2)))
+    return nodes.function(nodes.add("relu", nodes.add("linear", nodes.state(), weights)))
 
 
 def forms_of(model: Sample, given: Tensor, region: Tensor | None = None) -> Forms:
@@ -87,6 +104,24 @@ def test_only_forms_that_no_box_changes_are_kept(op: str) -> None:
             for graph in (kept, kernel_graph(document))
         )
         assert found == fresh
+
+
+@pytest.mark.parametrize("kept", [linear_forms, affine_forms_of, constants_of])
+def test_what_is_kept_of_a_function_is_never_read_as_anothers(kept: Any) -> None:
+    """The cheapest false theorem about kept forms: one function takes the id, and so the weights, of another."""
+
+    def model(factor: int) -> Any:
+        return kernel_graph(graph_json(_scaled(factor), [[2]]))
+
+    small, large = model(1), model(100)
+    ranges = evaluate(small, small.step, Tensor((2,)), NOTHING)
+    other = evaluate(large, large.step, Tensor((2,)), NOTHING)
+    first, second = kept(small, small.step, ranges), kept(large, large.step, other)
+    assert first != second
+    for (what, _), held in list(small.cache.items()):
+        small.cache[what, id(large.step)] = held  # as if the step of `small` were gone, and its place taken
+    assert kept(small, large.step, other) == second
+    assert kept(small, small.step, ranges) == first
 
 
 def test_chains_of_tiny_weights_do_not_run_away() -> None:

@@ -77,6 +77,13 @@ def test_columns_of_zeros_stay_where_they_are() -> None:
         assert numbers.matmul([], b) == []
 
 
+@pytest.mark.parametrize("entries", [1, 3])
+def test_a_product_of_lengths_that_do_not_fit_is_refused(entries: int) -> None:
+    """Leaving out what has no counterpart would be a smaller number, and a smaller bound."""
+    with pytest.raises(ValueError, match="rows of 2 entries"):
+        numbers.matmul([[1] * entries], [[5, 1], [7, 1]])
+
+
 def test_empty_products() -> None:
     assert numbers.matmul([[], []], []) == [[], []]
     assert numbers.matmul([[1, 2]], [[], []]) == [[]]

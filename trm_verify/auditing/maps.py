@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from torch import nn
 
 from trm_verify.auditing.claims import certified, deadline_of, judged
 from trm_verify.box import Box, exact_array
-from trm_verify.certificate import Certificate
 from trm_verify.display import Plotted
 from trm_verify.encode import box_json
 from trm_verify.provers.problem import NO_INPUT
@@ -24,7 +23,7 @@ from trm_verify.provers.refutation.loops import Loop, inputs_of
 from trm_verify.provers.refutation.orbits import Orbit
 from trm_verify.provers.refutation.search import LONGEST, SHORTEST, Refutation, Witnesses, by_newton
 from trm_verify.provers.refutation.survey import ELSEWHERE, LEAVES, WANDERS, Survey, draw, exponent, survey
-from trm_verify.result import REFUTED, UNKNOWN, Checked, ClaimResult, Verdict
+from trm_verify.result import REFUTED, UNKNOWN, Checked, ClaimResult, Verdict, WithCertificate
 from trm_verify.verification.inputs import Input, Inputs
 from trm_verify.verification.session import Verification
 
@@ -72,7 +71,7 @@ class Attractor:
 
 
 @dataclass(frozen=True, eq=False)
-class AttractorMap(Plotted):
+class AttractorMap(WithCertificate, Plotted):
     """Where the starts of one loop end.
 
     Attributes:
@@ -87,6 +86,7 @@ class AttractorMap(Plotted):
         paths: the first states of every start. Shape: (steps + 1, starts, n).
     """
 
+    _certifies: ClassVar[str] = "refuted"
     attractors: tuple[Attractor, ...]
     unreached: tuple[Attractor, ...]
     own: int | None
@@ -104,17 +104,6 @@ class AttractorMap(Plotted):
     def verdict(self) -> Verdict:
         """REFUTED if a claim is, else UNKNOWN: a sample proves nothing."""
         return REFUTED if any(c.verdict is REFUTED for c in self.claims.values()) else UNKNOWN
-
-    @property
-    def certificate(self) -> Certificate:
-        """The certificate of the refutations.
-
-        Raises:
-            ValueError: nothing was refuted.
-        """
-        if self.checked is None:
-            raise ValueError("there is no certificate: nothing was refuted")
-        return self.checked[0]
 
     def explain(self) -> str:
         """The map in words."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from typing import ClassVar
 
 from torch import nn
 
 from trm_verify.auditing.claims import certified, deadline_of
 from trm_verify.box import Box, exact_number
-from trm_verify.certificate import Certificate
 from trm_verify.display import Displayed
 from trm_verify.encode import box_json
 from trm_verify.kernel.expect import describe
 from trm_verify.provers.refutation.search import Expansion, Refutation, expanding, plain_norm, search
-from trm_verify.result import CAVEAT, REFUTED, UNKNOWN, Checked, Verdict
+from trm_verify.result import CAVEAT, REFUTED, UNKNOWN, Checked, Verdict, WithCertificate
 from trm_verify.verification.inputs import Input, Inputs
 from trm_verify.verification.session import Verification
 
@@ -23,7 +23,7 @@ Number = float | str | Fraction | Decimal
 
 
 @dataclass(frozen=True, eq=False)
-class RefutationResult(Displayed):
+class RefutationResult(WithCertificate, Displayed):
     """What was found against a loop.
 
     Attributes:
@@ -34,6 +34,7 @@ class RefutationResult(Displayed):
         expansion: the largest ratio of distances that was met in the norm that was asked for; None if none was.
     """
 
+    _certifies: ClassVar[str] = "refuted"
     refutations: tuple[Refutation, ...]
     statements: tuple[str, ...]
     observations: tuple[str, ...]
@@ -47,17 +48,6 @@ class RefutationResult(Displayed):
     def verdict(self) -> Verdict:
         """REFUTED if anything is; that nothing was found proves nothing."""
         return REFUTED if self.refutations else UNKNOWN
-
-    @property
-    def certificate(self) -> Certificate:
-        """The certificate of all refutations.
-
-        Raises:
-            ValueError: nothing was refuted.
-        """
-        if self.checked is None:
-            raise ValueError(f"there is no certificate: nothing was refuted\n{self.explain()}")
-        return self.checked[0]
 
     def explain(self) -> str:
         """The verdict in words."""

@@ -177,15 +177,17 @@ def affine_forms(graph: Graph, function: Function, ranges: list[Tensor]) -> Affi
 
 def forms_of(graph: Graph, function: Function, state: Tensor, given: Tensor) -> AffineForms:
     """The forms of a function over states and inputs; made once for a function of linear maps and activations."""
+    made: list[AffineForms] = []
+
+    def forms() -> AffineForms:
+        made.append(affine_forms(graph, function, evaluate(graph, function, state, given)))
+        return made[0]
+
     if not is_plain(function):
-        return affine_forms(graph, function, evaluate(graph, function, state, given))
-    key = ("forms", id(function))
-    if key not in graph.cache:
-        graph.cache[key] = affine_forms(graph, function, evaluate(graph, function, state, given))
-        found: AffineForms = graph.cache[key]
-        return found
-    found = graph.cache[key]
-    _charge(graph, function, found.first + len(found.units), len(found.units))  # for what the rules do with them
+        return forms()
+    found = graph.once(function, "affine forms", forms)
+    if not made:  # for what the rules do with them
+        _charge(graph, function, found.first + len(found.units), len(found.units))
     return found
 
 

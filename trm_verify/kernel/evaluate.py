@@ -28,16 +28,17 @@ def _leaf(node: Node, graph: Graph, state: Tensor, given: Tensor) -> Tensor:
 
 def constants(graph: Graph, function: Function) -> dict[int, Tensor]:
     """The values of the nodes that depend on neither state nor input, evaluated once per function of a graph."""
-    if id(function) not in graph.cache:
+
+    def values() -> dict[int, Tensor]:
         nothing = Tensor((0,), 0, [], [])
-        values: dict[int, Tensor] = {}
+        found: dict[int, Tensor] = {}
         for i, node in enumerate(function.nodes):
             if node.kind == CONSTANT:
-                known = [values[j] for j in node.args]
-                values[i] = apply_operation(node, known) if known else _leaf(node, graph, nothing, nothing)
-        graph.cache[id(function)] = values
-    found: dict[int, Tensor] = graph.cache[id(function)]
-    return found
+                known = [found[j] for j in node.args]
+                found[i] = apply_operation(node, known) if known else _leaf(node, graph, nothing, nothing)
+        return found
+
+    return graph.once(function, "constants", values)
 
 
 def evaluate(graph: Graph, function: Function, state: Tensor, given: Tensor) -> list[Tensor]:

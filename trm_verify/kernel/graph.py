@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 from trm_verify.kernel import numbers
 from trm_verify.kernel.document import digest, dyadic, fields, integer, items, text, vector
@@ -14,6 +14,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.layout import LAYOUTS, Shape, concat, shape_of
 from trm_verify.kernel.weights import Weights
 
+T = TypeVar("T")
 MAX_TOTAL = 1 << 26  # entries of all nodes that are not stored tensors
 MAX_WORK = 1 << 37
 CONSTANT, INPUT, STATE = 0, 1, 2  # what a node depends on; the larger includes the smaller
@@ -66,11 +67,23 @@ class Graph:
     tensors: frozenset[str]
     weights: Weights
     spent: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
-    cache: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)  # what each function is made of
+    cache: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)  # see `once`
 
     @property
     def size(self) -> int:
         return sum(map(prod, self.state))
+
+    def once(self, function: Function, what: str, make: Callable[[], T]) -> T:
+        """What follows from a function of this graph alone, made once.
+
+        It is kept with the function itself: another function may come to have the id of one that is gone.
+        """
+        key = what, id(function)
+        held = self.cache.get(key)
+        if held is None or held[0] is not function:
+            held = self.cache[key] = function, make()
+        found: T = held[1]
+        return found
 
     def charge(self, cost: int) -> None:
         """Count work; a certificate is not checked for days."""

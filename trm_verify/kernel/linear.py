@@ -179,17 +179,14 @@ def is_plain(function: Function) -> bool:
 
 def linear_forms(graph: Graph, function: Function, ranges: list[Tensor]) -> Forms:
     """The forms of a function over the enclosures of its nodes; made once for linear maps and activations."""
-    key = ("linear forms", id(function))
-    if key in graph.cache:
-        known: Forms = graph.cache[key]
-        return known
-    builder = Builder(graph, function, ranges, graph.size)
-    for i in range(len(function.nodes)):
-        builder.forms.append(builder.node(i))
-    found = builder.finish(function.outputs)
-    if is_plain(function):
-        graph.cache[key] = found
-    return found
+
+    def forms() -> Forms:
+        builder = Builder(graph, function, ranges, graph.size)
+        for i in range(len(function.nodes)):
+            builder.forms.append(builder.node(i))
+        return builder.finish(function.outputs)
+
+    return graph.once(function, "linear forms", forms) if is_plain(function) else forms()
 
 
 def require_activations(forms: Forms) -> None:

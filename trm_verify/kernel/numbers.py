@@ -140,6 +140,8 @@ class Packed:
         b = self.rows
         if not b or not b[0]:
             return [[] for _ in a]
+        if any(len(row) != len(b) for row in a):  # `dot` would leave the rest out
+            raise ValueError(f"expected rows of {len(b)} entries to multiply with, found {[len(row) for row in a][:9]}")
         slot = (width_of(a) + self.width + len(b).bit_length()) // 8 + 1
         columns = len(b[0])
         half = 1 << (8 * slot - 1)

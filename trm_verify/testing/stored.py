@@ -17,14 +17,13 @@ from torch import nn
 
 from trm_verify.api import verify_fixed_point
 from trm_verify.certificate import Certificate
-from trm_verify.claims import Claim
 from trm_verify.encode import box_json
 from trm_verify.kernel.check import Valid
 from trm_verify.kernel.check import check as kernel_check
 from trm_verify.kernel.claims import Contraction, Convergence
 from trm_verify.kernel.document import MAX_BYTES, read_file
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.expect import Expectation, describe
+from trm_verify.kernel.expect import describe
 from trm_verify.naming import SUFFIX
 from trm_verify.pretrained import write_files
 from trm_verify.provers.problem import NO_INPUT
@@ -37,6 +36,7 @@ from trm_verify.result import (
     Verdict,
     VerificationResult,
     VerificationResults,
+    WithCertificate,
     proves,
 )
 from trm_verify.testing.asked import asked, own_operator, refuted
@@ -53,7 +53,7 @@ class CertificateProblem(Exception):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Certified:
+class Certified(WithCertificate):
     """What `certify` gives.
 
     Attributes:
@@ -83,25 +83,6 @@ class Certified:
 
     def __repr__(self) -> str:
         return f"<{self.explain()}>"
-
-    def proves(self, expected: Claim | Expectation | str) -> bool:
-        """Whether the certificate proves the expected claim: a `tv.claims` dataclass, or its text form.
-
-        Raises:
-            ValueError: the text is not a claim.
-        """
-        return proves(self.checked, expected)
-
-    @property
-    def certificate(self) -> Certificate:
-        """The certificate.
-
-        Raises:
-            ValueError: nothing was proved.
-        """
-        if self.checked is None:
-            raise ValueError(f"there is no certificate: nothing was proved\n{self.explain()}")
-        return self.checked[0]
 
     @property
     def digest(self) -> str | None:

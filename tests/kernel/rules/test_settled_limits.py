@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction as F
+from itertools import product
 
 import pytest
 
-from tests.corpus.sheet import Nodes, Sheet, canonical, graph, identity_readout, real
+from tests.corpus.good_triangular import shifted
+from tests.corpus.sheet import Nodes, Sheet, canonical, graph, identity_readout, real, stored
 from trm_verify.kernel.check import check
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.inequality import Sum
@@ -49,6 +51,52 @@ def test_what_is_followed_starts_where_init_exists() -> None:
         else:
             with pytest.raises(CheckError, match=wrong):
                 check(canonical(sheet.statement()), sheet.weights)
+
+
+TABLE = (3, -1, 2)
+
+
+def spelled(low: list[int], high: list[int], answer: list[int]) -> Sheet:
+    """Three symbols: z_t ← 4 z_{t−1} + table[x_t], read as its sign. No symbol lies between two others."""
+    step, readout = Nodes(), Nodes()
+    before = shifted(step, step.state(), 3)
+    given = step.add("embedding", step.add("input"), step.constant([[v] for v in TABLE]))
+    out = step.add("add", step.scale(before, 4), given)
+    logits = readout.function(readout.linear(readout.state(), "R"))
+    symbols = {"shape": [3], "kind": "integer", "size": len(TABLE)}
+    sheet = Sheet(graph(step.function(out), [[3, 1]], symbols, None, logits), {"R": stored([[F(1)], [F(-1)]])})
+    domain = sheet.box(low, high, "input") if low != high else sheet.point(low)
+    ends = sheet.step("triangular", domain=domain, parts=[[1, 1], [1, 2], [1, 3]])
+    done = sheet.step("answer_when_settled", ends, domain=domain, answer=answer)
+    sheet.claim(done, "answer", operator="picard", domain=domain, answer=answer, steps=3)
+    return sheet
+
+
+def spelling(x: tuple[int, ...]) -> list[int]:
+    state, found = 0, []
+    for symbol in x:
+        state = 4 * state + TABLE[symbol]
+        found.append(int(state < 0))
+    return found
+
+
+def test_a_settled_answer_over_symbols_is_that_of_every_word_in_the_box() -> None:
+    """Every box of words, every answer: accepted only where all words of the box answer so; a single word always."""
+    corners = list(product(range(3), repeat=3))
+    for low, high in product(corners, corners):
+        if any(a > b for a, b in zip(low, high, strict=True)):
+            continue
+        words = product(*(range(a, b + 1) for a, b in zip(low, high, strict=True)))
+        answers = {tuple(spelling(word)) for word in words}
+        for answer in product(range(2), repeat=3):
+            sheet = spelled(list(low), list(high), list(answer))
+            try:
+                accepted = bool(check(canonical(sheet.statement()), sheet.weights).claims)
+            except CheckError as error:
+                assert error.code == "MARGIN"
+                accepted = False
+            assert not accepted or answers == {answer}, (low, high, answer)
+            assert accepted or low != high or answers != {answer}
 
 
 def test_long_entries_of_a_whole_matrix_are_refused_before_they_are_made() -> None:
