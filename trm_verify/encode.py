@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import reduce
 from math import ceil, frexp
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,11 +59,10 @@ def _shift(value: Fraction, bits: int) -> int:
 
 def integers(values: Sequence[int], exp: int) -> Json:
     """A vector of the values `values[i] · 2^exp`, with common factors of two moved into the exponent."""
-    combined = 0
-    for v in values:
-        combined |= abs(v)
+    combined = reduce(or_, map(abs, values), 0)
     shift = (combined & -combined).bit_length() - 1 if combined else 0
-    return {"exp": exp + shift, "int": " ".join([format(v >> shift, "x") for v in values])}
+    text = " ".join(["%x"] * len(values)) % tuple([v >> shift for v in values])
+    return {"exp": exp + shift, "int": text}
 
 
 def vector(values: Iterable[float] | np.ndarray) -> Json:
@@ -85,7 +86,7 @@ def _at(value: float, exp: int) -> int:
 def quantized(values: np.ndarray, exp: int) -> Json:
     """A vector of these doubles rounded to multiples of `2^exp` (for witnesses, where rounding is harmless)."""
     scaled = np.rint(np.ldexp(np.asarray(values, dtype=np.float64).ravel(), -exp))
-    return integers([int(v) for v in scaled.tolist()], exp)
+    return integers(list(map(int, scaled.tolist())), exp)
 
 
 def fractions(values: Sequence[Fraction]) -> Json:

@@ -28,9 +28,7 @@ from trm_verify.kernel.relaxation import (
 )  # fmt: skip
 from trm_verify.kernel.spans import tables_of
 from trm_verify.kernel.tensor import Tensor, from_fractions
-from trm_verify.kernel.units import PIECES, Interval, Table, table
-
-Side = tuple[int, int]  # (variable, sign): sign · variable is to be minimised; states first, then units
+from trm_verify.kernel.units import PIECES, ZERO, Interval, Table, table
 
 TREES = ("splits", "at", "weights", "multipliers")
 NAMES = ("targets", "signs", *TREES)
@@ -165,15 +163,13 @@ class Tightening(Bounding):
         asked = list(zip(targets, signs, strict=True))
         halves = [self.half(*each) for each in asked]
         found = self.batch([self.functional(*each) for each in asked], halves, raw[2:])
-        self.sides: list[Side] = []
-        self.bounds: list[Fraction | None] = []  # of sign · variable from below, for each side
-        self.places: list[int] = []  # the target that a side comes from
-        self.halved = [bool(half.arguments) for half in halves]
-        for place, ((target, sign), (least, most)) in enumerate(zip(asked, found, strict=True)):
-            for own in (sign,) if sign else (1, -1):
-                self.sides.append((target, own))
-                self.places.append(place)
-                self.bounds.append(least if sign or own > 0 else None if most is None else -most)
+        self.ends: list[tuple[int, int, Fraction]] = []  # target, sign, and the new end of the variable on that side
+        for (target, sign), (least, most), half, empty in zip(asked, found, halves, self.empty, strict=True):
+            sides = ((1, least), (-1, most)) if not sign else ((sign, least if sign > 0 or least is None else -least),)
+            for side, bound in sides:
+                end = self.end(bound, side, bool(half.arguments), empty)
+                if end is not None:
+                    self.ends.append((target, side, end))
 
     def functional(self, target: int, sign: int) -> Functional:
         n, both = self.graph.size, sign == 0
@@ -191,20 +187,19 @@ class Tightening(Bounding):
         k = target - self.graph.size
         if k < 0 or not sign or not self.crosses(k):
             return Leaf({}, {})
-        return Leaf({k: (None, Fraction(0)) if sign > 0 else (Fraction(0), None)}, {})
+        return Leaf({k: (None, ZERO) if sign > 0 else (ZERO, None)}, {})
 
     def crosses(self, k: int) -> bool:
         lo, hi = self.arguments[k]
         return (lo is None or lo < 0) and (hi is None or hi > 0)
 
-    def end(self, side: int) -> Fraction | None:
-        """The new end of a side's variable, widened to 0 where only one half was looked at; None: no bound."""
-        (_, sign), bound, place = self.sides[side], self.bounds[side], self.places[side]
-        if self.empty[place]:
-            return Fraction(0) if self.halved[place] else None
-        if bound is None:
-            return None
-        return sign * (min(bound, Fraction(0)) if self.halved[place] else bound)
+    def end(self, bound: Fraction | None, sign: int, halved: bool, empty: bool) -> Fraction | None:
+        """The new end, widened to 0 where only one half was looked at; None: there is none."""
+        if empty:
+            return ZERO if halved else None
+        if bound is None or not halved or sign * bound.numerator <= 0:
+            return bound
+        return ZERO
 
 
 def _sign(raw: object) -> int:
@@ -238,11 +233,8 @@ def tightened(known: FixedPoints, task: Tightening) -> FixedPoints:
     graph = task.graph
     ends: list[Interval] = [known.box.fraction(i) if known.box.bounded else (None, None) for i in range(graph.size)]
     arguments = list(known.arguments)
-    for side, (target, sign) in enumerate(task.sides):
-        bound = task.end(side)
-        if bound is None:
-            continue
-        part: Interval = (bound, None) if sign > 0 else (None, bound)
+    for target, sign, end in task.ends:
+        part: Interval = (end, None) if sign > 0 else (None, end)
         store, place = (ends, target) if target < graph.size else (arguments, target - graph.size)
         cut = meet(store[place], part)
         if cut is None:

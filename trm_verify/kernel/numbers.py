@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from math import isqrt
 from operator import mul
+from struct import Struct
 
 from trm_verify.kernel.errors import CheckError
 
@@ -149,11 +150,9 @@ class Packed:
         if self.packed[0] != slot:
             joined = (b"".join([(v + half).to_bytes(slot, "little") for v in row]) for row in b)
             self.packed = slot, [int.from_bytes(row, "little") - offset for row in joined]
-        product = []
-        for row in a:
-            raw = (dot(row, self.packed[1]) + offset).to_bytes(slot * columns, "little")
-            product.append([int.from_bytes(raw[i : i + slot], "little") - half for i in range(0, slot * columns, slot)])
-        return product
+        slots = Struct(f"{slot}s" * columns)
+        raw = ((dot(row, self.packed[1]) + offset).to_bytes(slot * columns, "little") for row in a)
+        return [[int.from_bytes(entry, "little") - half for entry in slots.unpack(row)] for row in raw]
 
 
 def _spread(entries: list[int], places: list[int], width: int) -> list[int]:

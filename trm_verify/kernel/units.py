@@ -41,11 +41,11 @@ def value(unit: Unit, at: Fraction) -> tuple[Fraction, Fraction]:
     """φ at one argument: both ends are equal, and exact, for a piecewise-linear activation."""
     exact: Fraction
     if unit.op == "relu":
-        exact = at if at > 0 else ZERO
+        exact = at if at.numerator > 0 else ZERO
     elif unit.op == "abs":
         exact = abs(at)
     elif unit.op == "leaky_relu":
-        exact = at if at >= 0 else at * unit.attrs["slope"]
+        exact = at if at.numerator >= 0 else at * unit.attrs["slope"]
     elif unit.op == "scale":
         exact = at * unit.attrs["factor"]
     elif unit.op == "clamp":

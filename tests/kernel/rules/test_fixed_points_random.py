@@ -917,9 +917,8 @@ def _middles(inputs: Tensor, states: Tensor, *tables: Any) -> columns.Sets:
     return columns.Sets(*(midpoint(box) if box.bounded else box for box in (inputs, states)), *tables)
 
 
-def _unwidened(self: Any, side: int) -> F | None:
-    bound = self.bounds[side]
-    return None if bound is None else self.sides[side][1] * bound
+def _unwidened(self: Any, bound: F | None, *half: Any) -> F | None:
+    return bound
 
 
 def _one_half_for_both(self: Any, target: int, sign: int) -> Any:

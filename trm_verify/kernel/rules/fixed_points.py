@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from trm_verify.kernel import document
 from trm_verify.kernel.affine import AffineForms
 from trm_verify.kernel.bounding import NAMES, Tightening, tightened
@@ -87,7 +89,7 @@ def by_continuity(context: Context, premises: list[Conclusion], witness: Witness
     known = FixedPoints(domain, premise.region, box, tuple(zip(lo, hi, strict=True)), scale, True, True)
     task = Tightening(graph, forms, known, raw[7:], proved=False)
     system = task.system
-    strict = {side for place, side in enumerate(task.sides) if _is_inside(task, place, known)}
+    strict = {(target, sign) for target, sign, end in task.ends if _is_inside(target, sign, end, known)}
     needed = [*system.kept, *(graph.size + k for k in system.active)]
     if missing := [t for t in needed if not {(t, 1), (t, -1)} <= strict]:
         raise CheckError("INCLUSION", "every state and argument strictly inside its interval", f"variable {missing[0]}")
@@ -101,13 +103,13 @@ def by_continuity(context: Context, premises: list[Conclusion], witness: Witness
     return tightened(known, task)
 
 
-def _is_inside(task: Tightening, place: int, known: FixedPoints) -> bool:
-    (target, sign), bound = task.sides[place], task.end(place)
-    n = task.graph.size
+def _is_inside(target: int, sign: int, end: Fraction, known: FixedPoints) -> bool:
+    """Whether a new end lies strictly inside the interval of its variable."""
+    n = known.box.size
     lo, hi = known.box.fraction(target) if target < n else known.arguments[target - n]
-    if bound is None or lo is None or hi is None:
+    if lo is None or hi is None:
         return False
-    return bound > lo if sign > 0 else bound < hi
+    return end > lo if sign > 0 else end < hi
 
 
 def distance(graph: Graph, premise: Convergence | WellPosed, at: Tensor, centre: Tensor) -> Tensor:
