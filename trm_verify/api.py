@@ -42,6 +42,8 @@ __all__ = [
 ]
 
 MAX_WEIGHTS = 1 << 36
+ANSWERING, BALLS = ["trm_verify.verification.answering"], ["trm_verify.provers.fixed_points.search"]
+"""What worker processes import while they wait for their job: always, and where inputs are balls."""
 
 
 def verify_fixed_point(
@@ -115,7 +117,7 @@ def verify_fixed_point(
             pass
     deadline = time.monotonic() + (float("inf") if budget is None else budget)
     Effort(norm, provers).names  # noqa: B018  (refuses unknown names before any work)
-    with _progress(progress) as report, _executor(executor, count, x) as where:
+    with _progress(progress) as report, _executor(executor, count, x, eps) as where:
         limits = Limits(timeout, deadline, count, where, ledger)
         session = Verification(model, domain, region, seed)
         task = Inputs.of(session, x, eps, answer)
@@ -132,7 +134,9 @@ def verify_fixed_point(
 
 
 @contextmanager
-def _executor(executor: str | Executor, workers: int | None, x: Input | None) -> Iterator[Executor | None]:
+def _executor(
+    executor: str | Executor, workers: int | None, x: Input | None, eps: Number | None
+) -> Iterator[Executor | None]:
     """Who answers, if that is settled: processes start at once, while the model is exported here."""
     if not isinstance(executor, str):
         if workers is not None:
@@ -144,7 +148,8 @@ def _executor(executor: str | Executor, workers: int | None, x: Input | None) ->
         rows = 1 if x is None or isinstance(x, Box) else len(x)
         plain = executor == "process" and (workers is None or min(workers, rows) == 1)
         count = workers if workers is None else min(workers, rows)
-        found = None if plain or x is None else executor_named(executor, count)
+        modules = ANSWERING if eps is None else [*ANSWERING, *BALLS]
+        found = None if plain or x is None else executor_named(executor, count, modules)
     try:
         yield found
     finally:

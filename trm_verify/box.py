@@ -103,6 +103,24 @@ def _objects(values: np.ndarray) -> np.ndarray:
     return result.reshape(values.shape)
 
 
+def _moved(centre: np.ndarray, radius: Fraction) -> tuple[np.ndarray, np.ndarray] | None:
+    """centre − radius and centre + radius, if both are doubles everywhere and no double was rounded.
+
+    The error of a sum is itself a double, which two subtractions give (Knuth's two-sum).
+    """
+    r = float(radius)
+    if Fraction(r) != radius:
+        return None
+    ends = []
+    for shift in (-r, r):
+        end = centre + shift
+        moved = end - centre
+        if not np.isfinite(end).all() or np.any((centre - (end - moved)) + (shift - moved)):
+            return None
+        ends.append(end + 0.0)  # no negative zero
+    return ends[0], ends[1]
+
+
 def _pairwise(choose: Callable[..., Any], exact: Callable[..., Any], a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """`choose` on doubles, `exact` entry by entry once an operand holds fractions."""
     if a.dtype != object and b.dtype != object:
@@ -178,6 +196,8 @@ class Box:
         exact = exact_array(x, "the centre")
         if radius == 0:
             return cls(exact, exact)
+        if exact.dtype != object and (ends := _moved(exact, radius)) is not None:
+            return cls(*ends)
         centre = _objects(exact)
         return cls(_canonical(np.asarray(centre - radius, object)), _canonical(np.asarray(centre + radius, object)))
 
@@ -198,6 +218,11 @@ class Box:
     def hi(self) -> list[Fraction]:
         """Exact upper ends, row-major."""
         return _fractions(self._hi)
+
+    @property
+    def ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """Both ends as they are kept: doubles, or `Fraction` objects where some end is no double. Read only."""
+        return self._lo, self._hi
 
     @property
     def is_point(self) -> bool:

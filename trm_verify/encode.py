@@ -98,9 +98,8 @@ def fractions(values: Sequence[Fraction]) -> Json:
 def box_json(space: str, box: Box) -> Json:
     """A box in the certificate's form, rounded outward where its ends are not binary fractions."""
     outer = box.outward(96)
-    if outer.is_point:
-        return {"space": space, "point": fractions(outer.lo)}
-    return {"space": space, "lo": fractions(outer.lo), "hi": fractions(outer.hi)}
+    lo, hi = (vector(end) if end.dtype != object else fractions(list(end.flat)) for end in outer.ends)
+    return {"space": space, "point": lo} if outer.is_point else {"space": space, "lo": lo, "hi": hi}
 
 
 def state_json(box: Tensor) -> Json:

@@ -10,7 +10,8 @@ import pytest
 from trm_verify.kernel.document import vector
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.numbers import Rows, gram, require_psd
-from trm_verify.provers.factors import RELATIVE, as_floats, factor, norm_witness, short_factor
+from trm_verify.provers.factors import RELATIVE, factor, norm_witness, short_factor
+from trm_verify.provers.problem import as_floats
 
 
 def exact_matrix(n: int, condition: float, seed: int = 0) -> Rows:

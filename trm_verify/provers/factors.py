@@ -17,20 +17,10 @@ from scipy.linalg import LinAlgError, cholesky
 from trm_verify.encode import Json, integers, quantized, round_up
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.numbers import Rows, dot
-from trm_verify.provers.problem import Floats
+from trm_verify.provers.problem import Floats, as_floats
 
 RELATIVE = 2e-6  # how far above the true norm a certified bound lies: what a short witness needs
 ROUNDING = 1e-10  # relative size of the smallest eigenvalue below which doubles are not trusted
-
-
-def as_floats(rows: Rows, exp: int) -> Floats:
-    """Kernel rows as doubles; entries of any length are scaled before conversion."""
-    largest = max((max(map(abs, row)) for row in rows if row), default=0).bit_length()
-    shift = max(largest - 900, 0)
-    if shift:
-        rows = [[v >> shift for v in row] for row in rows]
-    found: Floats = np.ldexp(np.array(rows, dtype=np.float64), exp + shift)
-    return found
 
 
 def short_factor(matrix: Floats, slack: float) -> Json | None:

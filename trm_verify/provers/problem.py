@@ -21,6 +21,7 @@ from trm_verify.kernel.context import Context
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import Graph, parse
 from trm_verify.kernel.norms import Norm, parse_norm
+from trm_verify.kernel.numbers import Rows
 from trm_verify.kernel.rules import RULES
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.weights import Weights
@@ -163,6 +164,16 @@ def floats(ints: Sequence[int], exp: int) -> Floats:
         array, exp = np.array([v >> long for v in ints], dtype=np.float64), exp + long
     with np.errstate(over="ignore"):
         found: Floats = np.ldexp(array, exp)
+    return found
+
+
+def as_floats(rows: Rows, exp: int) -> Floats:
+    """Kernel rows as doubles; entries of any length are scaled before conversion."""
+    largest = max((max(map(abs, row)) for row in rows if row), default=0).bit_length()
+    shift = max(largest - 900, 0)
+    if shift:
+        rows = [[v >> shift for v in row] for row in rows]
+    found: Floats = np.ldexp(np.array(rows, dtype=np.float64), exp + shift)
     return found
 
 

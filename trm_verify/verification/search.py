@@ -23,6 +23,7 @@ INTERRUPTED = "not reached: interrupted"
 LOST = "the process that looked for this answer ended {} times, killed or out of memory; the last time: {}"
 TRIES = 3  # of a question whose worker is lost while it works on that question alone
 MOST, FEW = 256, 32  # questions of one task, and of a late one: each task costs a kernel check of what all rest on
+LEAST = 8  # of the very last, if there are so many
 ENOUGH = 5.0  # seconds after which a worker begins no further question of its task: what a killed one can lose
 
 
@@ -141,7 +142,8 @@ class Search:
         if self._alone:
             return [self._alone.popleft()]
         left = len(self._pending)
-        count = min(-(-left // workers), MOST if workers == 1 else max(left // (2 * workers), FEW), MOST)
+        share = max(-(-left // workers), min(left, LEAST))
+        count = min(share, MOST if workers == 1 else max(3 * left // (4 * workers), FEW), MOST)
         return [self._pending.popleft() for _ in range(count)]
 
     def _task(self, numbers: Sequence[int], ledger: Ledger | None, enough: float) -> Task:

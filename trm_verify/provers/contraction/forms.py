@@ -13,8 +13,7 @@ from trm_verify.encode import Json
 from trm_verify.kernel.linear import Forms, linear_forms, require_activations
 from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
-from trm_verify.provers.factors import as_floats
-from trm_verify.provers.problem import Floats, Problem, floats
+from trm_verify.provers.problem import Floats, Problem, as_floats, floats
 
 
 @dataclass(frozen=True)

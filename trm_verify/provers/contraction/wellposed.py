@@ -16,9 +16,9 @@ from trm_verify.kernel.numbers import Rows, floor_at, rescale
 from trm_verify.kernel.operators import parse_operator
 from trm_verify.kernel.rules.wellposed import _implicit_form
 from trm_verify.provers.contraction.block import weight_vector
-from trm_verify.provers.factors import as_floats, factor, norm_witness
+from trm_verify.provers.factors import factor, norm_witness
 from trm_verify.provers.perron import positive_weights
-from trm_verify.provers.problem import Attempt, Problem
+from trm_verify.provers.problem import Attempt, Problem, as_floats
 
 
 def _weights(problem: Problem, domain: Json) -> tuple[Rows, int]:

@@ -25,7 +25,6 @@ from trm_verify.kernel.linear import is_plain
 from trm_verify.kernel.relaxation import PROJECTIONS, System, rescaled, slaved_states, system_of
 from trm_verify.kernel.spans import forms_over
 from trm_verify.kernel.units import PIECEWISE, table
-from trm_verify.provers.factors import as_floats
 from trm_verify.provers.fixed_points.enclosed import Enclosed
 from trm_verify.provers.fixed_points.lean import enclose
 from trm_verify.provers.fixed_points.newton import fixed_point, sensitivities
@@ -39,7 +38,7 @@ from trm_verify.provers.fixed_points.relaxed import (
     apply,
     multipliers_json,
 )
-from trm_verify.provers.problem import ALL_STATES, Floats, Problem, floats
+from trm_verify.provers.problem import ALL_STATES, Floats, Problem, as_floats, floats
 
 ROUNDS, INNER = 40, 6  # rounds of moving the intervals, steps of ascent in each
 CHORDS = 4  # rounds without ascent, if less than the smallest intervals is asked for

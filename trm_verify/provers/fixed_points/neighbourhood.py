@@ -19,12 +19,11 @@ from trm_verify.kernel.relaxation import system_of
 from trm_verify.kernel.rules.answers import box_margins
 from trm_verify.kernel.spans import forms_over
 from trm_verify.kernel.tensor import Tensor, contains
-from trm_verify.provers.factors import as_floats
 from trm_verify.provers.fixed_points.newton import step_derivative
 from trm_verify.provers.fixed_points.relaxed import Relaxed
 from trm_verify.provers.fixed_points.relaxed import apply as apply_unit
 from trm_verify.provers.perron import positive_weights
-from trm_verify.provers.problem import ALL_STATES, Floats, Problem, floats
+from trm_verify.provers.problem import ALL_STATES, Floats, Problem, as_floats, floats
 
 SIZES = (4.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # radii to try, the largest first, relative to the largest coordinate of d
 MOST_STEPS = 256

@@ -21,8 +21,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.relaxation import System
 from trm_verify.kernel.units import PIECEWISE, Interval, kinks
-from trm_verify.provers.factors import as_floats
-from trm_verify.provers.problem import ALL_STATES, Floats, Problem
+from trm_verify.provers.problem import ALL_STATES, Floats, Problem, as_floats
 
 GRID = 16  # intervals of the grid that stands for a smooth unit
 BITS = 28  # of a multiplier in a certificate, relative to the largest

@@ -20,7 +20,6 @@ from trm_verify.kernel.graph import Function
 from trm_verify.kernel.linear import is_plain
 from trm_verify.kernel.relaxation import system_of
 from trm_verify.kernel.rules.fixed_point_answers import competitors
-from trm_verify.provers.factors import as_floats
 from trm_verify.provers.fixed_points import programs
 from trm_verify.provers.fixed_points.attack import attack
 from trm_verify.provers.fixed_points.branch import Branching, Outcome
@@ -36,7 +35,7 @@ from trm_verify.provers.fixed_points.relaxed import (
     ascend,
     multipliers_json,
 )
-from trm_verify.provers.problem import Floats, Problem
+from trm_verify.provers.problem import Floats, Problem, as_floats
 
 ASCENT, QUICK, POLISH = 150, 30, 8  # steps of ascent on the margins
 POLISHING = 0.002  # rate of the last of these

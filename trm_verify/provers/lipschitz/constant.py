@@ -19,9 +19,9 @@ from trm_verify.kernel.document import vector as read_vector
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.numbers import Rows, rows_of
 from trm_verify.kernel.rules.lipschitz import Layer, layer_of, lipschitz_matrix
-from trm_verify.provers.factors import as_floats, factor
+from trm_verify.provers.factors import factor
 from trm_verify.provers.lipschitz.barrier import GAP, LEAST, Program
-from trm_verify.provers.problem import Floats, Problem
+from trm_verify.provers.problem import Floats, Problem, as_floats
 
 LARGEST = 600  # states that can move; time goes with the cube of that
 SLACKS = (1e-6, 1e-5, 4e-5, 1e-3, 1e-1)  # what γ is raised by, relatively, for a short factor

@@ -21,9 +21,8 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.spans import forms_over
 from trm_verify.kernel.tensor import Tensor
-from trm_verify.provers.factors import as_floats
 from trm_verify.provers.fixed_points.relaxed import apply
-from trm_verify.provers.problem import Floats, floats
+from trm_verify.provers.problem import Floats, as_floats, floats
 
 REACHES = (-26, -34, -18, -12, -8)  # radii of the box to try, as powers of two, relative to the largest coordinate
 PLACES = 20  # binary places of the centre below the radius

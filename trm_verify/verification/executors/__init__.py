@@ -7,6 +7,7 @@ says what came of a task, or that its worker was lost. What to do about that is 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
 from typing import cast
 
@@ -14,12 +15,15 @@ from trm_verify.verification.executors.base import Executor, Job, Reply
 
 __all__ = ["EXECUTORS", "Executor", "Job", "Reply", "cores", "executor_named"]
 
-# Name to class, which takes the number of workers, or None for as many as there are cores. Imported when asked for.
+# Name to class, which takes the number of workers, or None for as many as there are cores, and names of modules that
+# they will need. Imported when asked for.
 EXECUTORS = {"process": "pool:Processes", "ray": "ray:Ray"}
 
 
-def executor_named(name: str, workers: int | None) -> Executor:
+def executor_named(name: str, workers: int | None, modules: Sequence[str] = ()) -> Executor:
     """The executor of that name, with so many workers (None: as many as there are cores).
+
+    Its processes import the modules at once, if they can.
 
     Raises:
         ValueError: an unknown name.
@@ -28,7 +32,7 @@ def executor_named(name: str, workers: int | None) -> Executor:
     if name not in EXECUTORS:
         raise ValueError(f"expected an executor among {', '.join(EXECUTORS)}; found {name!r}")
     module, _, found = EXECUTORS[name].partition(":")
-    return cast(Executor, getattr(import_module(f"{__name__}.{module}"), found)(workers))
+    return cast(Executor, getattr(import_module(f"{__name__}.{module}"), found)(workers, modules))
 
 
 def cores() -> int:

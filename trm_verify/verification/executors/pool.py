@@ -12,6 +12,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,21 +22,30 @@ from trm_verify.verification.executors.base import Job, Reply
 # The parent's path, since its current directory and environment need not show where the package is.
 BOOT = (
     "import pickle, sys; n = int.from_bytes(sys.stdin.buffer.read(8), 'big'); "
-    "sys.path[:] = pickle.loads(sys.stdin.buffer.read(n)); "
-    "from trm_verify.verification.executors.worker import main; main()"
+    "sys.path[:], modules = pickle.loads(sys.stdin.buffer.read(n)); "
+    "from trm_verify.verification.executors.worker import main; main(modules)"
 )
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}  # a core each
 
 
 class Processes:
-    """Processes of this machine; they start at once, and import what they need while the caller prepares their job."""
+    """Processes of this machine; they start at once, and import what they need while the caller prepares their job.
 
-    def __init__(self, workers: int | None = None) -> None:
+    Args:
+        workers: how many; None for as many as there are cores.
+        modules: what each is to import at once. Nothing else is imported before the job asks for it.
+    """
+
+    def __init__(self, workers: int | None = None, modules: Sequence[str] = ()) -> None:
         from trm_verify.verification.executors import cores
 
+        self._modules = tuple(modules)
         self._replies: queue.SimpleQueue[tuple[_Process, Any]] = queue.SimpleQueue()
         self._job: Job | None = None
-        self._processes = [_Process(self._replies) for _ in range(cores() if workers is None else workers)]
+        self._processes = [self._process() for _ in range(cores() if workers is None else workers)]
+
+    def _process(self) -> _Process:
+        return _Process(self._replies, self._modules)
 
     @property
     def pids(self) -> list[int]:
@@ -71,7 +81,7 @@ class Processes:
                     f"expected worker processes to start, found that one ended at once ({process.ending()}); "
                     "see the lines above on stderr, or use workers=1"
                 )
-            self._processes[worker] = replacement = _Process(self._replies)
+            self._processes[worker] = replacement = self._process()
             replacement.send(self._job)
             return Reply(worker, lost=f"a worker process ended ({process.ending()})")
 
@@ -84,7 +94,7 @@ class Processes:
 class _Process:
     """A process, and a thread that hands on what it says; None when it has ended."""
 
-    def __init__(self, replies: queue.SimpleQueue[tuple[_Process, Any]]) -> None:
+    def __init__(self, replies: queue.SimpleQueue[tuple[_Process, Any]], modules: Sequence[str]) -> None:
         self.ready = False
         self._replies = replies
         self._child = subprocess.Popen(
@@ -93,7 +103,7 @@ class _Process:
             stdout=subprocess.PIPE,
             env={**os.environ, **ONE_THREAD},
         )
-        self.send(sys.path)
+        self.send((sys.path, modules))
         threading.Thread(target=self._listen, daemon=True).start()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -16,12 +17,13 @@ class Ray:
 
     Args:
         workers: actors; None for as many as the cluster has processors.
+        modules: not needed: actors import what they are sent.
 
     Raises:
         ModuleNotFoundError: Ray is not installed.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, modules: Sequence[str] = ()) -> None:
         self._ray, self._count = _ray(), workers
         self._own = False
         self._actors: list[Any] = []

@@ -6,10 +6,13 @@ It imports neither the caller's script nor anything that the caller has not sent
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from typing import IO, Any
 
 LENGTH = 8  # bytes of a message's length
@@ -39,9 +42,14 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
     return data
 
 
-def main() -> None:
-    """Answer tasks until the standard input ends."""
+def main(modules: Sequence[str]) -> None:
+    """Import these modules, then answer tasks until the standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business, which ends its workers
+    gc.disable()
+    for name in modules:
+        import_module(name)
+    gc.freeze()  # modules stay: no collection need walk through them
+    gc.enable()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever is printed here is no message
     tasks = sys.stdin.buffer
