@@ -93,6 +93,15 @@ def test_a_box_is_written_so_that_it_holds_the_original(pairs: list[tuple[Fracti
         assert low - Fraction(1, 1 << 96) <= a <= low and high <= b <= high + Fraction(1, 1 << 96)
 
 
+@given(st.lists(FINITE, min_size=1, max_size=4), FINITE.map(abs))
+def test_a_ball_of_doubles_is_exact_and_is_written_as_any_other_box(centre: list[float], radius: float) -> None:
+    lo, hi = ([Fraction(v) + sign * Fraction(radius) for v in centre] for sign in (-1, 1))
+    ball = Box.ball(centre, radius)
+    assert (ball.lo, ball.hi) == (lo, hi)
+    if all(value.denominator <= 1 << 96 for value in (*lo, *hi)) and radius:
+        assert box_json("input", ball) == {"space": "input", "lo": fractions(lo), "hi": fractions(hi)}
+
+
 def test_a_point_is_written_as_a_point() -> None:
     assert box_json("state", Box.point([0.5, -2.0])) == {"space": "state", "point": {"exp": -1, "int": "1 -4"}}
     assert "lo" in box_json("state", Box.point(["1/3"])), "one third is no binary fraction: a small box holds it"

@@ -77,6 +77,7 @@ def test_ball_is_exact() -> None:
     assert Box.ball(x, 0) == Box.point(x)
     assert Box.ball(x, 0).is_point and not Box.ball(x, "1e-400").is_point
     assert Box.ball(0.5, Fraction(1, 3)).lo == [Fraction(1, 6)]
+    assert Box.ball(x, "1e400").hi == [Fraction(1, 4) + 10**400, 1 + 10**400]
     for eps in (-0.1, float("nan"), "inf"):
         with pytest.raises(ValueError, match="eps"):
             Box.ball(x, eps)

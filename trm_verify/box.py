@@ -13,6 +13,7 @@ import numpy as np
 Number = int | float | str | Fraction | Decimal
 
 _EXACT_INT = 1 << 53
+_LARGEST = Fraction(sys.float_info.max)
 
 
 def exact_number(value: Any, what: str) -> Fraction:
@@ -108,8 +109,7 @@ def _moved(centre: np.ndarray, radius: Fraction) -> tuple[np.ndarray, np.ndarray
 
     The error of a sum is itself a double, which two subtractions give (Knuth's two-sum).
     """
-    r = float(radius)
-    if Fraction(r) != radius:
+    if radius > _LARGEST or Fraction(r := float(radius)) != radius:
         return None
     ends = []
     for shift in (-r, r):

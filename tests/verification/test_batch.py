@@ -383,6 +383,17 @@ def test_two_processes_give_what_one_gives_though_one_is_killed(alone: tv.Verifi
             os.kill(pid, 0)
 
 
+def test_processes_import_what_they_are_told_to_and_no_more() -> None:
+    executor = Processes(1, ["colorsys"])
+    try:
+        executor.start(Job(eval, ("lambda name: name in __import__('sys').modules",)))
+        for name, imported in (("colorsys", True), ("torch", False)):
+            executor.submit(0, name)
+            assert executor.collect() == Reply(0, imported)
+    finally:
+        executor.close()
+
+
 @pytest.mark.slow
 def test_a_script_needs_no_guard() -> None:
     """Worker processes do not import the main script, which may be standard input."""

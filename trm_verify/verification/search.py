@@ -23,7 +23,7 @@ INTERRUPTED = "not reached: interrupted"
 LOST = "the process that looked for this answer ended {} times, killed or out of memory; the last time: {}"
 TRIES = 3  # of a question whose worker is lost while it works on that question alone
 MOST, FEW = 256, 32  # questions of one task, and of a late one: each task costs a kernel check of what all rest on
-LEAST = 8  # of the very last, if there are so many
+SHORT = 0.25  # seconds of work that are worth a task of their own
 ENOUGH = 5.0  # seconds after which a worker begins no further question of its task: what a killed one can lose
 
 
@@ -81,6 +81,7 @@ class Search:
         self._alone: deque[int] = deque()  # whose worker was lost, among others perhaps
         self._losses: Counter[int] = Counter()
         self._under_way: dict[int, list[int]] = {}
+        self._started, self._before = time.monotonic(), len(known)
 
     @property
     def left(self) -> int:
@@ -142,7 +143,9 @@ class Search:
         if self._alone:
             return [self._alone.popleft()]
         left = len(self._pending)
-        share = max(-(-left // workers), min(left, LEAST))
+        seconds = workers * max(time.monotonic() - self._started, SHORT)
+        short = int(SHORT * (len(self.findings) - self._before) / seconds)
+        share = max(-(-left // workers), min(short, left))
         count = min(share, MOST if workers == 1 else max(3 * left // (4 * workers), FEW), MOST)
         return [self._pending.popleft() for _ in range(count)]
 
