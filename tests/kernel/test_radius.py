@@ -291,6 +291,18 @@ def test_tokenwise_linear_keeps_the_mixed_norm() -> None:
     assert radius_of(step, [[3, 2]], BlockNorm((2, 2, 2), (1, 5, 7), 0), None, {w: F(2)}) == [2, 10, 14]
 
 
+def test_constants_beside_a_row_do_not_join_it_to_the_others() -> None:
+    """[z, c] W for every token: what stands still beside z says nothing about another token."""
+    nodes = Nodes()
+    w = nodes.constant(array([F(v) for v in (0, 2, 5, -2, 0, 7)], (2, 3)))
+    beside = nodes.constant(array([F(1)] * 3, (3, 1)))
+    both = nodes.add("concat", nodes.state(), beside, axis=1)
+    step = nodes.function(nodes.add("linear", both, w))
+    found = radius_of(step, [[3, 2]], BlockNorm((2, 2, 2), (1, 5, 7), 0), None, {w: F(9)})
+    least = [F(2) * d for d in (1, 5, 7)]
+    assert all(a <= b <= a * F(3, 2) for a, b in zip(least, found, strict=True))
+
+
 def attention(side: str, weights: int) -> Any:
     """softmax of a constant matrix, mixed with the state from the left or the right."""
     nodes = Nodes()

@@ -70,6 +70,14 @@ def test_a_cascade_of_causal_models_settles_exactly():
         cascade(second=TINY).settled(x)
 
 
+def test_a_cascade_of_tokenwise_models_contracts_as_its_parts_do():
+    """What the second part sees is a free function of the first: its gain is large, and does not matter."""
+    stack = cascade({**TINY, "heads": 2}, {**TINY, "heads": 2, "seed": 1}).bake()
+    first = tv.verify_fixed_point(stack.parts[0], norm="tokens")
+    found = tv.verify_fixed_point(stack, norm="tokens")
+    assert found and first.rate <= found.rate < 0.95
+
+
 def test_parts_that_do_not_fit_are_refused():
     for parts in ([], [{**CAUSAL, "channels": 1}, {**CAUSAL, "channels": 2}], [{"name": "Oracle"}], [{"name": "Stack"}],
                   [{**CAUSAL, "channels": 1}, {**CAUSAL, "channels": 3, "tokens": 5}],

@@ -228,7 +228,8 @@ class Propagation:
         groups: list[int] = []
         for r, i in zip(args, node.args, strict=True):
             size, start = self.nodes[i].size, len(values)
-            part = Radii(None if single else [0] * size, [0] * (size if single else 1), exp) if r is None else r
+            # entries that do not vary: a group of their own each, since one group would join the rows that it is in
+            part = Radii(None, [0] * size, exp) if r is None else r
             groups += [start + g for g in (part.groups or range(size))]
             values += rescale(part.values, part.exp, exp)
         return self._layout(node, Radii(None if single else groups, values, exp))

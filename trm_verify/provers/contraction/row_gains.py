@@ -29,6 +29,7 @@ PROGRAM_SECONDS = 20.0  # for the semidefinite program of one subgraph, where no
 SLACKS = (1e-7, 4e-7, 1e-6, 4e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # what the gains are raised by, for a short factor
 STEPS = (1.0, 0.5, 0.25, 0.1)  # of the search for proportions, in powers of two
 MOST_TRIALS = 80
+FAR = 10.0  # powers of two between the gains of a layer's own inputs and that of what is only passed on to it
 
 Rate = Callable[[Gains], float]
 
@@ -72,13 +73,13 @@ def _suggestions(problem: Problem, subgraph: Subgraph) -> Iterator[Floats]:
         yield ratio / np.exp(np.log(ratio).mean())
 
 
-def _tuned(problem: Problem, subgraph: Subgraph) -> Tuned | None:
-    """The subgraph with the best of the suggestions: multipliers, and proportions of the gains.
+def _tuned(problem: Problem, subgraph: Subgraph) -> list[Tuned]:
+    """The subgraph with suggestions, multipliers and proportions of the gains: those with the smallest gains first.
 
     Proportions are those that a layer aims for, or like the norms of ψW₁ on each input.
     """
     form, starts = subgraph.form, np.cumsum([0, *subgraph.widths])
-    aims = [np.log2(hint) for hint in problem.hints if len(hint) == len(subgraph.widths) and _positive(hint)]
+    aims = list(_aims(problem, len(subgraph.widths)))
     found = []
     for shape in _suggestions(problem, subgraph):
         scaled = form.arguments * np.sqrt(shape)[:, None]
@@ -87,8 +88,23 @@ def _tuned(problem: Problem, subgraph: Subgraph) -> Tuned | None:
             for a, b in zip(starts, starts[1:], strict=False)
         ]
         found += [Tuned(subgraph, shape, log2) for log2 in (np.log2(np.maximum(sizes, 1e-12)), *aims)]
-    best = min(found, key=lambda tuned: float(np.linalg.norm(tuned.at(tuned.log2)[0])), default=None)
-    return best if best is not None and np.isfinite(best.at(best.log2)[0]).all() else None
+    good = [tuned for tuned in found if np.isfinite(tuned.at(tuned.log2)[0]).all()]
+    return sorted(good, key=lambda tuned: float(np.linalg.norm(tuned.at(tuned.log2)[0])))
+
+
+def _aims(problem: Problem, count: int) -> Iterator[Floats]:
+    """Proportions that a layer aims for, in powers of two.
+
+    In a cascade the layer also sees the answer of the part before it, before or after its own inputs: that gain may be
+    as large as it likes.
+    """
+    for hint in problem.hints:
+        if not _positive(hint) or not 1 < len(hint) <= count:
+            continue
+        own, others = np.log2(hint), np.full(count - len(hint), FAR + np.log2(hint.max()))
+        yield np.concatenate([own, others])
+        if len(others):
+            yield np.concatenate([others, own])
 
 
 def _positive(hint: Floats) -> bool:
@@ -104,8 +120,15 @@ def tune(problem: Problem, domain: Json, region: Json, rate: Rate) -> list[tuple
     found = problem.once(
         "tuned", [domain, region], lambda: [_tuned(problem, s) for s in subgraphs(problem, domain, region)]
     )
-    chosen = [(tuned, tuned.log2) for tuned in found if tuned is not None]
+    suggested = [each for each in found if each]
+    chosen = [(each[0], each[0].log2) for each in suggested]
     best, trials = rate(gains_of(chosen)) if chosen else np.inf, 0
+    for place, each in enumerate(suggested):
+        for tuned in each[1:]:
+            trial = [*chosen[:place], (tuned, tuned.log2), *chosen[place + 1 :]]
+            reached = rate(gains_of(trial))
+            if reached < best * (1 - 1e-4):
+                chosen, best = trial, reached
     for step in STEPS:
         improved = True
         while improved and trials < MOST_TRIALS:
