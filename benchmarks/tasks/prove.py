@@ -39,7 +39,7 @@ def run(job: Job, folder: Path) -> Iterator[Json]:
     timeout = QUICK_TIMEOUT if job.quick else TIMEOUT
     with timed(spent, "certify"):
         norm = NORMS.get(model.norm, "auto") if model.rate is not None else "auto"
-        norm = "tokens" if isinstance(model, Stack) else norm
+        norm = "tokens" if isinstance(model, Stack) and model.settles is None else norm
         whole = tv.verify_fixed_point(model, norm=norm, timeout=timeout)
         if not whole and norm != "auto" and not job.quick:
             norm = "auto"
