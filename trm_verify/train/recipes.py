@@ -49,7 +49,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "sudoku-unconstrained": {
         "task": {"name": "sudoku", "train": 24576},
         "model": {"name": "Unconstrained", "features": 32, "hidden": 64, "mixing": "mlp"},
-        "train": _PUZZLE | {"lr": 3e-3},
+        "train": _PUZZLE | {"lr": 3e-3, "gradient": 4, "clip": 1.0},
     },
     "mazes": {
         "task": {"name": "mazes", "train": 8192},
