@@ -15,7 +15,7 @@ SOLVERS: dict[str, dict[str, Any]] = {"jacobi": {"size": 32, "signs": "negative"
 """Tasks whose model is the method itself, with the options they are measured at. Nothing is trained."""
 
 EXTENDED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "mazes-13": ("mazes", {"size": 13, "train": 4096}, {"depth": (40, 56)}),
+    "mazes-13": ("mazes", {"size": 13, "train": 8192}, {"depth": (40, 56)}),
 }
 """Further problems, trained with curricula only: the recipe they follow, and which options of its task and which of
 its settings differ."""
