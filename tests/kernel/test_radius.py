@@ -20,7 +20,7 @@ from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.numbers import dyadic
-from trm_verify.kernel.radii import Radii, regroup
+from trm_verify.kernel.radii import Radii, by_gains, constant_times, regroup
 from trm_verify.kernel.radius import Propagation
 from trm_verify.kernel.rules.contraction import propagate, state_radii
 from trm_verify.kernel.slopes import slopes
@@ -301,6 +301,27 @@ def test_constants_beside_a_row_do_not_join_it_to_the_others() -> None:
     found = radius_of(step, [[3, 2]], BlockNorm((2, 2, 2), (1, 5, 7), 0), None, {w: F(9)})
     least = [F(2) * d for d in (1, 5, 7)]
     assert all(a <= b <= a * F(3, 2) for a, b in zip(least, found, strict=True))
+
+
+@pytest.mark.parametrize("tiny", [F(1, 1 << 300), F(1, 3**200)])
+def test_a_radius_is_never_rounded_to_nothing(tiny: F) -> None:
+    """The cheapest false rate: groups of radius 0 join no rows, so one that shrank must not become 0, nor be lost."""
+    nodes = Nodes()
+    small = nodes.scale(nodes.state(), tiny.numerator, tiny.denominator)
+    beside = nodes.constant(array([F(1)] * 2, (2, 1)))
+    w = nodes.constant(array([F(v) for v in (1, 0, 5, 0, 1, 5)], (2, 3)))
+    moved = nodes.add("linear", nodes.add("concat", small, beside, axis=1), w)
+    step = nodes.function(nodes.scale(moved, tiny.denominator, tiny.numerator))
+    graph: Graph = kernel_graph(graph_json(step, [[2, 2]]))
+    ranges = evaluate(graph, graph.step, Tensor((4,)), Tensor((0,), 0, [], []))
+    norm = BlockNorm((4,), (1,), 0)  # one group across both rows: either entry may move by 1
+    radii = Propagation(graph.step, ranges, {w: F(6)}).run(state_radii(graph, norm, [1], 0), None)
+    (out,) = (radii[i] for i in graph.step.outputs)
+    assert out is not None
+    assert all(dyadic(v, out.exp) >= 1 for v in out.of_entries())
+    shrunk = constant_times(Radii([0, 0, 0, 0], [1], 0), tiny)
+    gained = by_gains([(shrunk, F(1))], 2, 2)
+    assert gained.values != [0] and len(set(gained.groups or ())) == 1, "still one group: it says nothing about a row"
 
 
 def attention(side: str, weights: int) -> Any:

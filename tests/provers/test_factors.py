@@ -11,7 +11,7 @@ from trm_verify.kernel.document import vector
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.numbers import Rows, gram, require_psd
 from trm_verify.provers.factors import RELATIVE, factor, norm_witness, short_factor
-from trm_verify.provers.problem import as_floats
+from trm_verify.provers.problem import floats
 
 
 def exact_matrix(n: int, condition: float, seed: int = 0) -> Rows:
@@ -46,7 +46,7 @@ def test_indefinite_matrices_have_none(rows: Rows) -> None:
 
 def test_a_slightly_indefinite_matrix_has_none() -> None:
     rows = exact_matrix(24, 1e18)
-    smallest = np.linalg.eigh(as_floats(rows, -120))[1][:, :1]
+    smallest = np.linalg.eigh(floats(rows, -120))[1][:, :1]
     push = [[int(v) for v in row] for row in ((smallest @ smallest.T) * 2.0**66).tolist()]
     bent = [[a - b for a, b in zip(p, q, strict=True)] for p, q in zip(rows, push, strict=True)]
     with pytest.raises(CheckError) as error:
@@ -55,7 +55,7 @@ def test_a_slightly_indefinite_matrix_has_none() -> None:
 
 
 def test_long_entries_do_not_overflow() -> None:
-    assert as_floats([[1 << 3000, 0], [0, 3 << 2999]], -3000).tolist() == [[1.0, 0.0], [0.0, 1.5]]
+    assert floats([[1 << 3000, 0], [0, 3 << 2999]], -3000).tolist() == [[1.0, 0.0], [0.0, 1.5]]
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (90, 40), (128, 128)])

@@ -17,7 +17,7 @@ from scipy.linalg import LinAlgError, cholesky
 from trm_verify.encode import Json, integers, quantized, round_up
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.numbers import Rows, dot
-from trm_verify.provers.problem import Floats, as_floats
+from trm_verify.provers.problem import Floats, floats
 
 RELATIVE = 2e-6  # how far above the true norm a certified bound lies: what a short witness needs
 ROUNDING = 1e-10  # relative size of the smallest eigenvalue below which doubles are not trusted
@@ -52,7 +52,7 @@ def factor(rows: Rows, exp: int, what: str = "matrix") -> Json:
     Raises:
         CheckError: DEFINITE, when the matrix is not positive semidefinite with a little room.
     """
-    matrix = as_floats(rows, exp)
+    matrix = floats(rows, exp)
     slack = float(np.linalg.eigvalsh(matrix)[0])
     if slack < -1e-9 * (float(np.abs(matrix).max()) or 1.0):
         raise CheckError("DEFINITE", f"{what} to be positive semidefinite", f"smallest eigenvalue {slack:.3g}")

@@ -155,25 +155,16 @@ class Attempt:
         return self.derivation is not None
 
 
-def floats(ints: Sequence[int], exp: int) -> Floats:
-    """Kernel integers as doubles, for searching only: what is too large becomes infinite."""
+def floats(ints: Sequence[int] | Rows, exp: int) -> Floats:
+    """Kernel integers, a vector or rows, as doubles, for searching only: what is too large becomes infinite."""
     try:
         array = np.array(ints, dtype=np.float64)
     except OverflowError:
-        long = max(max(v.bit_length() for v in ints) - 1000, 0)
-        array, exp = np.array([v >> long for v in ints], dtype=np.float64), exp + long
+        long = np.array(ints, dtype=object)
+        shift = max(v.bit_length() for v in long.flat) - 1000
+        array, exp = (long >> shift).astype(np.float64), exp + shift
     with np.errstate(over="ignore"):
         found: Floats = np.ldexp(array, exp)
-    return found
-
-
-def as_floats(rows: Rows, exp: int) -> Floats:
-    """Kernel rows as doubles; entries of any length are scaled before conversion."""
-    largest = max((max(map(abs, row)) for row in rows if row), default=0).bit_length()
-    shift = max(largest - 900, 0)
-    if shift:
-        rows = [[v >> shift for v in row] for row in rows]
-    found: Floats = np.ldexp(np.array(rows, dtype=np.float64), exp + shift)
     return found
 
 

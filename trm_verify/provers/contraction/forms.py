@@ -13,7 +13,7 @@ from trm_verify.encode import Json
 from trm_verify.kernel.linear import Forms, linear_forms, require_activations
 from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
-from trm_verify.provers.problem import Floats, Problem, as_floats, floats
+from trm_verify.provers.problem import Floats, Problem, floats
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def form_of(problem: Problem, forms: Forms, ranges: list[Tensor]) -> StepForm:
         every = (-1, len(entries))
         lo.append(floats(low, exp).reshape(every)[:, entries].min(axis=0))
         hi.append(floats(high, exp).reshape(every)[:, entries].max(axis=0))
-    outputs = as_floats(forms.outputs.rows, forms.outputs.exp)
-    arguments = as_floats(forms.arguments.rows, forms.arguments.exp) if forms.units else np.zeros((0, outputs.shape[1]))
+    outputs = floats(forms.outputs.rows, forms.outputs.exp)
+    arguments = floats(forms.arguments.rows, forms.arguments.exp) if forms.units else np.zeros((0, outputs.shape[1]))
     return StepForm(outputs, arguments, np.concatenate(lo), np.concatenate(hi))
 
 

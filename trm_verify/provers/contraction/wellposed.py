@@ -18,7 +18,7 @@ from trm_verify.kernel.rules.wellposed import _implicit_form
 from trm_verify.provers.contraction.block import weight_vector
 from trm_verify.provers.factors import factor, norm_witness
 from trm_verify.provers.perron import positive_weights
-from trm_verify.provers.problem import Attempt, Problem, as_floats
+from trm_verify.provers.problem import Attempt, Problem, floats
 
 
 def _weights(problem: Problem, domain: Json) -> tuple[Rows, int]:
@@ -31,7 +31,7 @@ def prove_monotone(problem: Problem, domain: Json) -> Attempt:
     started = time.perf_counter()
     try:
         rows, exp = _weights(problem, domain)
-        matrix = as_floats(rows, exp)
+        matrix = floats(rows, exp)
         true = 1 - float(np.linalg.eigvalsh((matrix + matrix.T) / 2)[-1])
         if true <= 0:
             return Attempt(
@@ -54,7 +54,7 @@ def prove_log_norm(problem: Problem, domain: Json) -> Attempt:
     started = time.perf_counter()
     try:
         rows, exp = _weights(problem, domain)
-        matrix = as_floats(rows, exp)
+        matrix = floats(rows, exp)
         metzler = np.abs(matrix)
         np.fill_diagonal(metzler, np.diag(matrix))
         shift = 1 + max(0.0, -float(np.diag(matrix).min()))
@@ -96,7 +96,7 @@ def prove_convergence(problem: Problem, domain: Json, posed: Attempt, own: Json 
         elif own is not None:
             return Attempt(posed.prover, posed.norm, 0.0, reason="strong monotonicity says nothing about outer damping")
         else:
-            sigma, witness = norm_witness(np.eye(len(rows)) - as_floats(rows, exp))
+            sigma, witness = norm_witness(np.eye(len(rows)) - floats(rows, exp))
             if not isinstance(record, WellPosed) or record.slack is None:
                 raise TypeError(f"expected a monotone record, found {type(record).__name__}")
             m = record.slack

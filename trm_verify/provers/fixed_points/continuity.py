@@ -38,7 +38,7 @@ from trm_verify.provers.fixed_points.relaxed import (
     apply,
     multipliers_json,
 )
-from trm_verify.provers.problem import ALL_STATES, Floats, Problem, as_floats, floats
+from trm_verify.provers.problem import ALL_STATES, Floats, Problem, floats
 
 ROUNDS, INNER = 40, 6  # rounds of moving the intervals, steps of ascent in each
 CHORDS = 4  # rounds without ascent, if less than the smallest intervals is asked for
@@ -168,7 +168,7 @@ class Equations:
         self.relaxed = Relaxed.of(self.system, np.zeros((2, graph.input_size)), np.zeros((2, graph.size)))
         arguments = self.forms.arguments
         # in memory of torch's own, which is aligned: products of rows do not depend on where NumPy puts an array
-        self.arguments = torch.tensor(as_floats(arguments.rows, arguments.exp)) if self.forms.units else None
+        self.arguments = torch.tensor(floats(arguments.rows, arguments.exp)) if self.forms.units else None
         self.nested = self.arguments is not None and bool(self.arguments[:, self.forms.first :].any())
 
     @classmethod

@@ -23,7 +23,7 @@ from trm_verify.provers.fixed_points.newton import step_derivative
 from trm_verify.provers.fixed_points.relaxed import Relaxed
 from trm_verify.provers.fixed_points.relaxed import apply as apply_unit
 from trm_verify.provers.perron import positive_weights
-from trm_verify.provers.problem import ALL_STATES, Floats, Problem, as_floats, floats
+from trm_verify.provers.problem import ALL_STATES, Floats, Problem, floats
 
 SIZES = (4.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # radii to try, the largest first, relative to the largest coordinate of d
 MOST_STEPS = 256
@@ -138,7 +138,7 @@ def chords(forms: AffineForms, inputs: Floats) -> Floats:
     """Slopes of the units' chords, unit after unit, by affine arithmetic in (1, x, errors). Shape: inputs (2, m)."""
     units, m = len(forms.units), inputs.shape[1]
     middle, reach = inputs.mean(axis=0), (inputs[1] - inputs[0]) / 2
-    rows = as_floats(forms.arguments.rows, forms.arguments.exp) if units else np.zeros((0, forms.first))
+    rows = floats(forms.arguments.rows, forms.arguments.exp) if units else np.zeros((0, forms.first))
     found, values, spread = np.zeros(units), np.zeros((units, 1 + m + units)), np.zeros(units)
     for k, unit in enumerate(forms.units):
         values[k, 1 + m + k] = 1.0

@@ -21,7 +21,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.relaxation import System
 from trm_verify.kernel.units import PIECEWISE, Interval, kinks
-from trm_verify.provers.problem import ALL_STATES, Floats, Problem, as_floats
+from trm_verify.provers.problem import ALL_STATES, Floats, Problem, floats
 
 GRID = 16  # intervals of the grid that stands for a smooth unit
 BITS = 28  # of a multiplier in a certificate, relative to the largest
@@ -51,7 +51,7 @@ class Relaxed:
     @classmethod
     def of(cls, system: System, domain: Floats, states: Floats, device: str = "cpu") -> Relaxed:
         """domain (2, m) and states (2, n): lower ends, then upper ends."""
-        rows = as_floats(system.rows, system.exp) if system.rows else np.zeros((0, system.width))
+        rows = floats(system.rows, system.exp) if system.rows else np.zeros((0, system.width))
         groups: dict[str, tuple[list[int], Unit]] = {}
         for k, unit in enumerate(system.units):
             groups.setdefault(repr((unit.op, sorted(unit.attrs.items()), unit.range)), ([], unit))[0].append(k)

@@ -35,7 +35,7 @@ from trm_verify.provers.fixed_points.relaxed import (
     ascend,
     multipliers_json,
 )
-from trm_verify.provers.problem import Floats, Problem, as_floats
+from trm_verify.provers.problem import Floats, Problem, floats
 
 ASCENT, QUICK, POLISH = 150, 30, 8  # steps of ascent on the margins
 POLISHING = 0.002  # rate of the last of these
@@ -314,7 +314,7 @@ class _Readout:
         both, logits = joined(continuity.forms, readout)
         system = system_of(graph, both)
         self.relaxed = Relaxed.of(system, np.zeros((2, graph.input_size)), np.zeros((2, graph.size)))
-        self.rows = as_floats([system.reduced(row) for row in logits.rows], logits.exp)
+        self.rows = floats([system.reduced(row) for row in logits.rows], logits.exp)
 
     @classmethod
     def of(cls, problem: Problem, continuity: Continuity) -> _Readout:

@@ -21,7 +21,7 @@ from trm_verify.kernel.numbers import Rows, rows_of
 from trm_verify.kernel.rules.lipschitz import Layer, layer_of, lipschitz_matrix
 from trm_verify.provers.factors import factor
 from trm_verify.provers.lipschitz.barrier import GAP, LEAST, Program
-from trm_verify.provers.problem import Floats, Problem, as_floats
+from trm_verify.provers.problem import Floats, Problem, floats
 
 LARGEST = 600  # states that can move; time goes with the cube of that
 SLACKS = (1e-6, 1e-5, 4e-5, 1e-3, 1e-1)  # what γ is raised by, relatively, for a short factor
@@ -90,13 +90,13 @@ class MovingPart:
         moving = layer.moving
         if len(moving) > LARGEST:
             raise CheckError("LIMIT", f"at most {LARGEST} states that can move", len(moving))
-        away, given = (as_floats(rows, layer.exp) for rows in (layer.away, layer.given))
+        away, given = (floats(rows, layer.exp) for rows in (layer.away, layer.given))
         given = given[moving]
         if given.shape[1] > len(moving) > 0:  # only UUᵀ matters: a square factor of it
             given = qr(given.T, mode="r")[0][: len(moving)].T
         if not given.any():  # x moves nothing: looked at as if it did a little, so that there is an optimum
             given = 2.0**-20 * np.eye(len(moving))
-        readout = as_floats(layer.readout.rows, layer.readout.exp)[:, moving]
+        readout = floats(layer.readout.rows, layer.readout.exp)[:, moving]
         lines = [place for place, k in enumerate(moving) if layer.slopes[k] == 1]
         varying = [place for place, k in enumerate(moving) if layer.slopes[k] is None]
         return cls(away[np.ix_(moving, moving)], given, readout, lines, varying)
@@ -181,7 +181,7 @@ class Candidate:
         raw = quantized(whole, int(np.frexp(np.abs(whole).max())[1]) - bits)
         ints, exp = read_vector(raw, n * n, "multipliers")
         rows = rows_of(ints, n)
-        return cls(raw, rows, exp, form.square(as_floats(rows, exp)[np.ix_(moving, moving)]))
+        return cls(raw, rows, exp, form.square(floats(rows, exp)[np.ix_(moving, moving)]))
 
     def witness(self, layer: Layer, slack: float) -> tuple[Fraction, Json]:
         """γ, raised a little, and the fields of the kernel's step.

@@ -22,7 +22,7 @@ from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.spans import forms_over
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.provers.fixed_points.relaxed import apply
-from trm_verify.provers.problem import Floats, as_floats, floats
+from trm_verify.provers.problem import Floats, floats
 
 REACHES = (-26, -34, -18, -12, -8)  # radii of the box to try, as powers of two, relative to the largest coordinate
 PLACES = 20  # binary places of the centre below the radius
@@ -80,10 +80,10 @@ class _Box:
 def _linearized(forms: AffineForms, known: Floats, n: int, radius: float) -> tuple[Floats, Floats]:
     """Slopes of the units near a point, and the derivative of the step with these. Shape: (units,), (n, n)."""
     first, units = forms.first, len(forms.units)
-    out = as_floats(forms.outputs.rows, forms.outputs.exp)
+    out = floats(forms.outputs.rows, forms.outputs.exp)
     if not units:
         return np.zeros(0), out[:, 1 : 1 + n]
-    rows = as_floats(forms.arguments.rows, forms.arguments.exp)
+    rows = floats(forms.arguments.rows, forms.arguments.exp)
     by_state, by_unit, base = rows[:, 1 : 1 + n], rows[:, first:], rows[:, :first] @ known
     slopes, values, reach = (np.zeros(units) for _ in range(3))
     kinds = _kinds(forms.units)
