@@ -15,18 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import matplotlib
+import torch
+from bench import OUT, Row, save, show
+from rich.console import Console
 
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt  # noqa: E402
-import torch  # noqa: E402
-from bench import OUT, Row, save, show  # noqa: E402
-from rich.console import Console  # noqa: E402
-
-import trm_verify as tv  # noqa: E402
-from trm_verify.tasks import load_task  # noqa: E402
-from trm_verify.train import train  # noqa: E402
+import trm_verify as tv
+from trm_verify.report.figures import INK, PROVED, blank, save_figure, styled
+from trm_verify.tasks import load_task
+from trm_verify.train import train
 
 INPUTS, ROUNDS = 1000, 3
 EPSILON = "1/4096"  # most balls are closed by the contraction alone, some one in seven by duality
@@ -108,14 +104,17 @@ def measured(model: torch.nn.Module, eps: str | None, inputs: int, rounds: int, 
 
 
 def _figure(seconds: dict[int, Sequence[float]], what: str, out: Path) -> None:
-    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    """Every round as a point, the median as a bar."""
+    figure = blank(5.4, 1.9)
+    axes = figure.subplots()
     for workers, values in seconds.items():
-        axes.bar(str(workers), statistics.median(values), width=0.5, color=f"C{workers - 1}")
-        axes.plot([str(workers)] * len(values), values, "k_", markersize=16)
-    axes.set(xlabel="workers", ylabel="seconds", title=f"{what}, kernel-checked (bars: median)")
+        axes.barh(f"{workers} worker{'s' * (workers > 1)}", statistics.median(values), height=0.5, color=PROVED)
+        axes.plot(values, [workers - 1] * len(values), "|", color=INK, markersize=14)
+    axes.invert_yaxis()
+    axes.set(xlabel="seconds (lines: each round)", title=what)
+    styled(axes)
     out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out / "scale.png", dpi=120)
-    plt.close(figure)
+    save_figure(figure, out / "scale.png")
 
 
 def both(model: torch.nn.Module, inputs: int, rounds: int, out: Path) -> list[Row]:
