@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import trm_verify as tv
 from tests.small import tanh_model
 from tests.verification.test_outcomes import told
 from trm_verify.verification import batch, search
-from trm_verify.verification.executors import Executor, Job, Reply
+from trm_verify.verification.executors import Executor, Job, Reply, pool
 from trm_verify.verification.executors.pool import Processes
 from trm_verify.verification.executors.serial import Here
 
@@ -363,35 +365,96 @@ def test_a_short_job_with_a_ledger_needs_no_process_either(
     assert len((tmp_path / "b.jsonl").read_text().splitlines()) == len(ROWS)
 
 
+@pytest.fixture(params=[pytest.param(True, id="forked"), pytest.param(False, id="spawned")])
+def forks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both ways to start processes; only Linux has the first."""
+    if request.param and not pool.FORKS:
+        pytest.skip("no processes are forked on this system")
+    monkeypatch.setattr(pool, "FORKS", request.param)
+    return bool(request.param)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("forks")
 def test_two_processes_give_what_one_gives_though_one_is_killed(alone: tv.VerificationResults) -> None:
     executor = Processes(2)
-    victim = executor.pids[0]
+    killed: list[int] = []
 
     def kill() -> None:
-        while not executor._processes[0].ready:
+        while executor.pids[0] is None:
             time.sleep(0.01)
-        os.kill(victim, signal.SIGKILL)
+        killed.append(executor.pids[0])
+        os.kill(killed[0], signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
     assert same(alone, verified(executor=executor))
     thread.join()
-    assert victim not in executor.pids, "another process has taken its place"
-    for pid in executor.pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+    assert killed[0] not in executor.pids, "another process has taken its place"
+    assert all(map(_gone, executor.pids))
 
 
-def test_processes_import_what_they_are_told_to_and_no_more() -> None:
-    executor = Processes(1, ["colorsys"])
+def _gone(pid: int | None) -> bool:
+    """Whether no such process is left, not even as a zombie."""
     try:
-        executor.start(Job(eval, ("lambda name: name in __import__('sys').modules",)))
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return True
+    return pid is None
+
+
+@contextmanager
+def working(workers: int, function: str, modules: Sequence[str] = ()) -> Iterator[Processes]:
+    """Processes that answer their tasks with this function."""
+    executor = Processes(workers, modules)
+    try:
+        executor.start(Job(eval, (function,)))
+        yield executor
+    finally:
+        executor.close()
+
+
+@pytest.mark.usefixtures("forks")
+def test_processes_import_what_they_are_told_to_and_no_more() -> None:
+    with working(1, "lambda name: name in __import__('sys').modules", ["colorsys"]) as executor:
         for name, imported in (("colorsys", True), ("torch", False)):
             executor.submit(0, name)
             assert executor.collect() == Reply(0, imported)
-    finally:
-        executor.close()
+
+
+def test_processes_say_how_one_ended(forks: bool) -> None:
+    with working(2, "lambda code: __import__('os')._exit(code) if code else 'well'") as executor:
+        executor.submit(1, 7)
+        assert executor.collect() == Reply(1, lost="a worker process ended (exit code 7)")
+        for worker in (0, 1):
+            executor.submit(worker, 0)
+            assert executor.collect() == Reply(worker, "well")
+        ended = [pid for pid in executor.pids if pid is not None]
+        assert len(set(ended)) == 2
+    assert all(map(_gone, ended))
+
+
+@pytest.mark.usefixtures("forks")
+def test_processes_that_are_busy_end_at_once() -> None:
+    with working(2, "lambda seconds: __import__('time').sleep(seconds)") as executor:
+        executor.submit(0, 0)
+        executor.submit(1, 0)
+        executor.collect(), executor.collect()
+        executor.submit(0, 3600)
+        busy = executor.pids
+    assert all(map(_gone, busy))
+
+
+@pytest.mark.skipif(not pool.FORKS, reason="no processes are forked on this system")
+def test_workers_outlive_the_process_they_were_forked_from() -> None:
+    with working(2, "lambda task: __import__('os').getppid()") as executor:
+        executor.submit(0, None)
+        leader = executor.collect().value
+        assert leader == executor._started[0].pid
+        os.kill(leader, signal.SIGKILL)
+        executor._started[0].wait()
+        executor.submit(1, None)
+        assert executor.collect().value != leader
 
 
 @pytest.mark.slow
@@ -412,8 +475,6 @@ def test_a_script_needs_no_guard() -> None:
 
 @pytest.mark.slow
 def test_workers_that_cannot_start_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trm_verify.verification.executors import pool
-
     monkeypatch.setattr(pool, "BOOT", "raise SystemExit(3)")
     with pytest.raises(RuntimeError, match=r"expected worker processes to start.*exit code 3.*workers=1"):
         verified(workers=2)

@@ -6,10 +6,8 @@ hands back has been accepted by the kernel, as one certificate of the task's own
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trm_verify.certificate import CertificateBuilder, Filing
@@ -20,6 +18,7 @@ from trm_verify.provers.answers import AnswerAttempt
 from trm_verify.provers.problem import Problem
 from trm_verify.verification.decide import Found, Grounds, Question, decide
 from trm_verify.verification.findings import Finding, Record, read, record_of
+from trm_verify.verification.threads import single_threaded
 
 WORTH = 10  # times what a task costs anyway: it goes on for so long at least
 TIME_USED = "not reached: the time was used up"
@@ -164,18 +163,3 @@ class Answering:
         for filing in filings:
             builder.file(filing)
         return kernel_check(builder.build().to_bytes(), self.problem.weights).claims
-
-
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """One thread for torch: sums then have one order, and the same question the same multipliers in every process."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

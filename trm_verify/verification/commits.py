@@ -26,6 +26,7 @@ from trm_verify.verification.facts import Facts
 from trm_verify.verification.inputs import Input, Inputs, Row
 from trm_verify.verification.outcomes import global_result
 from trm_verify.verification.session import Effort, Verification
+from trm_verify.verification.threads import single_threaded
 
 ANOTHER = "another threshold=, a smaller box of inputs, or a model whose logits are further apart (more training)"
 CONVERGE = "a loop that is proved to converge at a rate, from its own start, for all inputs that commitments lead to"
@@ -117,7 +118,8 @@ def verify_commit(
     if task is None or task.batch:
         given = "a batch; call it for each" if task else "none"
         raise ValueError(f"expected one input of shape {session.spec.input_shape}, found {given}")
-    return _decide(session, session.facts(effort), task.rows[0], wanted, deadline)
+    with single_threaded():
+        return _decide(session, session.facts(effort), task.rows[0], wanted, deadline)
 
 
 def _threshold(given: Number) -> Fraction:

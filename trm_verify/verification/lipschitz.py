@@ -21,6 +21,7 @@ from trm_verify.result import CAVEAT, PROVED, UNKNOWN, Certified, Checked, Verdi
 from trm_verify.verification.inputs import Input, Inputs, Number, Row
 from trm_verify.verification.rounding import up
 from trm_verify.verification.session import Effort, Verification
+from trm_verify.verification.threads import single_threaded
 
 ONE_LAYER = "one layer z = φ(Wz + Ux + b) with slopes in [0, 1] and a linear readout, with exactly one fixed point"
 
@@ -106,7 +107,8 @@ def verify_lipschitz(
     task = Inputs.of(session, x, eps, None)
     if task is not None and task.batch:
         raise ValueError(f"expected one input of shape {session.spec.input_shape}, found a batch; call it for each")
-    return _Search(session, deadline).run(task)
+    with single_threaded():
+        return _Search(session, deadline).run(task)
 
 
 class _Search:

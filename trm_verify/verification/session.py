@@ -30,6 +30,7 @@ from trm_verify.provers.problem import ALL_INPUTS, ALL_STATES, NO_INPUT, Attempt
 from trm_verify.provers.triangular import prove_settled
 from trm_verify.verification.deployed import Deployed
 from trm_verify.verification.facts import Facts
+from trm_verify.verification.threads import single_threaded
 
 __all__ = ["Deployed", "Effort", "Progress", "Verification", "admissible", "prove_facts"]
 
@@ -122,7 +123,8 @@ class Verification:
         """What holds over the whole domain, or over a box of inputs inside it."""
         domain = self.domain if box is None else box_json("input", box)
         guess = cache(lambda: self._likely_fixed_point(box or self.domain_box))
-        return prove_facts(self.problem, domain, self.region, self.deployed.operator, guess, effort)
+        with single_threaded():
+            return prove_facts(self.problem, domain, self.region, self.deployed.operator, guess, effort)
 
     def _likely_fixed_point(self, box: Box | None) -> np.ndarray:
         shape, given = self.spec.input_shape, None
