@@ -21,6 +21,7 @@ from trm_verify.encode import (
     round_up,
     state_json,
     vector,
+    whole,
 )
 from trm_verify.kernel.document import dyadic as read_dyadic
 from trm_verify.kernel.document import vector as read_vector
@@ -81,6 +82,17 @@ def test_common_factors_of_two_move_into_the_exponent() -> None:
 
 def test_quantized_rounds_to_the_grid() -> None:
     assert values(quantized(np.array([0.3, -1.25, 2.0]), -2)) == [Fraction(1, 4), Fraction(-5, 4), 2]
+
+
+@given(st.lists(st.one_of(st.integers(-(2**61), 2**61), st.integers(-(2**70), 2**70)).map(float), max_size=6))
+def test_whole_doubles_are_written_as_integers_are(numbers: list[float]) -> None:
+    assert whole(np.array(numbers), -30) == integers([int(v) for v in numbers], -30)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_no_whole_number(bad: float) -> None:
+    with pytest.raises((ValueError, OverflowError)):
+        whole(np.array([1.0, bad]), 0)
 
 
 @given(st.lists(st.tuples(RATIONAL, RATIONAL), min_size=1, max_size=4))

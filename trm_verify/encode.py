@@ -61,8 +61,21 @@ def integers(values: Sequence[int], exp: int) -> Json:
     """A vector of the values `values[i] · 2^exp`, with common factors of two moved into the exponent."""
     combined = reduce(or_, map(abs, values), 0)
     shift = (combined & -combined).bit_length() - 1 if combined else 0
-    text = " ".join(["%x"] * len(values)) % tuple([v >> shift for v in values])
-    return {"exp": exp + shift, "int": text}
+    return {"exp": exp + shift, "int": _spelled([v >> shift for v in values])}
+
+
+def whole(values: np.ndarray, exp: int) -> Json:
+    """The same for doubles that are whole numbers."""
+    if not np.abs(values).max(initial=0.0) < 2.0**62:  # nor for NaN, which has no integer
+        return integers([int(v) for v in values.tolist()], exp)
+    ints = values.astype(np.int64)
+    combined = int(np.bitwise_or.reduce(np.abs(ints)))
+    shift = (combined & -combined).bit_length() - 1 if combined else 0
+    return {"exp": exp + shift, "int": _spelled((ints >> shift).tolist())}
+
+
+def _spelled(ints: Sequence[int]) -> str:
+    return " ".join(["%x"] * len(ints)) % tuple(ints)
 
 
 def vector(values: Iterable[float] | np.ndarray) -> Json:
@@ -85,8 +98,7 @@ def _at(value: float, exp: int) -> int:
 
 def quantized(values: np.ndarray, exp: int) -> Json:
     """A vector of these doubles rounded to multiples of `2^exp` (for witnesses, where rounding is harmless)."""
-    scaled = np.rint(np.ldexp(np.asarray(values, dtype=np.float64).ravel(), -exp))
-    return integers(list(map(int, scaled.tolist())), exp)
+    return whole(np.rint(np.ldexp(np.asarray(values, dtype=np.float64).ravel(), -exp)), exp)
 
 
 def fractions(values: Sequence[Fraction]) -> Json:

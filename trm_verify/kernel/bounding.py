@@ -230,12 +230,12 @@ def _trees(splits: list[Any], count: int) -> list[list[int]]:
 
 def tightened(known: FixedPoints, task: Tightening) -> FixedPoints:
     """What is known, cut by every bound that was found."""
-    graph = task.graph
-    ends: list[Interval] = [known.box.fraction(i) if known.box.bounded else (None, None) for i in range(graph.size)]
+    n = task.graph.size
+    ends: list[Interval] = [known.box.fraction(i) if known.box.bounded else (None, None) for i in range(n)]
     arguments = list(known.arguments)
     for target, sign, end in task.ends:
         part: Interval = (end, None) if sign > 0 else (None, end)
-        store, place = (ends, target) if target < graph.size else (arguments, target - graph.size)
+        store, place = (ends, target) if target < n else (arguments, target - n)
         cut = meet(store[place], part)
         if cut is None:
             raise CheckError("INCLUSION", "bounds that leave room for a fixed point", "none: use no_fixed_point")

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import stat
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import Any, NoReturn
 
 from trm_verify.kernel.errors import CheckError
@@ -117,29 +117,31 @@ def items(v: object, where: str) -> list[Any]:
 
 def dyadic(v: object, where: str) -> tuple[int, int]:
     """Returns (m, e) for a number m * 2**e; see `docs/format.md`, section 1."""
-    exponent, mantissa = _number(v, _DYADIC, where)
+    exponent, (mantissa,) = _number(v, _DYADIC, where)
     return int(mantissa, 16), exponent
 
 
 def vector(v: object, length: int | None, where: str) -> tuple[list[int], int]:
     """Returns (integers, e) for numbers m_i * 2**e; `length` None accepts any number of entries."""
     exponent, mantissas = _number(v, _VECTOR, where)
-    values = [int(token, 16) for token in mantissas.split()]
+    values = list(map(int, mantissas, repeat(16)))
     if length is not None and len(values) != length:
         raise CheckError("NUMBER", f"{where}: a vector of {length} entries", f"{len(values)} entries")
     return values, exponent
 
 
-def _number(v: object, pattern: re.Pattern[str], where: str) -> tuple[int, str]:
+def _number(v: object, pattern: re.Pattern[str], where: str) -> tuple[int, list[str]]:
     exponent, digits = fields(v, "exp", "int", where=where)
     integer(exponent, -MAX_EXPONENT, MAX_EXPONENT, f"{where}.exp")
     if not isinstance(digits, str):
         raise CheckError("FIELD", f"{where}.int: a string", type(digits).__name__)
     if not pattern.fullmatch(digits):
         raise CheckError("NUMBER", f"{where}: lower-case hex in its shortest spelling", ascii(digits[:99]))
-    if max(map(len, digits.replace("-", "").split(" "))) > MAX_MANTISSA_DIGITS:
+    tokens = digits.split()
+    longest = max(map(len, tokens), default=0)  # with its sign
+    if longest > MAX_MANTISSA_DIGITS and max(len(token.lstrip("-")) for token in tokens) > MAX_MANTISSA_DIGITS:
         raise CheckError("LIMIT", f"{where}: at most {MAX_MANTISSA_DIGITS} digits a number", "more digits")
-    return exponent, digits
+    return exponent, tokens
 
 
 def canonical(obj: object) -> bytes:

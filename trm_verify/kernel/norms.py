@@ -59,11 +59,10 @@ class BlockNorm:
 
     def spread(self, radius: Fraction) -> list[Fraction]:
         """Per coordinate, a bound of |v_i| over N(v) ≤ radius."""
-        return [
-            radius * value_of(d, self.exp)
-            for size, d in zip(self.sizes, self.weights, strict=True)
-            for _ in range(size)
-        ]
+        found: list[Fraction] = []
+        for size, d in zip(self.sizes, self.weights, strict=True):
+            found += [radius * value_of(d, self.exp)] * size
+        return found
 
     def support(self, q: list[int], exp: int) -> Fraction:
         """A bound of |Σ q_i v_i| over N(v) ≤ 1."""

@@ -99,6 +99,14 @@ def from_fractions(values: list[tuple[Fraction, Fraction]], exp: int = GRID) -> 
     return Tensor((len(values),), exp, [floor_at(a, exp) for a, _ in values], [ceil_at(b, exp) for _, b in values])
 
 
+def shorter(box: Tensor, bits: int) -> Tensor:
+    """A box that holds a bounded one, each end further out by less than 2^(1 − bits) of the smallest width."""
+    lo, hi = box.ends()
+    least = min([b - a for a, b in zip(lo, hi, strict=True)], default=0)
+    exp = box.exp + least.bit_length() - bits
+    return box if exp <= box.exp else Tensor(box.shape, exp, *box.snapped(exp))
+
+
 def common(a: Tensor, b: Tensor) -> tuple[int, list[int], list[int], list[int], list[int]]:
     """Two tensors at one exponent: (exp, a.lo, a.hi, b.lo, b.hi)."""
     exp = min(a.exp, b.exp)

@@ -95,12 +95,12 @@ class Piecewise:
 
     def ends(self) -> Interval:
         """The range of φ."""
+        values = [phi for _, phi in self.candidates]
         if self.left not in (None, 0) or self.right not in (None, 0):
-            values = [phi for _, phi in self.candidates]
             down = (self.left or 0) > 0 or (self.right or 0) < 0
             up = (self.left or 0) < 0 or (self.right or 0) > 0
             return (None if down else min(values)), (None if up else max(values))
-        return min(phi for _, phi in self.candidates), max(phi for _, phi in self.candidates)
+        return min(values), max(values)
 
 
 @dataclass(frozen=True)

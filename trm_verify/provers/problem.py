@@ -51,6 +51,7 @@ class Problem:
     graph: Graph = field(init=False)
     _tables: dict[str, Any] = field(init=False, default_factory=dict)
     _known: dict[str, Conclusion] = field(init=False, default_factory=dict)
+    _keys: dict[tuple[object, ...], tuple[Json, str]] = field(init=False, default_factory=dict)
     _lately: dict[int, tuple[Derivation, Conclusion]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,11 +87,13 @@ class Problem:
     @contextmanager
     def forgetting(self) -> Iterator[None]:
         """What is worked out inside about some box is dropped at the end: a long job must not fill the memory."""
-        known, tables, lately = set(self._known), set(self._tables), set(self._lately)
+        known, tables = set(self._known), set(self._tables)
+        keys, lately = set(self._keys), set(self._lately)
         try:
             yield
         finally:
             self._known = {key: found for key, found in self._known.items() if key in known}
+            self._keys = {key: found for key, found in self._keys.items() if key in keys}
             self._lately = {key: found for key, found in self._lately.items() if key in lately}
             self._tables = {k: found for k, found in self._tables.items() if k in tables or k.endswith(NOTHING)}
 
@@ -105,14 +108,24 @@ class Problem:
         keys: list[str] = []
         for step in derivation.steps:
             cited = [keys[p] for p in step["premises"]]
-            # a digest: nested keys would double in length with every step
-            key = sha256(json.dumps([{**step, "premises": []}, cited], sort_keys=True).encode()).hexdigest()
+            key = self._key(step, cited)
             if key not in self._known:
                 self._known[key] = self._apply(step, [self._known[k] for k in cited])
             keys.append(key)
         concluded = self._known[keys[-1]]
         self._lately[id(derivation)] = derivation, concluded  # holds the object, so that no other one gets its id
         return concluded
+
+    def _key(self, step: Json, cited: list[str]) -> str:
+        """The name of a step that cites others: a digest, since nested names would double in length with every step.
+
+        Derivations share the steps they begin with, so it is worked out once for each object.
+        """
+        place = (id(step), *cited)
+        if place not in self._keys:
+            spelled = json.dumps([{**step, "premises": []}, cited], sort_keys=True)
+            self._keys[place] = step, sha256(spelled.encode()).hexdigest()  # holds the object, as above
+        return self._keys[place][1]
 
     def conclude_as(self, derivation: Derivation, kind: type[C]) -> C:
         """The conclusion, of the kind that its last rule always gives.

@@ -22,8 +22,10 @@ from trm_verify.kernel.relaxation import (
 )  # fmt: skip
 from trm_verify.kernel.rules.invariance import ball_box, residual_bound
 from trm_verify.kernel.spans import forms_over, interval_arguments, scale_of
-from trm_verify.kernel.tensor import Tensor, contains, from_fractions
+from trm_verify.kernel.tensor import Tensor, contains, from_fractions, shorter
 from trm_verify.kernel.units import Interval
+
+SPARE = 16  # bits of the smallest width of the box about a start: more would only make the check of it slow
 
 
 def fixed_points_in(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
@@ -133,7 +135,7 @@ def _require_start(
     graph: Graph, forms: AffineForms, premise: Convergence | WellPosed, known: FixedPoints, at: Tensor, centre: Tensor
 ) -> None:
     """At one input the fixed point and its arguments lie inside."""
-    near = distance(graph, premise, at, centre)
+    near = shorter(distance(graph, premise, at, centre), SPARE)
     if not contains(known.box, near):
         raise CheckError("INCLUSION", "the fixed point at one input inside the region", "one that is not shown to be")
     # the forms over the whole domain, so that the units are the same

@@ -18,10 +18,10 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate, initial_state, step
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.norms import BlockNorm, Norm
-from trm_verify.kernel.numbers import dyadic
+from trm_verify.kernel.numbers import ceil_at, dyadic
 from trm_verify.kernel.operators import apply, difference, require_loop
 from trm_verify.kernel.rules.contraction import propagate
-from trm_verify.kernel.tensor import Tensor, contains, from_fractions
+from trm_verify.kernel.tensor import GRID, Tensor, contains
 
 
 def midpoint(box: Tensor) -> Tensor:
@@ -31,11 +31,13 @@ def midpoint(box: Tensor) -> Tensor:
 
 
 def ball_box(norm: Norm, centre: Tensor, radius: Fraction) -> Tensor:
-    """The smallest box we know to hold {N(z − centre) ≤ radius}; the centre may itself be an enclosure."""
-    spread = norm.spread(radius)
-    return from_fractions(
-        [(a - r, b + r) for (a, b), r in zip(map(centre.fraction, range(centre.size)), spread, strict=True)]
-    )
+    """The smallest box on the grid that we know to hold {N(z − centre) ≤ radius}; the centre may be an enclosure."""
+    lo, hi = centre.snapped(GRID)
+    spread = [ceil_at(r, GRID) for r in norm.spread(radius)]
+    return Tensor(
+        (centre.size,), GRID, [a - r for a, r in zip(lo, spread, strict=True)],
+        [b + r for b, r in zip(hi, spread, strict=True)],
+    )  # fmt: skip
 
 
 def residual_bound(graph: Graph, premise: Contraction | Convergence, domain: Tensor, centre: Tensor) -> Fraction:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from trm_verify.certificate import Derivation
-from trm_verify.encode import Json, integers, vector
+from trm_verify.encode import Json, integers, vector, whole
 from trm_verify.kernel.affine import AffineForms
 from trm_verify.kernel.context import numbers
 from trm_verify.kernel.errors import CheckError
@@ -275,7 +275,7 @@ PLACES = 30
 
 
 def _short(scaled: Floats) -> Json:
-    return integers([int(v) for v in scaled], -PLACES)
+    return whole(scaled, -PLACES)
 
 
 def solve(problem: Problem, x: Floats) -> Floats:
