@@ -241,7 +241,7 @@ def test_adversarial_inputs_lie_closer_to_another_answer_than_random_ones() -> N
         @given(x=strategy)
         def look(x: list[float]) -> None:
             nonlocal best
-            logits = model.readout(model.run(torch.tensor([x]), 20))[0]
+            logits = model.readout(model.run(torch.tensor([x]), 20))[0].detach()
             own = int(model.readout(model.run(torch.tensor([[0.25, -0.25, 0.5]]), 20))[0].argmax())
             others = torch.cat([logits[:own], logits[own + 1 :]])
             best = min(best, float(logits[own] - others.max()))

@@ -62,8 +62,10 @@ def _suggestions(problem: Problem, subgraph: Subgraph) -> Iterator[Floats]:
     """ψ² of hints of the right length, and one that balances the weights before and after each unit."""
     form, n = subgraph.form, subgraph.form.n
     for hint in problem.hints:
-        if len(hint) == form.units and _positive(hint):
-            yield hint**2
+        with np.errstate(over="ignore"):
+            square = hint**2
+        if len(hint) == form.units and _positive(square):
+            yield square
     before = np.linalg.norm(form.arguments[:, :n], axis=1)
     after = np.linalg.norm(form.outputs[:, n:], axis=0)
     live = (before > 0) & (after > 0)
