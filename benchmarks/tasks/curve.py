@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ EVERY = 40  # each of the first steps is measured, up to this one
 GROWTH = 1.15  # from step to step after them
 SHOWN = 24  # states of the item that is drawn
 LARGEST_ITEM = 400  # output positions of an item that is worth drawing
+SMOOTH = "psnr_mean"  # a metric of the numbers behind the labels, of tasks that have it
 
 
 def marks(steps: int) -> list[int]:
@@ -70,8 +73,25 @@ def along(model: ConfiguredModel, task: Task, steps: int) -> Json:
     return {
         "K": steps, "rows": len(y), "at": at,
         "curve": {str(k): task.metric(one_hot(values, task.classes), y) for k, values in labels.items()},
-        "item": _item(task, labels),
+        "smooth": _smooth(model, task, list(labels)), "item": _item(task, labels),
     }  # fmt: skip
+
+
+def _smooth(model: ConfiguredModel, task: Task, kept: Sequence[int]) -> Json | None:
+    """The metric before the answer is rounded to labels, if the task has one; of the model in doubles."""
+    metric = task.metrics.get(SMOOTH)
+    if metric is None:
+        return None
+    exact = deepcopy(model).double()
+    logits: dict[int, list[Tensor]] = {k: [] for k in kept}
+    with cached_weights(exact):
+        for x in torch.split(inputs(exact, task.test.x), ROWS_AT_ONCE):
+            once, z = iteration(exact, x), initial_state(exact, x)
+            for k in range(1, max(kept) + 1):
+                z = once(z)
+                if k in logits:
+                    logits[k].append(exact.readout(z))
+    return {str(k): metric(torch.cat(values), task.test.y) for k, values in logits.items()}
 
 
 def _run(model: ConfiguredModel, task: Task, steps: int) -> _Taken:

@@ -42,7 +42,7 @@ PARTS, LARGER = 2, 2.5
 """Models of a stack, each with half the hidden units of the recipe's; and how many times the parameters of the whole
 stack the single model has."""
 
-PLAIN: dict[str, Any] = {"margin": 0.0, "flatness": 0.0}
+PLAIN: dict[str, Any] = {"margin": 0.0, "flatness": 0.0, "descent": 0.0}
 """Terms of the objective that ask for a family with a proof, off."""
 
 SIZED = ("unconstrained", "stack", "single")

@@ -14,7 +14,7 @@ from trm_verify.train import Settings, train
 from trm_verify.train.curricula import FixedCurriculum, LearnedCurriculum, OneLevel, curriculum
 from trm_verify.train.ema import Average
 from trm_verify.train.levels import levels_of
-from trm_verify.train.objectives import cross_entropy, objective, provable_logits
+from trm_verify.train.objectives import cross_entropy, objective, provable_logits, rises
 
 
 def generator(seed=0):
@@ -231,6 +231,42 @@ def test_flatness_makes_the_layers_of_a_causal_step_contract_where_it_runs():
         train(refiner(), largest(), epochs=1, batch_size=8, flatness=1.0)
 
 
+def test_rises_are_what_the_loss_of_each_row_gains_from_step_to_step():
+    logits = [torch.randn(5, 4, 3, generator=generator(seed)) for seed in range(4)]
+    y = torch.randint(0, 3, (5, 4), generator=generator(9))
+    y[0, 1:], y[2, 0] = IGNORE, IGNORE
+    right = torch.nn.functional.one_hot(y.clamp_min(0), 3).bool() | (torch.rand(5, 4, 3, generator=generator(4)) > 0.7)
+    for ties in (None, right):
+        expected = 0.0
+        for row in range(5):
+            own = None if ties is None else ties[row : row + 1]
+            losses = [float(cross_entropy(values[row : row + 1], y[row : row + 1], own)) for values in logits]
+            expected += sum(max(b - a, 0.0) for a, b in zip(losses, losses[1:], strict=False)) / 5
+        assert float(rises(logits, y, ties)) == pytest.approx(expected, rel=1e-5)
+    assert float(rises(logits[:1], y)) == 0.0
+
+
+def test_a_position_that_does_not_count_adds_nothing_to_rises():
+    logits = [torch.randn(2, 3, 4, generator=generator(seed)).requires_grad_() for seed in (0, 1)]
+    y = torch.tensor([[0, 1, IGNORE], [IGNORE, IGNORE, IGNORE]])
+    right = torch.nn.functional.one_hot(y.clamp_min(0), 4).bool() & (y != IGNORE)[..., None]
+    for ties in (None, right):
+        rises(logits, y, ties).backward()
+        for values in logits:
+            assert bool(values.grad.isfinite().all()) and not values.grad[y == IGNORE].any()
+
+
+def test_descent_makes_the_error_fall_from_step_to_step():
+    found = {}
+    for descent in (0.0, 20.0):
+        model, task = refiner(offset=True), largest()
+        train(model, task, epochs=20, batch_size=16, depth=(6, 8), lr=0.02, descent=descent)
+        with torch.no_grad():
+            logits = [model.readout(z) for z in model.trace(task.test.x, 30)[1:]]
+            found[descent] = float(rises(logits, task.test.y))
+    assert found[20.0] < 0.5 * found[0.0]
+
+
 def test_margins_need_a_rate_and_a_linear_readout():
     with pytest.raises(ValueError, match="margin"):
         train(causal(), parity(), epochs=1, batch_size=8, margin=1.0)
@@ -239,6 +275,7 @@ def test_margins_need_a_rate_and_a_linear_readout():
 @pytest.mark.parametrize(
     "wrong",
     [{"gradient": 0}, {"gradient": "some"}, {"gradient": True}, {"recall": 1.0}, {"jacobian": -1.0}, {"ema": 1.0},
+     {"descent": -1.0}, {"descent": 1.0, "gradient": "implicit"}, {"descent": 1.0, "gradient": "settled"},
      {"clip": float("inf")}, {"curriculum": "random"}, {"levels": (3,)}, {"depth": (1,)}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(wrong):

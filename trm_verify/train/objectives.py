@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ def objective(
     right = None if ties is None else ties(y)
     logits, z = readouts(model, x, steps, supervise_from=settings.supervise_from, gradient=settings.gradient)
     loss = torch.stack([cross_entropy(values, y, right) for values in logits]).mean()
+    if settings.descent:
+        loss = loss + settings.descent * rises(logits, y, right)
     if z is None:  # a fixed point without iterates: nothing to go on from
         return loss
     if settings.recall:
@@ -70,6 +72,24 @@ def cross_entropy(logits: Tensor, target: Tensor, right: Tensor | None = None) -
         values, wanted = logits[counted], right[counted]
         return (values.logsumexp(-1) - values.masked_fill(~wanted, -torch.inf).logsumexp(-1)).mean()
     return functional.cross_entropy(logits.flatten(0, -2), target.flatten())
+
+
+def rises(logits: Sequence[Tensor], target: Tensor, right: Tensor | None = None) -> Tensor:
+    """By how much the loss of a row rises from each readout to the next, all rises added up; mean over the rows."""
+    losses = torch.stack([_by_row(values, target, right) for values in logits])
+    return (losses[1:] - losses[:-1]).relu().sum(dim=0).mean()
+
+
+def _by_row(logits: Tensor, target: Tensor, right: Tensor | None) -> Tensor:
+    """As `cross_entropy`, for each row by itself. Shape: (rows,)."""
+    counted = target != IGNORE
+    if right is None:
+        each = functional.cross_entropy(logits.movedim(-1, 1), target, reduction="none", ignore_index=IGNORE)
+    else:
+        allowed = right | ~counted[..., None]  # nothing to lose where nothing counts
+        each = logits.logsumexp(-1) - logits.masked_fill(~allowed, -torch.inf).logsumexp(-1)
+    total, count = (v.reshape(len(target), -1).sum(dim=1) for v in (each, counted))
+    return total / count.clamp_min(1)
 
 
 def provable_logits(model: RecursiveModel, x: Tensor, y: Tensor, z: State) -> Tensor:

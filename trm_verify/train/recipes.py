@@ -78,9 +78,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train": _SETTLED | {"epochs": 6},
     },
     "denoise": {
-        "task": {"name": "denoise"},
+        "task": {"name": "denoise", "copies": 12},
         "model": {"name": "ConvRefiner", "ordered": True},
-        "train": {"epochs": 12, "lr": 4e-3, "depth": [6, 12], "ema": 0.998},
+        "train": {"epochs": 6, "lr": 4e-3, "depth": [6, 12], "ema": 0.998, "descent": 20.0},
     },
     "digits": {
         "task": {"name": "digits"},

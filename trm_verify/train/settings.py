@@ -32,6 +32,8 @@ class Settings:
             models that contract only where they are taught to.
         flatness: weight of the local gain of the step at the last state, layer by layer in ℓ∞, above one half; it grows
             like that of `jacobian`. It makes enclosures along a causal recursion narrow.
+        descent: weight of all that the loss of a row rises from one supervised recursion to the next. It makes errors
+            that fall from step to step, on rows that were never seen as well, at some cost of where they end.
         margin: weight of the cross-entropy of logits whose competitors are raised by all that the distance to the
             fixed point allows: it is small only where the answer is provably final.
         ema: decay of the moving average of the parameters that is validated and kept; 0 for none.
@@ -55,6 +57,7 @@ class Settings:
     recall: float = 0.0
     jacobian: float = 0.0
     flatness: float = 0.0
+    descent: float = 0.0
     margin: float = 0.0
     ema: float = 0.0
     clip: float = 0.0
@@ -74,9 +77,10 @@ class Settings:
             "supervise_from in [0, 1)": 0 <= self.supervise_from < 1,
             f"gradient among {GRADIENTS} or an integer >= 1": phantom or self.gradient in GRADIENTS,
             "recall in [0, 1)": 0 <= self.recall < 1,
-            "finite jacobian, flatness, margin and clip >= 0": all(
-                0 <= v < math.inf for v in (self.jacobian, self.flatness, self.margin, self.clip)
+            "finite jacobian, flatness, descent, margin and clip >= 0": all(
+                0 <= v < math.inf for v in (self.jacobian, self.flatness, self.descent, self.margin, self.clip)
             ),
+            "descent with unrolled recursions only": not self.descent or self.gradient == "full" or phantom,
             "ema in [0, 1)": 0 <= self.ema < 1,
             f"curriculum among {CURRICULA}": self.curriculum in CURRICULA,
             "levels with a curriculum only": not self.levels or self.curriculum != "none",
