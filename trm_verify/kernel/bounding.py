@@ -82,7 +82,7 @@ class Bounding:
         sets: list[Sets | None] = []
         used = 0
         for place, (functional, base, tree) in enumerate(zip(functionals, bases, trees, strict=True)):
-            cuts = sum(split != -1 for split in tree)
+            cuts = len(tree) // 2  # a tree of n cuts has n + 1 leaves
             for leaf in leaves_of(self.system, tree, at[used : used + cuts]):
                 chosen.append(functional.times(weights[len(places)]))
                 sets.append(self.sets(base, leaf))

@@ -67,14 +67,17 @@ class Units:
             else:  # no part of the products
                 pairs.append((0, 0, 0, 0))
         self.arguments, self.steps, self.values, self.rises = ([pair[i] for pair in pairs] for i in range(4))
+        self.shifted: dict[int, list[int]] = {}  # the steps, times powers of two
 
-    def twice(self, w: list[int], v: list[int]) -> tuple[int, int]:
-        """Twice the least and the largest sum of w·φ − v·a over all units but the `others`."""
-        centre = dot(w, self.values) - dot(v, self.arguments)
-        reach = sum(map(abs, map(sub, map(mul, w, self.rises), map(mul, v, self.steps))))
+    def twice(self, w: list[int], v: list[int], shift: int) -> tuple[int, int]:
+        """Twice the least and the largest sum of w·φ − 2^shift v·a over all units but the `others`."""
+        if shift not in self.shifted:
+            self.shifted[shift] = [step << shift for step in self.steps]
+        centre = dot(w, self.values) - (dot(v, self.arguments) << shift)
+        reach = sum(map(abs, map(sub, map(mul, w, self.rises), map(mul, v, self.shifted[shift]))))
         least, most = centre - reach, centre + reach
         for k, points in self.several:
-            at = [w[k] * phi - v[k] * a for a, phi in points]
+            at = [w[k] * phi - (v[k] * a << shift) for a, phi in points]
             least += 2 * min(at)
             most += 2 * max(at)
         return least, most
@@ -118,18 +121,24 @@ class Columns:
         self.kept = 1 + sets.inputs.size  # the first column of a state; then that of a unit
         self.first = self.kept + len(kept)
 
-    def bounds(self, row: list[int], slopes: list[int], exp: int, cut: Mapping[int, Table], both: bool) -> Interval:
-        """The ends of row · (1, x, z, φ) − slopes · a, row and slopes at 2^exp; the upper one only where asked for."""
+    def bounds(
+        self, row: list[int], exp: int, slopes: list[int], slope_exp: int, cut: Mapping[int, Table], both: bool
+    ) -> Interval:
+        """The ends of row · (1, x, z, φ) − slopes · a; the upper one only where asked for.
+
+        Row and slopes are integers at 2^exp and 2^slope_exp, exp ≤ slope_exp.
+        """
         w, v, units, apart = row[self.first :], slopes, self.units, []
         if cut or units.others:
             v = v.copy()
             for k in {*units.others, *cut}:
                 if w[k] or v[k]:
-                    apart.append((cut.get(k, units.tables[k]), dyadic(w[k], exp), dyadic(v[k], exp)))
+                    apart.append((cut.get(k, units.tables[k]), dyadic(w[k], exp), dyadic(v[k], slope_exp)))
                 w[k] = v[k] = 0
         parts = [
             (self.inputs.twice(row[1 : self.kept]), self.inputs.exp),
-            (self.states.twice(row[self.kept : self.first]), self.states.exp), (units.twice(w, v), units.exp),
+            (self.states.twice(row[self.kept : self.first]), self.states.exp),
+            (units.twice(w, v, slope_exp - exp), units.exp),
         ]  # fmt: skip
         found = total(row[0], parts, exp)
         for table, p, q in apart:

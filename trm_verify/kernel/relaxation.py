@@ -19,7 +19,7 @@ from trm_verify.kernel.affine import AffineForms, Unit
 from trm_verify.kernel.columns import Columns, Sets, Units
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import Graph
-from trm_verify.kernel.numbers import Packed, Rows, rescale
+from trm_verify.kernel.numbers import Packed, Rows, less, rescale
 from trm_verify.kernel.units import Interval
 
 PROJECTIONS = ("relu", "clamp")
@@ -65,6 +65,13 @@ class System:
     active: tuple[int, ...]
     units: tuple[Unit, ...]
     states: int
+
+    @cached_property
+    def arguments(self) -> list[tuple[int, list[int], list[int], list[int]]]:
+        """The rows of the active units, taken apart: the constant, inputs, kept states, and units if any is read."""
+        first, last = 1 + self.inputs, self.first
+        rows = self.rows[len(self.kept) :]
+        return [(row[0], row[1:first], row[first:last], row[last:] if any(row[last:]) else []) for row in rows]
 
     @cached_property
     def packed(self) -> Packed:
@@ -204,10 +211,11 @@ def bounds(
             if key[2] not in units:
                 units[key[2]] = Units(each.tables)
             columns[key] = Columns(each, system.kept, units[key[2]])
-        slopes = system.of_units(rescale(own[len(system.kept) :], exp, low))
+        slope_exp = min(exp, functional.exp) if functional.sign else exp
+        slopes = system.of_units(rescale(own[len(system.kept) :], exp, slope_exp))
         if functional.sign:
-            slopes[functional.unit] -= functional.sign << functional.exp - low
-        found.append(columns[key].bounds(row, slopes, low, each.cut, functional.both))
+            slopes[functional.unit] -= functional.sign << functional.exp - slope_exp
+        found.append(columns[key].bounds(row, low, slopes, slope_exp, each.cut, functional.both))
     return found
 
 
@@ -258,9 +266,10 @@ def leaves_of(system: System, splits: list[int], at: list[Fraction]) -> list[Lea
 
 def meet(a: Interval, b: Interval) -> Interval | None:
     """The intersection; None when it is empty."""
-    lo = a[0] if b[0] is None else b[0] if a[0] is None else max(a[0], b[0])
-    hi = a[1] if b[1] is None else b[1] if a[1] is None else min(a[1], b[1])
-    return None if lo is not None and hi is not None and lo > hi else (lo, hi)
+    (p, q), (r, s) = a, b
+    lo = p if r is None or p is not None and less(r, p) else r
+    hi = q if s is None or q is not None and less(q, s) else s
+    return None if lo is not None and hi is not None and less(hi, lo) else (lo, hi)
 
 
 def within(unit: Unit, interval: Interval, lo: Fraction, hi: Fraction) -> Interval | None:

@@ -42,21 +42,19 @@ def interval_arguments(
     if first == len(system.units):
         return found
     ranges: list[Interval] = []  # of the units before, where one is read
-    boxes = Ends.of(domain), Ends.of(part(region, system.kept))
-    place = {k: len(system.kept) + j for j, k in enumerate(system.active)}
+    inputs, states = Ends.of(domain), Ends.of(part(region, system.kept))
+    rows = dict(zip(system.active, system.arguments, strict=True))
     for k, each in enumerate(system.units[first:], first):
         interval: Interval = (None, None)
-        if k in place:
-            row = system.rows[place[k]]
-            columns = row[1 : 1 + system.inputs], row[1 + system.inputs : system.first]
-            interval = total(
-                row[0], [(box.twice(own), box.exp) for own, box in zip(columns, boxes, strict=True)], system.exp
-            )
-            if any(row[system.first :]):
+        if k in rows:
+            constant, of_inputs, of_states, of_units = rows[k]
+            parts = [(inputs.twice(of_inputs), inputs.exp), (states.twice(of_states), states.exp)]
+            interval = total(constant, parts, system.exp)
+            if of_units:
                 done = len(ranges)
                 ranges += [table(u, a).ends() for u, a in zip(system.units[done:k], found[done:], strict=True)]
                 later = [(None, None)] * (len(system.units) - k)
-                interval = plus(interval, span([0, *row[system.first :]], unit, [*ranges, *later]))
+                interval = plus(interval, span([0, *of_units], unit, [*ranges, *later]))
         if each.op is None or None in interval:
             table(each, interval)  # refuses what must not be unbounded
         found.append(interval)

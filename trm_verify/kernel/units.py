@@ -15,7 +15,7 @@ from trm_verify.kernel import enclosures
 from trm_verify.kernel.affine import Unit
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import STATE, Node
-from trm_verify.kernel.numbers import ceil_at, floor_at
+from trm_verify.kernel.numbers import ceil_at, floor_at, less
 from trm_verify.kernel.operations import apply_operation
 from trm_verify.kernel.slopes import slopes
 from trm_verify.kernel.tensor import Tensor
@@ -157,7 +157,7 @@ def table(unit: Unit, interval: Interval) -> Table:
         return Ranged(*unit.range)
     lo, hi = interval
     if unit.op in PIECEWISE:
-        inside = sorted(k for k in kinks(unit) if (lo is None or k > lo) and (hi is None or k < hi))
+        inside = sorted([k for k in kinks(unit) if (lo is None or less(lo, k)) and (hi is None or less(k, hi))])
         at = [end for end in (lo, *inside, hi if hi != lo else None) if end is not None] or [ZERO]
         candidates = tuple([(a, value(unit, a)[0]) for a in at])
         left = None if lo is not None else candidates[0][1] - value(unit, at[0] - 1)[0]
