@@ -79,25 +79,24 @@ class Bounding:
         trees = _trees(splits, len(functionals))
         places: list[int] = []
         chosen: list[Functional] = []
-        sets: list[Sets | None] = []
+        at_leaf: list[tuple[Leaf, Leaf]] = []
         used = 0
         for place, (functional, base, tree) in enumerate(zip(functionals, bases, trees, strict=True)):
             cuts = len(tree) // 2  # a tree of n cuts has n + 1 leaves
             for leaf in leaves_of(self.system, tree, at[used : used + cuts]):
                 chosen.append(functional.times(weights[len(places)]))
-                sets.append(self.sets(base, leaf))
+                at_leaf.append((base, leaf))
                 places.append(place)
             used += cuts
         rows = rows_of(ints, width) if width else [[] for _ in places]
-        live = [(j, own) for j, own in enumerate(sets) if own is not None]
-        found = bounds(
-            self.system, [own for _, own in live], [chosen[j] for j, _ in live], [rows[j] for j, _ in live], exp
-        )
+        found = bounds(self.system, (self.sets(*each) for each in at_leaf), chosen, rows, exp)
         ends: list[list[Interval]] = [[] for _ in functionals]
-        for (j, _), (least, most) in zip(live, found, strict=True):
-            weight = weights[j]
+        for place, weight, interval in zip(places, weights, found, strict=True):
+            if interval is None:
+                continue
+            least, most = interval
             if weight:
-                ends[places[j]].append((_over(least, weight), _over(most, weight)))
+                ends[place].append((_over(least, weight), _over(most, weight)))
             elif least is None or least <= 0:
                 raise CheckError("INEQUALITY", "multipliers that show a leaf to be empty", least)
         self.empty = [not each for each in ends]

@@ -112,6 +112,10 @@ class Sets:
     tables: Sequence[Table]
     cut: Mapping[int, Table] = field(default_factory=dict)
 
+    def shares(self, other: Sets) -> bool:
+        """Whether all but the cuts are the very same objects."""
+        return self.inputs is other.inputs and self.states is other.states and self.tables is other.tables
+
 
 class Columns:
     """Sets as integers, for any number of forms; `kept` are the states that have columns."""

@@ -15,6 +15,8 @@ from trm_verify.kernel.numbers import dyadic
 from trm_verify.kernel.operators import Operator, parse_operator
 from trm_verify.kernel.tensor import Tensor
 
+HELD = 1 << 10  # multiplications that a number counts as which is kept to the end, so that memory is bounded as well
+
 C = TypeVar("C")
 
 
@@ -36,6 +38,8 @@ class Context:
         return self.norms[document.integer(raw, 0, len(self.norms) - 1, "norm index")]
 
     def operator(self, raw: object) -> Operator:
+        if isinstance(raw, dict):  # a factor a coordinate, which the conclusion holds, from a few bytes
+            self.graph.charge(HELD * self.graph.size)
         return parse_operator(raw, self.graph.size)
 
     def state(self, raw: object) -> Tensor:

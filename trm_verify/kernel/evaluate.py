@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from math import prod
 
+from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import CONSTANT, Function, Graph, Node
 from trm_verify.kernel.operations import apply_operation
 from trm_verify.kernel.tensor import Tensor
+
+LONG, WORD = 1024, 256  # bits of a number above which its length counts; bits that take no more time than a few
+MAX_LONG = 1 << 31  # bits in all long numbers of one evaluation
 
 
 def _leaf(node: Node, graph: Graph, state: Tensor, given: Tensor) -> Tensor:
@@ -26,17 +30,48 @@ def _leaf(node: Node, graph: Graph, state: Tensor, given: Tensor) -> Tensor:
     return Tensor(node.shape, state.exp, low, low if state.is_point else hi[start : start + node.size])
 
 
+class _Lengths:
+    """How long the numbers of each node are, and what that costs: work on them, and the memory that they take."""
+
+    def __init__(self, graph: Graph, function: Function) -> None:
+        self.graph, self.function = graph, function
+        self.bits: dict[int, int] = {}
+        self.held = 0
+
+    def before(self, node: int) -> None:
+        """Charge an operation on long numbers."""
+        longest = max(self.bits[j] for j in self.function.nodes[node].args)
+        if longest > LONG:
+            self.graph.charge(self.function.costs[node] * (longest // WORD) ** 2)
+
+    def after(self, node: int, bits: int) -> None:
+        """Note what came of it."""
+        self.bits[node] = bits
+        self.held += self.function.nodes[node].size * bits if bits > LONG else 0
+        if self.held > MAX_LONG:
+            raise CheckError("LIMIT", f"long values of at most {MAX_LONG} bits in all nodes together", self.held)
+
+
 def constants(graph: Graph, function: Function) -> dict[int, Tensor]:
     """The values of the nodes that depend on neither state nor input, evaluated once per function of a graph."""
+    return _constants(graph, function)[0]
 
-    def values() -> dict[int, Tensor]:
+
+def _constants(graph: Graph, function: Function) -> tuple[dict[int, Tensor], dict[int, int]]:
+    """These, and the bits of the longest number of each."""
+
+    def values() -> tuple[dict[int, Tensor], dict[int, int]]:
         nothing = Tensor((0,), 0, [], [])
         found: dict[int, Tensor] = {}
+        lengths = _Lengths(graph, function)
         for i, node in enumerate(function.nodes):
             if node.kind == CONSTANT:
+                if node.args:
+                    lengths.before(i)
                 known = [found[j] for j in node.args]
                 found[i] = apply_operation(node, known) if known else _leaf(node, graph, nothing, nothing)
-        return found
+                lengths.after(i, found[i].bits)
+        return found, lengths.bits
 
     return graph.once(function, "constants", values)
 
@@ -44,15 +79,18 @@ def constants(graph: Graph, function: Function) -> dict[int, Tensor]:
 def evaluate(graph: Graph, function: Function, state: Tensor, given: Tensor) -> list[Tensor]:
     """Enclosures of all nodes over state × input (flat tensors; unbounded ones are allowed)."""
     graph.charge(function.cost)
-    known = constants(graph, function)
+    known, bits = _constants(graph, function)
     values: list[Tensor] = []
+    lengths = _Lengths(graph, function)
     for i, node in enumerate(function.nodes):
         if i in known:
             values.append(known[i])
         elif node.args:
+            lengths.before(i)
             values.append(apply_operation(node, [values[j] for j in node.args]))
         else:
             values.append(_leaf(node, graph, state, given))
+        lengths.after(i, bits[i] if i in known else values[i].bits)
     return values
 
 

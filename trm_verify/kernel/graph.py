@@ -48,9 +48,14 @@ class Function:
     @property
     def cost(self) -> int:
         """Multiplications of one evaluation, roughly."""
+        return sum(self.costs)
+
+    @property
+    def costs(self) -> list[int]:
+        """Those of each node."""
         inner = {i: self.nodes[n.args[0]].shape[-1] for i, n in enumerate(self.nodes) if n.op in ("linear", "matmul")}
         slow = ACTIVATIONS - {"relu", "abs", "leaky_relu", "clamp"} | ROW_NORMS  # a hundred multiplications an entry
-        return sum(128 + node.size * inner.get(i, 100 if node.op in slow else 1) for i, node in enumerate(self.nodes))
+        return [128 + node.size * inner.get(i, 100 if node.op in slow else 1) for i, node in enumerate(self.nodes)]
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,7 @@ class _Parser:
     def __init__(self, state: tuple[Shape, ...], given: Shape | None, vocabulary: int | None, weights: Weights) -> None:
         self.state, self.input, self.vocabulary, self.weights = state, given, vocabulary, weights
         self.used: set[str] = set()
+        self.moved: set[int] = set()  # nodes that are the input, moved about but not computed with
         self.total = 0
 
     def leaf(self, op: str, attrs: dict[str, Any], allowed: set[str]) -> tuple[Shape, int, dict[str, Any]]:
@@ -229,11 +235,9 @@ class _Parser:
 
     def require_index(self, nodes: list[Node], args: tuple[int, ...]) -> None:
         """An embedding reads the integer input itself, moved about but not computed with, in a table long enough."""
-        source = nodes[args[0]]
-        while source.op in ("reshape", "slice", "select"):
-            source = nodes[source.args[0]]
-        if source.op != "input" or self.vocabulary is None or nodes[args[1]].shape[:1] < (self.vocabulary,):
-            raise CheckError("GRAPH", f"an integer input and a table of at least {self.vocabulary} rows", source.op)
+        if args[0] not in self.moved or self.vocabulary is None or nodes[args[1]].shape[:1] < (self.vocabulary,):
+            found = nodes[args[0]].op
+            raise CheckError("GRAPH", f"an integer input and a table of at least {self.vocabulary} rows", found)
 
     @staticmethod
     def _laid(layout: tuple[Shape, list[int] | None], kind: int) -> tuple[Shape, int, list[int] | None]:
@@ -242,8 +246,12 @@ class _Parser:
     def function(self, raw: object, allowed: set[str], shapes: list[Shape] | None, where: str) -> Function:
         raw_nodes, raw_outputs = fields(raw, "nodes", "outputs", where=where)
         nodes: list[Node] = []
+        self.moved = set()
         for item in items(raw_nodes, "nodes"):
             nodes.append(self.node(item, nodes, allowed))
+            last = nodes[-1]
+            if last.op == "input" or last.op in ("reshape", "slice", "select") and last.args[0] in self.moved:
+                self.moved.add(len(nodes) - 1)
             self.total += nodes[-1].size if nodes[-1].op != "tensor" else 0
             if self.total > MAX_TOTAL:
                 raise CheckError("LIMIT", f"at most {MAX_TOTAL} entries in all nodes together", self.total)

@@ -134,16 +134,18 @@ def parse_norm(raw: object, size: int) -> Norm:
     if kind != "block":
         raise CheckError("NORM", "a block or metric norm", kind)
     sizes: list[int] = []
+    covered = 0
     for run in items(runs, "runs"):
         pair = items(run, "run")
         if len(pair) != 2:
             raise CheckError("FIELD", "[count, size] in a run", pair)
         count, each = (integer(v, 1, size, "run") for v in pair)
-        sizes += [each] * count
-        if sum(sizes) > size:
+        covered += count * each
+        if covered > size:
             break
-    if sum(sizes) != size:
-        raise CheckError("NORM", f"groups that cover the {size} coordinates of the state", sum(sizes))
+        sizes += [each] * count
+    if covered != size:
+        raise CheckError("NORM", f"groups that cover the {size} coordinates of the state", covered)
     ints, exp = vector(weights, len(sizes), "weights of a norm")
     if min(ints) <= 0:
         raise CheckError("NORM", "strictly positive weights", "a weight ≤ 0")

@@ -38,9 +38,10 @@ def parse_operator(raw: object, size: int) -> Operator:
         return PICARD if raw == "picard" else IMPLICIT
     if isinstance(raw, dict) and set(raw) == {"outer_damped"}:
         ints, exp = vector(fields(raw, "outer_damped", where="operator")[0], None, "alpha")
-        if len(ints) not in (1, size) or any(not 0 < value_of(v, exp) <= 1 for v in ints):
-            raise CheckError("OPERATOR", f"1 or {size} damping factors in (0, 1]", f"{len(ints)} factors")
-        return Operator("outer_damped", tuple(value_of(v, exp) for v in (ints * size if len(ints) == 1 else ints)))
+        alphas = [value_of(v, exp) for v in ints]
+        if len(alphas) not in (1, size) or any(not 0 < alpha <= 1 for alpha in alphas):
+            raise CheckError("OPERATOR", f"1 or {size} damping factors in (0, 1]", f"{len(alphas)} factors")
+        return Operator("outer_damped", tuple(alphas * size if len(alphas) == 1 else alphas))
     if isinstance(raw, dict) and set(raw) == {"inner_damped"}:
         alpha = value_of(*dyadic(fields(raw, "inner_damped", where="operator")[0], "alpha"))
         if alpha <= 0:

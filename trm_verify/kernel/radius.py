@@ -50,6 +50,7 @@ class Propagation:
         self.nodes, self.ranges, self.spectral = function.nodes, ranges, spectral
         self.gains: Gains = gains or {}
         self.needed = self._needed(function.outputs)
+        self.stochastic: dict[int, bool] = {}  # see `_is_stochastic`
 
     def _needed(self, outputs: Sequence[int]) -> set[int]:
         """Nodes whose radii the outputs need: not those inside a subgraph with proved gains."""
@@ -280,15 +281,21 @@ class Propagation:
 
     def _is_stochastic(self, i: int) -> bool:
         """Whether every last-axis row is a softmax, moved about as a whole."""
-        while self.nodes[i].op in LAYOUTS:
-            node, i = self.nodes[i], self.nodes[i].args[0]
-            width = node.shape[-1] if node.shape else 0
-            if not width or self.nodes[i].shape[-1:] != (width,):
-                return False
-            rows = [] if node.layout is None else rows_of(node.layout, width)
-            if any(r[0] < 0 or r[0] % width or r != list(range(r[0], r[0] + width)) for r in rows):
-                return False
-        return self.nodes[i].op == "softmax"
+        passed = []
+        while i not in self.stochastic and self.nodes[i].op in LAYOUTS and self._moves_rows(self.nodes[i]):
+            passed.append(i)
+            (i,) = self.nodes[i].args
+        found = self.stochastic.setdefault(i, self.nodes[i].op == "softmax")
+        self.stochastic.update(dict.fromkeys(passed, found))
+        return found
+
+    def _moves_rows(self, node: Node) -> bool:
+        """Whether a change of layout leaves every last-axis row whole."""
+        width = node.shape[-1] if node.shape else 0
+        if not width or self.nodes[node.args[0]].shape[-1:] != (width,):
+            return False
+        rows = [] if node.layout is None else rows_of(node.layout, width)
+        return all(r[0] >= 0 and r[0] % width == 0 and r == list(range(r[0], r[0] + width)) for r in rows)
 
     def _mix(self, node: Node, r: Radii, sizes: tuple[int, int, int, int]) -> Radii:
         """A ΔB: tokens mixed by A, whose rows are non-negative and sum to one when A is a softmax."""

@@ -9,7 +9,7 @@ witness cannot be wrong, only weak. Proof: proofs/duality.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -195,27 +195,31 @@ def combined(
 
 
 def bounds(
-    system: System, sets: Sequence[Sets], functionals: Sequence[Functional], multipliers: Rows, exp: int,
-) -> list[Interval]:  # fmt: skip
+    system: System, sets: Iterable[Sets | None], functionals: Sequence[Functional], multipliers: Rows, exp: int,
+) -> list[Interval | None]:  # fmt: skip
     """For each functional with its multipliers (· 2^exp) and its sets, its least and largest value at fixed points.
 
-    None: no bound; above also where none is asked for. Sound if: proofs/duality.md.
+    None in place of sets, and then of the values: there are none. None in place of a value: no bound; above also where
+    none is asked for. Sets are asked for one after the other, and not kept. Sound if: proofs/duality.md.
     """
     rows, low = combined(system, functionals, multipliers, exp)
-    units: dict[int, Units] = {}  # most functionals share their sets, but for a few tables
-    columns: dict[tuple[int, ...], Columns] = {}
-    found = []
+    last: Sets | None = None  # most functionals share their sets, but for a few tables
+    units, columns = Units(()), None
+    found: list[Interval | None] = []
     for functional, row, own, each in zip(functionals, rows, multipliers, sets, strict=True):
-        key = id(each.inputs), id(each.states), id(each.tables)
-        if key not in columns:
-            if key[2] not in units:
-                units[key[2]] = Units(each.tables)
-            columns[key] = Columns(each, system.kept, units[key[2]])
+        if each is None:
+            found.append(None)
+            continue
+        if last is None or each.tables is not last.tables:
+            units = Units(each.tables)
+        if columns is None or last is None or not each.shares(last):
+            columns = Columns(each, system.kept, units)
+        last = each
         slope_exp = min(exp, functional.exp) if functional.sign else exp
         slopes = system.of_units(rescale(own[len(system.kept) :], exp, slope_exp))
         if functional.sign:
             slopes[functional.unit] -= functional.sign << functional.exp - slope_exp
-        found.append(columns[key].bounds(row, low, slopes, slope_exp, each.cut, functional.both))
+        found.append(columns.bounds(row, low, slopes, slope_exp, each.cut, functional.both))
     return found
 
 

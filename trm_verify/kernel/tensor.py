@@ -39,6 +39,11 @@ class Tensor:
     def size(self) -> int:
         return prod(self.shape)
 
+    @property
+    def bits(self) -> int:
+        """Of its longest integer."""
+        return max(max(self.hi), -min(self.lo)).bit_length() if self.lo and self.hi else 0
+
     def ends(self) -> tuple[list[int], list[int]]:
         """Lower and upper ends. Raises `UNSUPPORTED` when unbounded."""
         if self.lo is None or self.hi is None:

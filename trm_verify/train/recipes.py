@@ -63,9 +63,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "deploy": {"certify": 2},
     },
     "brackets": {
-        "task": {"name": "brackets", "train": 65536},
+        "task": {"name": "brackets", "train": 131072},
         "model": {"name": "CausalRefiner", **_TWO_WAY},
-        "train": _SETTLED | {"epochs": 6},
+        "train": _SETTLED | {"epochs": 4},
     },
     "snippets": {
         "task": {"name": "snippets", "train": 5632},

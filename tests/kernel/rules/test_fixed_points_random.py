@@ -971,16 +971,16 @@ BROKEN: dict[str, list[tuple[Any, str, Any]]] = {
     "boxes without width": [(bounding, "Sets", _middles)],
     "halves not widened": [(bounding.Tightening, "end", _unwidened)],
     "bounds a little too high": [
-        (bounding, "bounds", lambda *a: [(None if b is None else b + F(1, 8), c) for b, c in BOUNDS(*a)])
+        (bounding, "bounds", lambda *a: [e and (None if e[0] is None else e[0] + F(1, 8), e[1]) for e in BOUNDS(*a)])
     ],
     "upper bounds a little too low": [
-        (bounding, "bounds", lambda *a: [(b, None if c is None else c - F(1, 8)) for b, c in BOUNDS(*a)])
+        (bounding, "bounds", lambda *a: [e and (e[0], None if e[1] is None else e[1] - F(1, 8)) for e in BOUNDS(*a)])
     ],
     "upper bounds of the first leaf": [
         (bounding, "_all", lambda pick, ends: ALL(pick, ends if pick is min else ends[:1]))
     ],
     "both sides on one half": [(bounding.Tightening, "half", _one_half_for_both)],
-    "a leaf is lost": [(bounding, "leaves_of", lambda *a: LEAVES(*a)[1:] or LEAVES(*a))],
+    "a leaf is lost": [(bounding, "leaves_of", lambda *a: LEAVES(*a)[:1] * len(LEAVES(*a)))],
     "arguments of later units": [
         (fixed_points, "system_of", lambda graph, forms, merge=True: SYSTEM(graph, forms)),
         (fixed_points, "interval_arguments", _blind_to_later_units),

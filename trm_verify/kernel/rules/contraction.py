@@ -25,7 +25,7 @@ from trm_verify.kernel.numbers import (
     rows_of,
     transpose,
 )
-from trm_verify.kernel.operators import PICARD, Operator, parse_operator
+from trm_verify.kernel.operators import PICARD, Operator
 from trm_verify.kernel.radii import Radii, regroup
 from trm_verify.kernel.radius import Gains, Propagation
 from trm_verify.kernel.radius import Spectral as Bounds
@@ -172,7 +172,7 @@ def damping(context: Context, premises: list[Conclusion], witness: Witness) -> C
     """R10: damping a contraction in a block norm, α constant on each group. Sound if: proofs/damping.md."""
     premise = only(premises, Contraction)
     (raw,) = document.fields(witness, "alpha", where="damping")
-    damped = parse_operator({"outer_damped": raw}, context.graph.size)
+    damped = context.operator({"outer_damped": raw})
     if premise.operator != PICARD or not isinstance(premise.norm, BlockNorm):
         raise CheckError("CONTEXT", "a contraction of the undamped step in a block norm", premise.operator)
     per_group: dict[int, Fraction] = {}

@@ -18,12 +18,12 @@ from trm_verify.kernel.units import PIECEWISE, Interval, kinks, value
 
 
 def arguments_at(forms: AffineForms, x: Sequence[Fraction], z: Sequence[Fraction]) -> list[Fraction] | None:
-    """The exact arguments of all units (0 without one); None where one is not piecewise linear."""
+    """The exact arguments of all units (0 without one); None where one is not piecewise linear, in every state."""
     known, found = [Fraction(1), *z, *x], []
     for unit, row in zip(forms.units, forms.arguments.rows, strict=True):
         total = sum((v * c for v, c in zip(row, known, strict=False) if v), Fraction(0))
         found.append(total * dyadic(1, forms.arguments.exp))
-        if unit.range is not None and unit.range[0] == unit.range[1]:
+        if unit.range is not None and not unit.varies and unit.range[0] == unit.range[1]:
             known.append(unit.range[0])
         elif unit.op in PIECEWISE:
             known.append(value(unit, found[-1])[0])

@@ -12,7 +12,7 @@ from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.linear import linear_forms, require_activations
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.numbers import Rows, dyadic, floor_at, require_psd, rescale
-from trm_verify.kernel.operators import Operator, parse_operator
+from trm_verify.kernel.operators import Operator
 from trm_verify.kernel.rules.contraction import require_norm
 from trm_verify.kernel.tensor import Tensor
 
@@ -109,7 +109,7 @@ def log_norm_convergence(context: Context, premises: list[Conclusion], witness: 
     """Outer damping, α_i(1 − min(W_ii, 0)) ≤ 1. Sound if: proofs/log_norm_convergence.md."""
     premise = only(premises, WellPosed)
     raw_alpha, raw_rate = document.fields(witness, "alpha", "rate", where="log_norm_convergence")
-    damped, bound = parse_operator({"outer_damped": raw_alpha}, context.graph.size), rate(raw_rate)
+    damped, bound = context.operator({"outer_damped": raw_alpha}), rate(raw_rate)
     if premise.norm is None:
         raise CheckError("PREMISE", "a log-norm model", "a monotone one")
     for alpha, own, mu in zip(damped.alpha, premise.diagonal, premise.measures, strict=True):
