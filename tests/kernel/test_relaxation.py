@@ -64,7 +64,7 @@ def system(graph: Graph, merge: bool = True, region: Tensor | None = None) -> Sy
 
 
 def lower_bounds(*given: Any) -> list[F | None]:
-    return [least for least, _ in bounds(*given)]
+    return [interval[0] for interval in bounds(*given) if interval is not None]
 
 
 # the equations
@@ -228,6 +228,24 @@ def test_one_row_of_multipliers_bounds_both_sides(seed: int) -> None:
         assert found == [(p, None if q is None else -q) for (p, _), (q, _) in zip(lower, upper, strict=True)]
     one, other = (bounds(own, [sets] * len(given), given, rows, -3) for sets in (part, whole))
     assert one == other
+
+
+def test_sets_that_come_and_go_are_not_taken_for_each_other() -> None:
+    """Each is gone when the next is made, and may have its place in memory."""
+    graph, rng = mixed(3)
+    own = system(graph)
+    states = box([(F(-1), F(1))] * 3)
+    tables = [table(unit, (F(-1), F(1))) for unit in own.units]
+    ends = [(lo, lo + F(rng.randint(0, 8), 8)) for lo in (F(rng.randint(-8, 8), 8) for _ in range(50))]
+
+    def sets(k: int) -> Sets | None:
+        return None if k % 7 == 3 else Sets(box([ends[k], (F(0), F(1))]), states, tables)
+
+    given = [Functional([rng.randint(-9, 9) for _ in range(own.width)], 0) for _ in ends]
+    rows = [[rng.randint(-4, 4) for _ in own.rows] for _ in ends]
+    together = bounds(own, map(sets, range(len(ends))), given, rows, -3)
+    alone = [bounds(own, [sets(k)], [q], [row], -3)[0] for k, (q, row) in enumerate(zip(given, rows, strict=True))]
+    assert together == alone and together.count(None) == 7 and len(set(together)) > 40
 
 
 @pytest.mark.parametrize("seed", range(12))
