@@ -59,8 +59,7 @@ def _shift(value: Fraction, bits: int) -> int:
 
 def integers(values: Sequence[int], exp: int) -> Json:
     """A vector of the values `values[i] · 2^exp`, with common factors of two moved into the exponent."""
-    combined = reduce(or_, map(abs, values), 0)
-    shift = (combined & -combined).bit_length() - 1 if combined else 0
+    shift = _twos(reduce(or_, map(abs, values), 0))
     return {"exp": exp + shift, "int": _spelled([v >> shift for v in values])}
 
 
@@ -69,9 +68,13 @@ def whole(values: np.ndarray, exp: int) -> Json:
     if not np.abs(values).max(initial=0.0) < 2.0**62:  # nor for NaN, which has no integer
         return integers([int(v) for v in values.tolist()], exp)
     ints = values.astype(np.int64)
-    combined = int(np.bitwise_or.reduce(np.abs(ints)))
-    shift = (combined & -combined).bit_length() - 1 if combined else 0
+    shift = _twos(int(np.bitwise_or.reduce(np.abs(ints))))
     return {"exp": exp + shift, "int": _spelled((ints >> shift).tolist())}
+
+
+def _twos(value: int) -> int:
+    """How often 2 divides it; never, for 0."""
+    return (value & -value).bit_length() - 1 if value else 0
 
 
 def _spelled(ints: Sequence[int]) -> str:

@@ -95,7 +95,7 @@ def _denoising(results: Results) -> list[Measure]:
     return [
         Measure(task, "over a single pass of the same model", min(gains, default=None), "dB", least=GAIN, note=note),
         Measure(task, "largest rise of the error between steps", max(smooth, default=None), "dB", most=0.0,
-                note="each of the first steps, then geometric ones to 5K; of the mean level, in doubles"),
+                note="each of the first steps, then geometric ones to 5K; of the mean level, in doubles, to 1e-9 dB"),
         Measure(task, "the same of the image rounded to its levels", max(drops, default=None), "dB",
                 note="a pixel that changes its level"),
     ]  # fmt: skip

@@ -364,6 +364,56 @@ def test_whole_softmax_rows_may_be_moved() -> None:
     assert radius_of(step, [[2, 2]], TOKENS) == [1, 1]
 
 
+@pytest.mark.parametrize("first", ["whole", "repeated"])
+def test_what_is_known_of_one_softmax_is_not_said_of_another(first: str) -> None:
+    """The cheapest false rate: whether rows are stochastic is remembered, of the node that was asked about alone."""
+    nodes = Nodes()
+    scores = nodes.add("softmax", nodes.constant(array([F(v) for v in (5, -5, 4, -4)], (2, 2))))
+    moved = nodes.add("select", scores, axis=0, indices=[1, 0])
+    mixing = {
+        "whole": nodes.add("reshape", nodes.add("reshape", moved, shape=[1, 2, 2]), shape=[2, 2]),
+        "repeated": nodes.add("reshape", nodes.add("select", moved, axis=1, indices=[0, 0]), shape=[2, 2]),
+    }
+    names = [first, *(name for name in mixing if name != first)]
+    mixed = {name: nodes.add("matmul", mixing[name], nodes.state()) for name in names}
+    graph: Graph = kernel_graph(graph_json(nodes.function(nodes.add("add", *mixed.values())), [[2, 2]]))
+    ranges = evaluate(graph, graph.step, Tensor((4,)), Tensor((0,), 0, [], []))
+    radii = Propagation(graph.step, ranges, {}).run(state_radii(graph, TOKENS, [1, 1], 0), None)
+    found = {name: [dyadic(v, r.exp) for v in r.values] for name, i in mixed.items() if (r := radii[i]) is not None}
+    assert found["whole"] == [1, 1] and max(found["repeated"]) > 1.99
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_asked_in_any_order_the_same_rows_are_stochastic(seed: int) -> None:
+    """As when each is asked about by itself."""
+    rng, nodes = Random(f"stochastic {seed}"), Nodes()
+    scores = nodes.constant(array([F(rng.randint(-9, 9)) for _ in range(4)], (2, 2)))
+    made = [scores, nodes.add("softmax", scores)]
+    for _ in range(12):
+        source = rng.choice(made[-4:])
+        made.append(
+            rng.choice([
+                lambda a: nodes.add("select", a, axis=0, indices=[1, 0]),
+                lambda a: nodes.add("select", a, axis=1, indices=[1, 1]),
+                lambda a: nodes.add("permute", a, axes=[1, 0]),
+                lambda a: nodes.add("softmax", a),
+                lambda a: nodes.scale(a, 2),
+            ])(source)
+        )  # fmt: skip
+    total = nodes.state()
+    for each in made:
+        total = nodes.add("add", total, nodes.add("matmul", each, nodes.state()))
+    graph: Graph = kernel_graph(graph_json(nodes.function(total), [[2, 2]]))
+    ranges = evaluate(graph, graph.step, Tensor((4,)), Tensor((0,), 0, [], []))
+    together = Propagation(graph.step, ranges, {})
+    for i in rng.sample(made, len(made)):
+        rows = ranges[i].magnitude()
+        one = all(abs(dyadic(a + b, ranges[i].exp) - 1) < F(1, 1 << 40) for a, b in (rows[:2], rows[2:]))
+        found = together._is_stochastic(i)
+        assert found == Propagation(graph.step, ranges, {})._is_stochastic(i)
+        assert one or not found
+
+
 def test_a_stored_matrix_counts_with_its_true_row_sums() -> None:
     nodes = Nodes()
     a = nodes.constant(array([F(1, 2), F(1, 2) + F(1, 2**20), F(0), F(1)], (2, 2)))

@@ -178,7 +178,6 @@ class _Parser:
     def __init__(self, state: tuple[Shape, ...], given: Shape | None, vocabulary: int | None, weights: Weights) -> None:
         self.state, self.input, self.vocabulary, self.weights = state, given, vocabulary, weights
         self.used: set[str] = set()
-        self.moved: set[int] = set()  # nodes that are the input, moved about but not computed with
         self.total = 0
 
     def leaf(self, op: str, attrs: dict[str, Any], allowed: set[str]) -> tuple[Shape, int, dict[str, Any]]:
@@ -246,7 +245,7 @@ class _Parser:
     def function(self, raw: object, allowed: set[str], shapes: list[Shape] | None, where: str) -> Function:
         raw_nodes, raw_outputs = fields(raw, "nodes", "outputs", where=where)
         nodes: list[Node] = []
-        self.moved = set()
+        self.moved: set[int] = set()  # nodes that are the input, moved about but not computed with
         for item in items(raw_nodes, "nodes"):
             nodes.append(self.node(item, nodes, allowed))
             last = nodes[-1]
