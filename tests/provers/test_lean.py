@@ -21,7 +21,7 @@ from trm_verify.provers.fixed_points.lean import bounded
 from trm_verify.provers.fixed_points.reduced import Linearised, Reduced, SmallDual, bending
 from trm_verify.provers.fixed_points.relaxed import Dual, Functionals
 from trm_verify.provers.fixed_points.search import FixedPointSearch
-from trm_verify.provers.problem import ALL_STATES
+from trm_verify.provers.problem import ALL_STATES, Floats
 from trm_verify.testing import AffineStep
 from trm_verify.verification.session import Effort, Verification
 
@@ -74,13 +74,64 @@ def test_they_are_as_small_as_those_of_the_whole_system(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_lifted_multipliers_give_the_bounds_of_the_small_system(seed: int) -> None:
     _, _, found = enclosed(seed)
-    r, reduced = found.relaxed, found.reduced
-    assert reduced is not None
-    rows = np.random.default_rng(seed).normal(size=(5, r.system.width))
-    small, multipliers = bounded(reduced, rows, *(end.numpy()[reduced.rest] for end in (found.lo, found.hi)))
-    places = r.places(found.lo.expand(5, -1), found.hi.expand(5, -1))
-    whole, _ = Dual(r, Functionals.of(r, rows), *places).bound(torch.from_numpy(multipliers))
-    np.testing.assert_allclose(whole.numpy(), small, atol=1e-9)
+    shown = bounded(*asked(found, seed))
+    alone = [j for j in range(ROWS) if j not in shown.parts]
+    np.testing.assert_allclose(whole_bounds(found, seed, shown.multipliers)[alone], shown.least[alone], atol=1e-9)
+
+
+def test_a_cut_is_made_where_one_unit_costs_everything_and_gains_by_it() -> None:
+    """Both parts are bounded as the whole system bounds them, and no bound is worse than without the cut."""
+    cut = 0
+    for seed in range(12):
+        _, _, found = enclosed(seed, eps="1/16")
+        shown = bounded(*asked(found, seed))
+        cut += bool(shown.parts)
+        uncut = whole_bounds(found, seed, shown.multipliers)
+        for j, parts in shown.parts.items():
+            lo, hi = found.lo.clone(), found.hi.clone()
+            assert lo[shown.cut] < shown.kink < hi[shown.cut]
+            ends = []
+            for multipliers, side in zip(parts, (hi, lo), strict=True):
+                kept = float(side[shown.cut])
+                side[shown.cut] = shown.kink
+                ends.append(whole_bounds(found, seed, np.tile(multipliers, (ROWS, 1)), lo, hi)[j])
+                side[shown.cut] = kept
+            assert shown.least[j] == pytest.approx(min(ends), abs=1e-9) and shown.least[j] > uncut[j]
+    assert cut > 2
+
+
+def test_the_kernel_accepts_answers_with_a_cut() -> None:
+    cut = 0
+    for seed in range(30):
+        search, _ = case(seed, eps="1/16")
+        attempt = search.run("own")
+        if attempt.answer is None:
+            continue
+        splits = attempt.answer.steps[-1]["splits"]
+        cut += max(splits) >= 0
+        margins = search.problem.conclude_as(attempt.answer, FixedPointAnswer).margins
+        assert attempt.margin == float(min(margins)) > 0
+    assert cut
+
+
+ROWS = 5
+
+
+def asked(found: Enclosed, seed: int) -> tuple[Reduced, Floats, Floats, Floats]:
+    """Functionals in the small system, and where its units lie."""
+    assert found.reduced is not None
+    rows = np.random.default_rng(seed).normal(size=(ROWS, found.relaxed.system.width))
+    return found.reduced, rows, *(end.numpy()[found.reduced.rest] for end in (found.lo, found.hi))
+
+
+def whole_bounds(
+    found: Enclosed, seed: int, multipliers: Floats, lo: torch.Tensor | None = None, hi: torch.Tensor | None = None
+) -> Floats:
+    """The same functionals in the whole system."""
+    r = found.relaxed
+    lo, hi = found.lo if lo is None else lo, found.hi if hi is None else hi
+    dual = Dual(r, Functionals.of(r, asked(found, seed)[1]), *r.places(lo.expand(ROWS, -1), hi.expand(ROWS, -1)))
+    return dual.bound(torch.from_numpy(multipliers))[0].numpy()
 
 
 def test_ascent_follows_the_derivative_of_the_small_dual() -> None:

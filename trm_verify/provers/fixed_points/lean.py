@@ -6,10 +6,12 @@ The others only have to stay on their side of every kink. Their intervals come l
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from trm_verify.kernel.units import kinks
 from trm_verify.provers.fixed_points.enclosed import Enclosed
 from trm_verify.provers.fixed_points.reduced import Ascent, Linearised, Mask, Reduced, SmallDual, bending
 from trm_verify.provers.problem import Floats
@@ -22,6 +24,7 @@ ADAPTED, POLISH, POLISHING = 2, 8, (0.01, 0.9)  # for functionals: see `SmallDua
 INFLATE = 1e-3  # how much wider the intervals are than what the bounds say
 SETTLED = 3e-3
 LEAST = 1e-7
+COSTLY = 1 / 32  # share of what every functional loses that the relaxation of one unit costs, from which it is cut
 SLIGHT = 0.02  # share of an interval beyond 0, above which each side of it looks at its own half
 
 
@@ -136,12 +139,52 @@ def enclose(about: Linearised, deadline: float) -> Enclosed | None:
     return Enclosed(r, *intervals, box, torch.from_numpy(low), torch.from_numpy(high), sides, multipliers, reduced)
 
 
-def bounded(reduced: Reduced, rows: Floats, lo: Floats, hi: Floats) -> tuple[Floats, Floats]:
-    """Lower bounds of functionals of the whole system, with multipliers, where the units that bend lie so.
+@dataclass(frozen=True)
+class Bounds:
+    """Lower bounds of functionals, `least` (F,), with multipliers of the whole system (F, E).
 
-    Shape: rows (F, width); lo, hi (R,); bounds (F,), multipliers (F, E).
+    Attributes:
+        cut: the unit at whose kink the fixed points are parted, −1 for none.
+        kink: where that is.
+        parts: the multipliers below it and above it, for those functionals that gain by it. Shape: (E,) each.
+    """
+
+    least: Floats
+    multipliers: Floats
+    cut: int = -1
+    kink: float = 0.0
+    parts: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
+
+
+def bounded(reduced: Reduced, rows: Floats, lo: Floats, hi: Floats) -> Bounds:
+    """Lower bounds of functionals of the whole system, where the units that bend lie so.
+
+    Where the relaxation of one unit costs all of them much, they are bounded below and above its kink.
+
+    Shape: rows (F, width); lo, hi (R,).
     """
     own, unknowns = reduced.functionals(rows)
-    dual = SmallDual(reduced, own, np.zeros((1, len(lo))), lo[None], hi[None])
-    found = Ascent(*POLISHING).run(dual, dual.best(*reduced.tangents(lo, hi), ADAPTED), POLISH)
-    return dual.bound(found)[0], unknowns @ reduced.inverse + reduced.lifted(found)
+    read = unknowns @ reduced.inverse
+
+    def part(lo: Floats, hi: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        dual = SmallDual(reduced, own, np.zeros((1, len(lo))), lo[None], hi[None])
+        found = Ascent(*POLISHING).run(dual, dual.best(*reduced.tangents(lo, hi), ADAPTED), POLISH)
+        return read + reduced.lifted(found), *dual.bound(found)
+
+    multipliers, least, total, terms = part(lo, hi)
+    whole = Bounds(least, multipliers)
+    costs = np.ptp(terms, axis=0)
+    shares = costs / (np.abs(total[:, 1 : 1 + reduced.inputs]).sum(axis=1) + costs.sum(axis=1) + LEAST)[:, None]
+    place = int(shares.min(axis=0).argmax()) if shares.size else 0
+    if not shares.size or shares[:, place].min() < COSTLY:
+        return whole
+    unit = int(reduced.rest[place])
+    kink = next((float(c) for c in kinks(reduced.relaxed.system.units[unit]) if lo[place] < c < hi[place]), None)
+    if kink is None:
+        return whole
+    below, above = hi.copy(), lo.copy()
+    below[place] = above[place] = kink
+    (first, under, *_), (second, over, *_) = part(lo, below), part(above, hi)
+    parted = np.minimum(under, over)
+    parts = {int(j): (first[j], second[j]) for j in np.flatnonzero(parted > least)}
+    return Bounds(np.maximum(parted, least), multipliers, unit, kink, parts)

@@ -213,17 +213,20 @@ class Question:
         return tuple(int(v) for v in logits.reshape(-1, classes).argmax(axis=1))
 
     def glance(self, found: Enclosed) -> None:
-        """Dual bounds in the small system of the enclosure, if the readout has no units of its own."""
+        """Dual bounds in the small system of the enclosure, if the readout has no units of its own; at most one cut."""
         reduced = found.reduced
         if reduced is None or len(self.lo) > len(found.lo):
             self.bound(QUICK)
             return
         lo, hi = (end.numpy()[reduced.rest] for end in (self.lo, self.hi))
         try:
-            self.bounds, multipliers = bounded(reduced, self.rows, lo, hi)
+            shown = bounded(reduced, self.rows, lo, hi)
         except np.linalg.LinAlgError:
             return
-        self.multipliers = torch.from_numpy(multipliers)
+        self.bounds, self.multipliers = shown.least, torch.from_numpy(shown.multipliers)
+        for j, parts in shown.parts.items():
+            tree = [shown.cut, -1, -1], [shown.kink], [1, 1], list(parts)
+            self.outcomes[j] = Outcome(True, float(self.bounds[j]), 1, 0.0, None, "", *tree)
 
     def bound(self, steps: int) -> None:
         """Dual bounds for all competitors at once, until each is positive, then a few steps more."""
