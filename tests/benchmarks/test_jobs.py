@@ -53,12 +53,13 @@ def test_every_variant_can_be_trained():
 
 
 @pytest.mark.parametrize("task", ["parity", "mazes"])
-def test_a_derived_baseline_has_about_the_same_size(task):
-    job = Job(task, "unconstrained", 0)
+@pytest.mark.parametrize(("variant", "family"), [("unconstrained", "Unconstrained"), ("convolutional", "DeepThinking")])
+def test_a_derived_baseline_has_about_the_same_size(task, variant, family):
+    job = Job(task, variant, 0)
     problem = job.config().load()
     wanted = certified(task).build(problem).parameter_count
     model = job.build(job.config(), problem)
-    assert type(model).__name__ == "Unconstrained" and abs(model.parameter_count / wanted - 1) < 0.15
+    assert type(model).__name__ == family and abs(model.parameter_count / wanted - 1) < 0.15
 
 
 def test_a_single_model_is_larger_than_the_stack_it_is_compared_with():
@@ -175,6 +176,18 @@ def known(m, verdict="PROVED", rate=0.9, proved=10, twin=False):
     return {"learn": learn} if twin else {"learn": learn, "prove": prove}
 
 
+def test_a_certified_model_is_compared_with_the_better_baseline():
+    jobs = [Job("parity", v, 0) for v in ("certified", "unconstrained", "convolutional")]
+    found = {
+        "parity.certified.0": known((0.0, 0.995, 0.995, 0.995)), "parity.unconstrained.0": known((0.0, 0.5, 0.5, 0.5)),
+        "parity.convolutional.0": known((0.0, 1.0, 1.0, 0.25)),
+    }  # fmt: skip
+    rows = {m.what: m for m in measures(jobs, found) if m.row == "constraint"}
+    near = rows["tasks within 1 point of the better unconstrained one"]
+    assert near.value == 1 and near.note == "points ahead of: parity convolutional -0.5"
+    assert rows["what an unconstrained one loses from its best to 5K, most"].value == pytest.approx(75)
+
+
 def test_floors_take_the_worst_seed_and_never_lose_a_row():
     jobs = [Job("sudoku", v, s) for v in ("certified", "unconstrained", "twin") for s in (0, 1)]
     found = {
@@ -188,7 +201,7 @@ def test_floors_take_the_worst_seed_and_never_lose_a_row():
     assert rows["sudoku", "rate"].reached and rows["sudoku", "seeds certified"].value == 2
     late = rows["constraint", "what the certified one loses from K to 5K, most"]
     assert late.value == pytest.approx(0.5) and late.reached is False
-    assert rows["constraint", "what the unconstrained one loses from its best to 5K, most"].value == pytest.approx(75)
+    assert rows["constraint", "what an unconstrained one loses from its best to 5K, most"].value == pytest.approx(75)
     assert rows["recursion", "tasks at least 20 points above that twin"].value == 1
     assert rows["recursion", "tasks where K steps are no better than one of the same weights"].value == 0
     assert rows["answers", "sudoku: certified final answers"].reached

@@ -15,6 +15,7 @@ from trm_verify.models import (
     CausalRefiner,
     ConfiguredModel,
     ConvRefiner,
+    DeepThinking,
     GatedMaxPlanner,
     TinyRecursive,
     distance,
@@ -48,9 +49,11 @@ FAMILIES: dict[str, Any] = {
     ),
     "tiny-damped": lambda **k: TinyRecursive((4,), channels=2, heads=1, key_size=3, damping=0.5, **SMALL, **k),
     "unconstrained": lambda **k: Published((5,), 4, 6, channels=2, **k),
+    "thinking": lambda **k: DeepThinking((5,), 4, 1, channels=2, **k),
+    "thinking-grid": lambda **k: DeepThinking((4, 3), 4, 2, 3, channels=2, **k),
     "unconstrained-mlp": lambda **k: Published((5,), 4, 6, vocabulary=3, mixing="mlp", **k),
 }
-CONTRACTING = [name for name in FAMILIES if not name.startswith(("causal", "unconstrained"))]
+CONTRACTING = [name for name in FAMILIES if not name.startswith(("causal", "thinking", "unconstrained"))]
 
 
 def generator(seed: int = 0) -> torch.Generator:

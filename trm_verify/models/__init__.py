@@ -9,7 +9,7 @@
 | `CausalRefiner` | settles exactly after as many steps as there are tokens, times passes | `triangular` |
 | `MonotoneEquilibrium`, `LogNormEquilibrium` | implicit models | `monotone`, `log_norm` |
 | `Stack` | whatever its parts and their wiring allow | those of the parts |
-| `Unconstrained` | nothing by construction: the baseline | |
+| `Unconstrained`, `DeepThinking` | nothing by construction: published baselines | |
 
 `commit` is inference with any of them: contract, then commit.
 """
@@ -26,12 +26,14 @@ from trm_verify.models.planner import GatedMaxPlanner
 from trm_verify.models.refiner import SandwichRefiner
 from trm_verify.models.solvers import NotConverged
 from trm_verify.models.stack import Stack
+from trm_verify.models.thinking import DeepThinking
 from trm_verify.models.tiny import TinyRecursive
 from trm_verify.models.unconstrained import Unconstrained
 
 MODELS: dict[str, type[ConfiguredModel]] = {
     "CausalRefiner": CausalRefiner,
     "ConvRefiner": ConvRefiner,
+    "DeepThinking": DeepThinking,
     "GatedMaxPlanner": GatedMaxPlanner,
     "LogNormEquilibrium": LogNormEquilibrium,
     "MonotoneEquilibrium": MonotoneEquilibrium,
@@ -47,6 +49,7 @@ __all__ = [
     "Committed",
     "ConfiguredModel",
     "ConvRefiner",
+    "DeepThinking",
     "EncodedModel",
     "GatedMaxPlanner",
     "LogNormEquilibrium",

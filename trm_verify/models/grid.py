@@ -11,9 +11,10 @@ from trm_verify.nn.base import fill, free_linear
 def free_conv(
     channels: int,
     outputs: int,
-    kernel: int,
+    kernel: int | tuple[int, int],
     generator: torch.Generator,
     *,
+    bias: bool = True,
     shift: float = 0.0,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -21,13 +22,14 @@ def free_conv(
     """An unconstrained convolution that keeps the grid's size; initial values come from `generator` alone.
 
     Args:
-        kernel: odd side of the kernel.
+        kernel: odd side of the kernel, or its odd height and width.
         shift: added to every initial bias.
     """
-    drawn = free_linear(channels * kernel * kernel, outputs, generator, device=device, dtype=dtype)
-    layer = nn.Conv2d(channels, outputs, kernel, padding=kernel // 2, device="meta")
-    weight = drawn.weight.detach().reshape(outputs, channels, kernel, kernel)
-    fill(layer, weight, drawn.bias.detach() + shift, trainable=True)
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    drawn = free_linear(channels * height * width, outputs, generator, bias=bias, device=device, dtype=dtype)
+    layer = nn.Conv2d(channels, outputs, (height, width), padding=(height // 2, width // 2), bias=bias, device="meta")
+    weight = drawn.weight.detach().reshape(outputs, channels, height, width)
+    fill(layer, weight, drawn.bias.detach() + shift if bias else None, trainable=True)
     return layer
 
 

@@ -60,7 +60,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "task": {"name": "regions", "train": 8192},
         "model": {"name": "GatedMaxPlanner", "features": 16, "hidden": 32, "layers": 2, "period": 4, "rho": 0.95},
         "train": _MAZE | {"epochs": 6, "lr": 8e-3, "depth": [32, 52], "ema": 0.99},
-        "deploy": {"certify": 2},
+        "deploy": {"steps": 104, "certify": 2},
     },
     "brackets": {
         "task": {"name": "brackets", "train": 131072},
