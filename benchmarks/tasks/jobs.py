@@ -57,7 +57,7 @@ WIDTHS, FACTORS, CHANNELS = range(4, 97, 2), (1, 2, 3), range(2, 65)
 FREE_LR = 3e-3
 FREE: dict[str, Any] = {"gradient": 4, "clip": 1.0}
 FREE_OF: dict[str, dict[str, Any]] = {
-    "parity": {"lr": 1e-2, "epochs": 72}, "addition": {"lr": 1e-2, "epochs": 72}, "mazes": {"epochs": 6},
+    "parity": {"lr": 1e-2, "epochs": 72}, "addition": {"lr": 1e-2, "epochs": 72},
     "regions": {"epochs": 2}, "brackets": {"epochs": 2},
 }  # fmt: skip
 """Settings of the published recursion, which diverges at the rates of constrained models, and learns more from the last
