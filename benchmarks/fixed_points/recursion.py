@@ -65,16 +65,16 @@ def trained(seed: int = 0) -> Contractive:
 
 
 class Unrolled(nn.Module):
-    """The logits after 40 steps from zero, as somebody would write it for auto_LiRPA."""
+    """The logits after some steps from zero, as somebody would write it for auto_LiRPA."""
 
-    def __init__(self, model: Contractive) -> None:
+    def __init__(self, model: Contractive, steps: int = STEPS) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.steps = model, steps
 
     def forward(self, x: Tensor) -> Tensor:
         given = self.model.drive(x)
         z = torch.relu(given)
-        for _ in range(STEPS - 1):
+        for _ in range(self.steps - 1):
             z = torch.relu(self.model.inner(z) + given)
         return self.model.reading(z)
 
@@ -88,10 +88,10 @@ class Crown:
 
     @classmethod
     @contextmanager
-    def ready(cls, model: Contractive) -> Iterator[Crown]:
+    def ready(cls, model: Contractive, steps: int = STEPS) -> Iterator[Crown]:
         with running() as library:
             torch.set_default_dtype(torch.float32)  # the context restores the default when it ends
-            network = Unrolled(model)
+            network = Unrolled(model, steps)
             yield cls(library, library.BoundedModule(network, torch.zeros(1, 64), bound_opts={"conv_mode": "matrix"}))
 
     def margins(self, low: np.ndarray, high: np.ndarray, differences: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from trm_verify.verification.session import Effort, Verification
 
 EPS, IMAGES, QUICK, WARM_UP = "0.01", 40, 5, 2
 FASTER, FASTER_CHECKED = 50.0, 10.0
+SETTLED = 160  # steps after which CROWN's bounds change no more
 SAME = 1e-4  # margins this much below CROWN's are the same: its float32 rounds logits of about 20, over 40 steps
 
 
@@ -75,11 +76,20 @@ class Contest:
             "kernel_seconds": ours.kernel, "crown_seconds": peer_seconds, "crown_float64_seconds": flat_seconds,
         }  # fmt: skip
 
-    def iterate(self, index: int) -> np.ndarray:
-        """What 40 steps make of an image, in doubles. Shape: (87,)."""
+    def settled(self, index: int, crown: Crown) -> Json:
+        """CROWN's margins on so many steps that they are those of the fixed point."""
+        label = int(self.answers[index])
+        differences = lirpa.margins(self.session.problem, [label])
+        low, high = (end[None] for end in tv.Box.ball(self.images[index], EPS).floats())
+        found = crown.margins(low, high, differences[None])[0]
+        centre = differences @ self.logits(self.iterate(index, SETTLED))
+        return {"crown_settled": found.tolist(), "crown_settled_centre": centre.tolist()}
+
+    def iterate(self, index: int, steps: int = STEPS) -> np.ndarray:
+        """What some steps make of an image, in doubles. Shape: (87,)."""
         x, lowered = self.images[index][None].double(), self.session.deployed.lowered
         z = lowered.init(x)
-        for _ in range(STEPS):
+        for _ in range(steps):
             z = lowered.step(z, x)
         return z[0].double().numpy()[0]
 
@@ -104,17 +114,20 @@ def run(setting: Setting) -> tuple[list[Measure], Json]:
             contest.one(len(contest.images) - 1 - index, crown)
         found = [setting.step(contest.one(index, crown)) for index in range(count)]
         batched = contest.batched(range(count), crown)
+    with Crown.ready(contest.model, SETTLED) as crown:
+        for each in found:
+            each |= setting.step(contest.settled(each["image"], crown))
     return measures(contest, found, batched), {"images": found, "crown_batched_seconds": batched}
 
 
-def losses(found: Sequence[Json]) -> np.ndarray:
+def losses(found: Sequence[Json], peer: str = "crown") -> np.ndarray:
     """What our bounds lose of the margin at the centre, what CROWN's lose, and how far ours lie below CROWN's.
 
     One column for each competitor; for the least margin alone where an answer stays open. Shape: (3, margins).
     """
     columns: list[np.ndarray] = []
     for f in found:
-        names = ("ours", "crown", "centre", "crown_centre")
+        names = ("ours", peer, "centre", f"{peer}_centre")
         if f["least"] is None:
             continue
         if f["ours"] is None:
@@ -132,6 +145,7 @@ def measures(contest: Contest, found: Sequence[Json], batched: float) -> list[Me
     accuracy = float((contest.answers == contest.labels).double().mean())
     proved = sum(f["ours"] is not None for f in found)
     row, rate = "recursion", contest.facts.converging
+    own, settled, _ = losses(found, "crown_settled")
     return [
         Measure(row, "training", contest.training, "s", most=60, note=f"test accuracy {accuracy:.4f}"),
         Measure(row, "images without bounds", sum(f["least"] is None for f in found), most=0),
@@ -139,6 +153,11 @@ def measures(contest: Contest, found: Sequence[Json], batched: float) -> list[Me
         Measure(
             row, "margins: most that we lose more than CROWN", float((ours - crown).max()), most=SAME,
             note=f"{ours.size} margins of {len(found)} images ({proved} proved), each from its own centre",
+        ),
+        Measure(
+            row, f"margins: most that we lose more than CROWN on {SETTLED} steps", float((own - settled).max()),
+            note=f"{STEPS} steps are not at rest: on {SETTLED}, CROWN itself loses up to "
+                 f"{float((settled - crown).max()):.3g} more",
         ),
         Measure(
             row, "margins: CROWN's loss over ours, median", float(np.median(crown / ours)),

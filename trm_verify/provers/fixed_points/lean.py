@@ -20,7 +20,7 @@ FEW = 0.5  # share of the units that may bend
 WIDER = 1.25  # the first intervals, compared to what the derivative says
 GROWING = 4  # times that more units are seen to bend
 ROUNDS, CHORDS, INNER = 60, 3, 4  # rounds of moving the intervals, those by chords alone, steps of ascent in the rest
-ADAPTED, POLISH, POLISHING = 2, 8, (0.01, 0.9)  # for functionals: see `SmallDual.best`; steps, rate and its decay
+ADAPTED, CHANGES = 2, 3  # for functionals: see `SmallDual.vertex`
 INFLATE = 1e-3  # how much wider the intervals are than what the bounds say
 SETTLED = 3e-3
 LEAST = 1e-7
@@ -168,7 +168,7 @@ def bounded(reduced: Reduced, rows: Floats, lo: Floats, hi: Floats) -> Bounds:
 
     def part(lo: Floats, hi: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         dual = SmallDual(reduced, own, np.zeros((1, len(lo))), lo[None], hi[None])
-        found = Ascent(*POLISHING).run(dual, dual.best(*reduced.tangents(lo, hi), ADAPTED), POLISH)
+        found = dual.vertex(*reduced.tangents(lo, hi), ADAPTED, reduced.ends(lo, hi), CHANGES)
         return read + reduced.lifted(found), *dual.bound(found)
 
     multipliers, least, total, terms = part(lo, hi)

@@ -23,6 +23,7 @@ Mask = NDArray[np.bool_]
 
 NEWTON = 3  # steps with one matrix, from a state that is nearly a fixed point
 RESIDUAL = 1e-9
+TINY = 1e-9
 
 
 def bending(relaxed: Relaxed, lo: Floats, hi: Floats) -> Mask:
@@ -143,6 +144,10 @@ class Reduced:
                 lower[at] = np.where((lo[at] < 0) & (hi[at] > 0), hi[at] > -lo[at], chord[at])
         return chord, lower
 
+    def ends(self, lo: Floats, hi: Floats) -> Floats:
+        """Slopes at both ends, those of the tangents at a kink between them. Shape: (2, R)."""
+        return np.stack([slopes_at(self.units, torch.from_numpy(end)).numpy() for end in (lo, hi)])
+
     def candidates(self, lo: Floats, hi: Floats) -> tuple[Floats, Floats]:
         """See `Relaxed.places`. Shape: lo, hi (…, R)."""
         arguments, values = self.units.places(torch.from_numpy(lo), torch.from_numpy(hi))
@@ -191,15 +196,52 @@ class SmallDual:
         As CROWN does it: a unit takes its lower slope where a functional looks at its lower side. Shape: slopes (R,);
         lower (R,), the slope of a tangent from below, or that of the chord.
         """
-        found = self.chords(slopes)
+        return self._adapted(slopes, lower, times)[1]
+
+    def vertex(self, slopes: Floats, lower: Floats, times: int, ends: Floats, rounds: int) -> Floats:
+        """As `best`, and then in each round, for each functional, that change of one unit's slope which gains most.
+
+        The largest bound is met where units have slopes of their tangents, or of their chords, but for ties. Shape:
+        ends (2, R), the slopes that a unit may change to.
+        """
+        chosen, found = self._adapted(slopes, lower, times)
+        bound, total, _ = self.bound(found)
+        rows = np.arange(len(found))
+        for _ in range(rounds if found.size else 0):
+            # for row vectors x = (q + …)(I − Q D)⁻¹, a change of one entry of D moves x by a multiple of a row of the
+            # inverse (Sherman and Morrison)
+            inverse = np.linalg.inv(np.eye(len(slopes)) - self.reduced.small[:, self.first :] * chosen[:, None])
+            moved = inverse @ self.reduced.small
+            change, own = ends[:, None] - chosen, np.diagonal(moved[:, :, self.first :], axis1=1, axis2=2)
+            size = change * total[:, self.first :] / np.where(np.abs(1 - change * own) > TINY, 1 - change * own, np.inf)
+            trials = found[:, None] + size[..., None] * inverse  # (2, F, R, R)
+            totals = total[:, None] + size[..., None] * moved
+            w, v = totals[..., self.first :], trials - self.shift[:, None]
+            terms = [w * u[:, None] - v * a[:, None] for u, a in zip(self.values, self.arguments, strict=True)]
+            linear = totals[..., 0] - np.abs(totals[..., 1 : self.first]).sum(axis=-1)
+            bounds = linear + np.minimum.reduce(terms).sum(axis=-1)
+            side, unit = np.divmod(bounds.transpose(1, 0, 2).reshape(len(found), -1).argmax(axis=1), len(slopes))
+            better = bounds[side, rows, unit] > bound + TINY
+            if not better.any():
+                break
+            at = side[better], rows[better], unit[better]
+            bound[better], found[better], total[better] = bounds[at], trials[at], totals[at]
+            chosen[at[1:]] = ends[at[0], at[2]]
+        return found
+
+    def _adapted(self, slopes: Floats, lower: Floats, times: int) -> tuple[Floats, Floats]:
+        """The slopes of the units for each functional, and the multipliers that they lead to. Shape: (F, R) each."""
+        found, chosen = self.chords(slopes), np.tile(slopes, (len(self.rows), 1))
         bound, total, _ = self.bound(found)
         for _ in range(times):
-            trial = self.chords(np.where(total[:, self.first :] > 0, lower, slopes))
+            other_slopes = np.where(total[:, self.first :] > 0, lower, slopes)
+            trial = self.chords(other_slopes)
             other, reached, _ = self.bound(trial)
             better = (other > bound)[:, None]
             bound = np.maximum(bound, other)
             found, total = np.where(better, trial, found), np.where(better, reached, total)
-        return found
+            chosen = np.where(better, other_slopes, chosen)
+        return chosen, found
 
 
 class Ascent:
