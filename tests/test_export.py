@@ -33,6 +33,7 @@ from trm_verify.model import Box, RecursiveModel, flatten_state, recursive
 torch.manual_seed(0)
 A = torch.randn(4, 4, dtype=torch.float64)
 V = torch.randn(4, dtype=torch.float64)
+SYSTEM = 2 * torch.eye(4)
 MASK = torch.tensor([True, False, True, True])
 W34 = torch.randn(3, 4, dtype=torch.float64)
 HEADS = torch.randn(2, 4, 3, dtype=torch.float64)
@@ -680,6 +681,8 @@ TRAPS: list[tuple[str, Callable[[Tensor], Any], type[ex.ExportError]]] = [
     ("unit vector", lambda z: z * torch.rsqrt(z.square().sum(-1, keepdim=True) + 1e-5), ex.UnknownOperation),
     ("step function", lambda z: (z > 0).double(), ex.UnknownOperation),
     ("sort", lambda z: z.sort(-1)[0], ex.UnknownOperation),
+    ("solve", lambda z: torch.linalg.solve(2 * torch.eye(4, dtype=z.dtype), z.T).T, ex.UnknownOperation),
+    ("solve with a constant", lambda z: torch.linalg.solve(SYSTEM.to(z.dtype), z.T).T, ex.UnknownOperation),
     ("rounding", torch.round, ex.UnknownOperation),
     ("power", lambda z: z**0.5, ex.UnknownOperation),
     ("narrow cast", lambda z: z.half().to(z.dtype), ex.UnknownOperation),

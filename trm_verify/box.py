@@ -13,6 +13,7 @@ import numpy as np
 Number = int | float | str | Fraction | Decimal
 
 _EXACT_INT = 1 << 53
+_DIGITS = 5000
 _LARGEST = Fraction(sys.float_info.max)
 
 
@@ -22,12 +23,22 @@ def exact_number(value: Any, what: str) -> Fraction:
     Raises:
         ValueError: NaN, an infinity, or something that is no number.
     """
+    if isinstance(value, (str, Decimal)) and _is_extreme(value):
+        raise ValueError(f"expected at most {_DIGITS} digits before or after the point in {what}, found {value!r:.99}")
     try:
         if isinstance(value, (int, str, float, Fraction, Decimal)):
             return Fraction(value)
         return Fraction(*value.as_integer_ratio())
     except (AttributeError, TypeError, ValueError, OverflowError, ZeroDivisionError):
         raise ValueError(f"expected finite numbers in {what}, found {value!r}") from None
+
+
+def _is_extreme(value: str | Decimal) -> bool:
+    """Whether writing the number out would take for ever: an exponent is a short way to ask for many digits."""
+    try:
+        return abs(Decimal(str(value).partition("/")[0].strip()).adjusted()) > _DIGITS
+    except ArithmeticError:  # no number
+        return False
 
 
 def _canonical(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from benchmarks.isolated import isolated
 from benchmarks.table import Json, Measure
 
 ENCLOSURE_SECONDS, BRANCHING_SECONDS, BRANCHING_SIZE = 5.0, 60.0, 20.0
-SMALL, SEARCHED = "0.02", "0.05"  # radii at which the enclosure suffices, and at which it usually does not
+SMALL = "0.02"  # a radius at which the enclosure suffices
 MB = 1e6
 
 

@@ -208,3 +208,16 @@ def exact(found: Enclosed) -> list[Any]:
         tuple(dyadic(round(end * 2**40), -40) for end in ends)
         for ends in zip(found.lo.tolist(), found.hi.tolist(), strict=True)
     ]
+
+
+def test_a_refuted_ball_stays_refuted_inside_a_larger_one() -> None:
+    """At x = 0 all logits tie: the attack passes by such a point, which no exact proof confirms."""
+    torch.manual_seed(0)
+    model = tv.models.MonotoneEquilibrium.from_tensors(
+        A=torch.randn(12, 12) / 2, B=torch.randn(12, 12), U=torch.randn(12, 6), b=torch.zeros(12),
+        C=torch.randn(3, 12), c=torch.zeros(3), m=1.0, domain=(-1, 1),
+    )  # fmt: skip
+    x = torch.tensor([0.5, -0.5, 0.25, -0.25, 0.0, 0.5])
+    for eps in ("0.5", "1", "2"):
+        result = tv.verify_fixed_point(model, x, eps=eps)
+        assert result.verdict is tv.Verdict.REFUTED and result.counterexample is not None

@@ -113,7 +113,9 @@ def test_a_configuration_is_read_from_json_and_toml(tmp_path):
         ({"task": {"name": "chess"}}, "expected one of"), ({"model": {"name": "Oracle"}}, "expected one of"),
         ({"task": {"length": 5}}, "a name in task"), ({"model": "CausalRefiner"}, "a table model"),
         ({"train": {"epoch": 3}}, "options among"), ({"train": {"epochs": 0}}, "epochs >= 1"),
-        ({"train": {"epochs": "many"}}, "expected numbers"), ({"deploy": {"certify": -1}}, "certify >= 0"),
+        ({"train": {"epochs": "many"}}, "whole numbers for epochs"), ({"train": {"epochs": 2.5}}, "whole numbers"),
+        ({"train": {"depth": 6}}, "a list"), ({"train": {"lr": "fast"}}, "expected numbers"),
+        ({"deploy": {"certify": -1}}, "certify >= 0"),
         ({"extra": {}}, "expected the tables"), ({"deploy": {"steps": 0}}, "steps >= 1"),
     ],
 )  # fmt: skip
@@ -122,6 +124,14 @@ def test_wrong_configurations_say_what_is_wrong(change, said):
         parsed({**SMALL, **change}, "file")
     with pytest.raises(ValueError, match="expected the tables"):
         parsed([SMALL], "file")
+
+
+def test_a_task_and_a_size_are_checked_before_training(tmp_path):
+    with pytest.raises(ValueError, match="task parity: expected values of the kinds"):
+        parsed({**SMALL, "task": {"name": "parity", "length": "six"}}, "file").load()
+    with pytest.raises(ValueError, match="expected"):
+        run(parsed({**SMALL, "deploy": {"size": 2}}, "file"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_arguments_of_the_model_are_checked_before_training():

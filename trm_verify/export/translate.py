@@ -130,6 +130,9 @@ class Translator:
                 users.append(node)
                 self.symbol = node.meta["val"].shape[0].node.expr
                 continue
+            if spec.target is None:
+                pure = "expected operations that only compute, found one that checks its values while it runs"
+                raise UnknownOperation(f"{pure}, as torch.linalg.solve does; multiply by a matrix that you store")
             target = str(spec.target)
             source = self.program.state_dict if target in self.program.state_dict else self.program.constants
             data = source[target]

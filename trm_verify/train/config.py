@@ -6,6 +6,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,18 @@ class RunConfig:
             raise ValueError(f"expected steps >= 1 and certify >= 0, found {self.steps} and {self.certify}")
 
     def load(self) -> Task:
-        """The task."""
-        return load_task(self.task, **self.task_options)
+        """The task.
+
+        Raises:
+            ValueError: options that the task does not take, or values of another kind.
+        """
+        try:
+            return load_task(self.task, **self.task_options)
+        except TypeError as error:  # a text where a number belongs
+            raise ValueError(
+                f"task {self.task}: expected values of the kinds that it documents, found "
+                f"{dict(self.task_options)}: {error}"
+            ) from error
 
     def build(self, task: Task) -> ConfiguredModel:
         """The untrained model, with the seed of the run.
@@ -71,8 +82,9 @@ class RunConfig:
         try:
             return family(**given)
         except TypeError as error:
+            known = ", ".join(name for name in signature(family).parameters if name not in ("device", "dtype"))
             raise ValueError(
-                f"model {self.model}: expected arguments of its constructor, found others: {error}"
+                f"model {self.model}: expected arguments of its constructor ({known}), found others: {error}"
             ) from None
 
     def with_seed(self, seed: int) -> RunConfig:

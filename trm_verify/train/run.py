@@ -72,6 +72,8 @@ def run(
     """
     started = time.monotonic()
     task = config.load()
+    # made now, so that a size which the task does not have is refused before the training
+    deployed = task if config.size in (None, task.difficulty) else task.at(config.size)
     model = config.build(task)
     trained = train(
         model, task, config.settings, device=device, progress=progress, checkpoint=checkpoint, resume=resume,
@@ -81,8 +83,8 @@ def run(
         return Run(out, model, trained, None, None, None, {})
     seconds = {"train": time.monotonic() - started}
     model.to("cpu")
-    if config.size is not None and config.size != task.difficulty:
-        task = task.at(config.size)
+    if deployed is not task:
+        task = deployed
         model = model.at(**model.arguments(task.input_shape, task.vocabulary))
     save_pretrained(model, out)
     metrics, whole, answers = None, None, None

@@ -66,7 +66,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("depth", "levels"):  # lists, from a configuration file
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            given = getattr(self, name)
+            if not isinstance(given, (list, tuple)):
+                raise ValueError(f"train: expected {name} as a list of whole numbers, found {given!r}")
+            object.__setattr__(self, name, tuple(given))
+        whole = {"epochs": self.epochs, "batch_size": self.batch_size, "seed": self.seed}
+        whole |= {f"{name}[{i}]": v for name in ("depth", "levels") for i, v in enumerate(getattr(self, name))}
+        if other := {n: v for n, v in whole.items() if not isinstance(v, int) or isinstance(v, bool)}:
+            raise ValueError(f"train: expected whole numbers for {', '.join(other)}; found {list(other.values())}")
         phantom = isinstance(self.gradient, int) and not isinstance(self.gradient, bool) and self.gradient >= 1
         checks = {
             "epochs >= 1": self.epochs >= 1,

@@ -211,7 +211,8 @@ def _against(
     search = _fixed_points(problem, grounds.anchor, at, grounds.region, question.state)
     there = search.run("own", max(deadline, time.monotonic() + GRACE), branch=False)
     if there.answer is None:
-        found = f"a counterexample in doubles was not confirmed exactly: {there.reason}"
+        why = there.reason or f"its least margin is {there.margin}"
+        found = f"a counterexample in doubles was not confirmed exactly: {why}"
         reason = f"{proof.reason}; {found}" if proof.reason else found
         return Found(replace(proof, reason=reason), details=details)
     labels: Labels = tuple(there.answer.steps[-1]["answer"])

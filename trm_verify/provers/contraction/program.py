@@ -14,7 +14,6 @@ from trm_verify.provers.contraction.forms import StepForm
 from trm_verify.provers.problem import Floats
 
 SIZE = 64  # state entries + units up to which the program is tried
-ROW_SIZE = 96  # the same for the multipliers of one row, which are fewer unknowns
 METRIC_MOST, MULTIPLIER_MOST = 1e4, 1e6
 INSIDE = 1e-6  # how far inside the cone candidates lie, so that rounding them is harmless
 ROUNDS, BISECTIONS, PRECISION = 6, 12, 2e-3
@@ -22,28 +21,6 @@ SOLVERS: dict[str, Callable[[float], dict[str, Any]]] = {
     "CLARABEL": lambda left: {"time_limit": left, "tol_gap_abs": 1e-5, "tol_gap_rel": 1e-4, "tol_feas": 1e-7},
     "SCS": lambda left: {"time_limit_secs": left, "eps_abs": 1e-7, "eps_rel": 1e-7},
 }
-
-
-def row_multipliers(form: StepForm, allowed: Floats, timeout: float) -> Floats | None:
-    """Multipliers with about the smallest μ for which |Δout|² ≤ μ Σ allowed_i Δz_i², or None.
-
-    Shape: allowed (n,), positive.
-    """
-    if form.n + form.units > ROW_SIZE or not form.units:
-        return None
-    try:
-        cvxpy: Any = import_module("cvxpy")
-    except ImportError:
-        return None
-    multipliers, bound = cvxpy.Variable(form.units, nonneg=True), cvxpy.Variable(nonneg=True)
-    select = np.eye(form.n + form.units)[: form.n]
-    room = bound * (select.T @ np.diag(allowed) @ select) - form.outputs.T @ form.outputs
-    room = room + _sectors(cvxpy, form, multipliers)
-    limits = [multipliers <= MULTIPLIER_MOST, room >> INSIDE * np.eye(form.n + form.units)]
-    task, deadline = cvxpy.Problem(cvxpy.Minimize(bound), limits), time.monotonic() + timeout
-    if not _solved(cvxpy, task, [multipliers], deadline):
-        return None
-    return np.maximum(np.asarray(multipliers.value, dtype=np.float64), 1e-12)
 
 
 def _sectors(cvxpy: Any, form: StepForm, multipliers: Any) -> Any:

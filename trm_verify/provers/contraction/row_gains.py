@@ -25,7 +25,6 @@ from trm_verify.provers.contraction.subgraphs import Subgraph, subgraphs
 from trm_verify.provers.factors import factor
 from trm_verify.provers.problem import Floats, Problem
 
-PROGRAM_SECONDS = 20.0  # for the semidefinite program of one subgraph, where no layer suggests multipliers
 SLACKS = (1e-7, 4e-7, 1e-6, 4e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # what the gains are raised by, for a short factor
 STEPS = (1.0, 0.5, 0.25, 0.1)  # of the search for proportions, in powers of two
 MOST_TRIALS = 80

@@ -15,7 +15,7 @@ from itertools import chain
 from math import gcd, lcm
 
 from trm_verify.kernel.numbers import dyadic
-from trm_verify.kernel.relaxation import Functional, System, meet
+from trm_verify.kernel.relaxation import Functional, System
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.kernel.units import Interval, kinks, value
 from trm_verify.provers.exact.hulls import ONE, ZERO, Column, Hulls
@@ -87,17 +87,6 @@ class Tree:
     @property
     def leaves(self) -> int:
         return len(self.weights)
-
-
-def meet_all(a: Sequence[Interval], b: Sequence[Interval]) -> list[Interval] | None:
-    """Entry by entry; None when one intersection is empty."""
-    found: list[Interval] = []
-    for p, q in zip(a, b, strict=True):
-        both = meet(p, q)
-        if both is None:
-            return None
-        found.append(both)
-    return found
 
 
 class Pieces:

@@ -7,7 +7,6 @@ for any multipliers (see `kernel/relaxation.py`). Everything found here is a pro
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -20,7 +19,7 @@ from trm_verify.kernel.affine import Unit, affine_forms
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.relaxation import System
-from trm_verify.kernel.units import PIECEWISE, Interval, kinks
+from trm_verify.kernel.units import PIECEWISE, kinks
 from trm_verify.provers.problem import ALL_STATES, Floats, Problem, floats
 
 GRID = 16  # intervals of the grid that stands for a smooth unit
@@ -320,13 +319,6 @@ def multipliers_json(multipliers: Floats) -> Json:
     largest = float(np.abs(multipliers).max(initial=0.0))
     exp = int(np.floor(np.log2(largest))) - BITS if largest > 0 else 0
     return quantized(multipliers, exp)
-
-
-def float_ends(intervals: Sequence[Interval]) -> tuple[Floats, Floats]:
-    """Ends in doubles, infinite where there is none."""
-    lo = np.array([-np.inf if a is None else float(a) for a, _ in intervals])
-    hi = np.array([np.inf if b is None else float(b) for _, b in intervals])
-    return lo, hi
 
 
 def units_of(problem: Problem, domain: Json) -> int:

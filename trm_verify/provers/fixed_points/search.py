@@ -21,7 +21,7 @@ from trm_verify.kernel.linear import is_plain
 from trm_verify.kernel.relaxation import system_of
 from trm_verify.kernel.rules.fixed_point_answers import competitors
 from trm_verify.provers.fixed_points import programs
-from trm_verify.provers.fixed_points.attack import attack
+from trm_verify.provers.fixed_points.attack import CLEAR, attack
 from trm_verify.provers.fixed_points.branch import Branching, Outcome
 from trm_verify.provers.fixed_points.continuity import Continuity
 from trm_verify.provers.fixed_points.enclosed import Enclosed
@@ -252,7 +252,7 @@ class Question:
         middle = self.relaxed.middle.expand(len(rows), -1)
         unknown = self._middle_state().expand(len(rows), -1)
         values, where = attack(self.relaxed, rows, middle, unknown)
-        if float(values.min()) < 0:
+        if float(values.min()) < -CLEAR:
             self.counterexample = where[int(values.argmin())].numpy()
 
     def _middle_state(self) -> Tensor:
@@ -286,7 +286,7 @@ class Question:
         """Whether the fixed point at x answers otherwise, in doubles."""
         at = torch.tensor(x, dtype=torch.float64)[None]
         values, _ = attack(self.relaxed, self.functionals.rows, at.expand(len(self.rows), -1), self._middle_state(), 1)
-        return bool((values < 0).any())
+        return bool((values < -CLEAR).any())
 
     def witness(self) -> dict[str, Any]:
         """The trees of all competitors, one after the other, for the kernel's rule."""
