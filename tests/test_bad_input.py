@@ -165,3 +165,18 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_bytes(path.read_bytes()[:-20])
     with pytest.raises(tv.CheckError, match="JSON"):
         tv.check(tmp_path / "c.json", np.zeros(1).tobytes())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"x": torch.tensor(1.0)}, r"found \(\)"), ({"x": X, "timeout": "5"}, "timeout as a number"),
+        ({"region": (-1, 1)}, "region as a Box"), ({"domain": [0, 1]}, "domain as a Box"),
+        ({"norm": ["l2"]}, "one name of a norm"),
+    ],
+)  # fmt: skip
+def test_arguments_of_other_kinds(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        tv.verify_fixed_point(tanh_model(), **given)
+    with pytest.raises(ValueError, match="state_shape to be a tuple"):
+        tv.recursive(lambda z: z / 2, state_shape=16)  # type: ignore[arg-type]

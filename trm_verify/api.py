@@ -110,8 +110,13 @@ def verify_fixed_point(
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
         raise ValueError(f'expected workers >= 1, or "auto", found {workers!r}')
     for name, seconds in (("timeout", timeout), ("budget", budget)):
-        if seconds is not None and not seconds >= 0:
-            raise ValueError(f"expected {name} >= 0 seconds, found {seconds!r}")
+        if seconds is not None and not (isinstance(seconds, (int, float)) and seconds >= 0):
+            raise ValueError(f"expected {name} as a number >= 0 of seconds, found {seconds!r}")
+    for name, box in (("domain", domain), ("region", region)):
+        if box is not None and not isinstance(box, Box):
+            raise ValueError(f"expected {name} as a Box, such as tv.Box(lo, hi), found {box!r}")
+    if not isinstance(norm, str):
+        raise ValueError(f"expected one name of a norm, found {norm!r}; provers= takes several")
     if ledger is not None:
         with open(ledger, "ab"):  # refused before any work if it cannot be written
             pass
@@ -145,7 +150,7 @@ def _executor(
     else:
         if executor not in EXECUTORS:
             raise ValueError(f"expected an executor among {', '.join(EXECUTORS)}, or an object; found {executor!r}")
-        rows = 1 if x is None or isinstance(x, Box) else len(x)
+        rows = 1 if x is None or isinstance(x, Box) or getattr(x, "ndim", 1) == 0 else len(x)
         plain = executor == "process" and (workers is None or min(workers, rows) == 1)
         count = workers if workers is None else min(workers, rows)
         modules = ANSWERING if eps is None else [*ANSWERING, *BALLS]

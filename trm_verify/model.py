@@ -200,7 +200,9 @@ def initial_state(model: nn.Module, x: Tensor | None = None, batch_size: int = 1
         found = "no input" if x is None else f"an input of shape {tuple(x.shape)}"
         raise ValueError(f"expected input_shape {spec.input_shape}, found {found}")
     if x is not None and (x.dim() != 1 + len(spec.input_shape or ()) or tuple(x.shape[1:]) != spec.input_shape):
-        raise ValueError(f"expected x of shape (batch, *{spec.input_shape}), found {tuple(x.shape)}")
+        raise ValueError(
+            f"expected x of shape (batch, {', '.join(map(str, spec.input_shape or ()))}), found {tuple(x.shape)}"
+        )
     if spec.init is not None:
         start: State = spec.init(batch_size if x is None else x)
         return start
@@ -344,7 +346,8 @@ def recursive(
     Raises:
         ValueError: the description does not fit together.
     """
-    shape = tuple(tuple(p) if isinstance(p, (tuple, list)) else p for p in state_shape)
+    parts = state_shape if isinstance(state_shape, (tuple, list)) else state_parts(state_shape)
+    shape = tuple(tuple(p) if isinstance(p, (tuple, list)) else p for p in parts)
     attributes = {
         "state_shape": shape, "input_shape": None if input_shape is None else tuple(input_shape),
         "domain": domain, "iteration": iteration, "vocabulary": vocabulary,

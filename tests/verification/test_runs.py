@@ -116,7 +116,7 @@ def test_integer_inputs() -> None:
         (tanh_model, tv.Box(0, 1), {}, "binary fractions"),
         (tanh_model, X, {"norm": "l9"}, "found 'l9'"),
         (lambda: tanh_model(readout=False), X, {}, "no answer to audit"),
-        (lambda: tanh_model(iteration="implicit"), X, {}, "convergence can be proved"),
+        (lambda: tanh_model(iteration="implicit"), X, {}, "says how it is iterated"),
         (lambda: gate_model(), torch.ones(2), {}, "convergence can be proved"),
         (lambda: autonomous(torch.cos, 2, readout=two), X, {}, "the model has no input"),
     ],

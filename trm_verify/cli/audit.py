@@ -89,7 +89,7 @@ def _audited(options: Any, loaded: Loaded, x: Any, region: Any) -> Any:
         except ValueError:
             # Either the arguments do not fit, or convergence cannot be proved: only the second is a verdict.
             result: Any = verify_fixed_point(loaded.module, norm=options.norm, region=region)
-            if result.convergence_steps is not None:
+            if result.convergence_steps is not None or getattr(loaded.module, "iteration", None) == "implicit":
                 raise
             return str(result.explain())
     data = {"model": options.model, "verdict": "UNKNOWN", "reason": reason, "certificate": None}

@@ -128,7 +128,8 @@ def _points(x: Any, shape: tuple[int, ...]) -> tuple[list[Any], bool]:
     if array.shape == shape:
         return [array], False
     if array.ndim == 0 or array.shape[1:] != shape:
-        raise ValueError(f"expected x of shape {shape} or (batch, *{shape}), found {array.shape}")
+        rows = ", ".join(map(str, ("batch", *shape)))
+        raise ValueError(f"expected x of shape {shape} or ({rows}), found {array.shape}")
     if not len(array):
         raise ValueError("expected at least one input in the batch, found none")
     return list(array), True

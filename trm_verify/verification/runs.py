@@ -63,7 +63,7 @@ def audit(
     Shape: x (*input_shape).
 
     Raises:
-        ValueError: x does not fit, the model has no readout, or its convergence was not proved.
+        ValueError: x does not fit, the model has no readout or names no iteration, or its convergence was not proved.
         CheckError: the answer at the last state is not final (run more steps).
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
@@ -71,6 +71,11 @@ def audit(
     session = Verification(model, None, region)
     if session.deployed.logits_shape is None:
         raise ValueError("expected a model with a readout(z), found none: there is no answer to audit")
+    if session.deployed.operator == "implicit":
+        raise ValueError(
+            'expected a model that says how it is iterated, found iteration="implicit": there is no run to audit; '
+            "verify_fixed_point speaks of its fixed point, or set iteration=tv.Damped(…) to audit that loop"
+        )
     task = Inputs.of(session, x, None, None)
     if task is None or task.batch:
         given = "a batch" if task else "none"
