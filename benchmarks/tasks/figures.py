@@ -13,6 +13,7 @@ from trm_verify.report.answers import answers_figure
 from trm_verify.report.figures import FINAL, INK, MEASURED, MUTED, PROVED, blank, save_figure, styled
 
 COLUMNS = 3
+COLOURS = {"unconstrained": MEASURED, "convolutional": FINAL, "certified": PROVED}
 LEAST_BOUND = 1e-8  # nothing below this is drawn
 
 
@@ -50,7 +51,7 @@ def _along(results: Results) -> Any:
         factor, unit = scale(task)
         steps = results.each(task, "certified", lambda k: where(k, False)["K"])[0]
         axes.axvline(steps, color=MUTED, lw=0.8, ls=":")
-        for variant, colour in (("unconstrained", MEASURED), ("certified", PROVED)):
+        for variant, colour in COLOURS.items():
             for known in results.of(task, variant):
                 curve = known["learn"]["trained"]["curve"]
                 at = sorted(map(int, curve))
@@ -60,11 +61,10 @@ def _along(results: Results) -> Any:
         if unit == "%":
             axes.set_ylim(-3, 103)
         styled(axes, grid=True)
-    panels[0].text(0.97, 0.30, "certified", color=PROVED, ha="right", transform=panels[0].transAxes, fontsize=9)
-    if results.tasks("unconstrained"):
-        panels[0].text(
-            0.97, 0.18, "unconstrained", color=MEASURED, ha="right", transform=panels[0].transAxes, fontsize=9
-        )
+    shown = [(variant, colour) for variant, colour in COLOURS.items() if results.tasks(variant)]
+    for place, (variant, colour) in enumerate(shown):
+        height = 0.18 + 0.12 * place
+        panels[0].text(0.97, height, variant, color=colour, ha="right", transform=panels[0].transAxes, fontsize=9)
     return figure
 
 
