@@ -170,7 +170,7 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"x": torch.tensor(1.0)}, r"found \(\)"), ({"x": X, "timeout": "5"}, "timeout as a number"),
+        ({"x": torch.tensor(1.0)}, r"found \(\)"), ({"x": X, "timeout": "5"}, "timeout >= 0 seconds, a number"),
         ({"region": (-1, 1)}, "region as a Box"), ({"domain": [0, 1]}, "domain as a Box"),
         ({"norm": ["l2"]}, "one name of a norm"),
     ],

@@ -111,7 +111,7 @@ def verify_fixed_point(
         raise ValueError(f'expected workers >= 1, or "auto", found {workers!r}')
     for name, seconds in (("timeout", timeout), ("budget", budget)):
         if seconds is not None and not (isinstance(seconds, (int, float)) and seconds >= 0):
-            raise ValueError(f"expected {name} as a number >= 0 of seconds, found {seconds!r}")
+            raise ValueError(f"expected {name} >= 0 seconds, a number, found {seconds!r}")
     for name, box in (("domain", domain), ("region", region)):
         if box is not None and not isinstance(box, Box):
             raise ValueError(f"expected {name} as a Box, such as tv.Box(lo, hi), found {box!r}")
