@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,19 +12,22 @@ import pytest
 import torch
 
 import trm_verify as tv
-from trm_verify.encode import box_json
+from trm_verify.certificate import Derivation
+from trm_verify.encode import box_json, vector
 from trm_verify.kernel.claims import FixedPointAnswer, FixedPoints
 from trm_verify.kernel.columns import Sets
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.numbers import dyadic
 from trm_verify.kernel.relaxation import Functional, bounds
 from trm_verify.kernel.spans import tables_of
-from trm_verify.provers.fixed_points.continuity import Continuity
+from trm_verify.provers.fixed_points.continuity import Continuity, solve
 from trm_verify.provers.fixed_points.enclosed import Enclosed
 from trm_verify.provers.fixed_points.lean import bounded
 from trm_verify.provers.fixed_points.reduced import Ascent, Linearised, Reduced, SmallDual, bending
 from trm_verify.provers.fixed_points.relaxed import Dual, Functionals
 from trm_verify.provers.fixed_points.search import FixedPointSearch
-from trm_verify.provers.problem import ALL_STATES, Floats
+from trm_verify.provers.problem import ALL_STATES, Floats, point
 from trm_verify.testing import AffineStep
 from trm_verify.verification.session import Effort, Verification
 
@@ -112,6 +118,72 @@ def test_the_kernel_accepts_answers_with_a_cut() -> None:
         margins = search.problem.conclude_as(attempt.answer, FixedPointAnswer).margins
         assert attempt.margin == float(min(margins)) > 0
     assert cut
+
+
+@pytest.mark.parametrize("seed", [4, 15, 29])
+def test_what_the_kernel_makes_of_forged_cuts_is_true(seed: int) -> None:
+    """A tree whose parts do not fit may be refused or prove less; what it proves holds at fixed points of the ball."""
+    search, continuity = case(seed, eps="1/16")
+    attempt = search.run("own")
+    assert attempt.answer is not None
+    witness = attempt.answer.steps[-1]
+    true = margins_met(search, continuity, witness["answer"])
+    rng, accepted, refused = random.Random(seed), 0, 0
+    for _ in range(150):
+        forged = forgery(witness, rng, len(continuity.system.units), len(continuity.system.rows))
+        steps = Derivation((*attempt.answer.steps[:-1], forged))
+        try:
+            margins = search.problem.conclude_as(steps, FixedPointAnswer).margins
+        except CheckError:
+            refused += 1
+            continue
+        accepted += 1
+        assert all(float(m) <= least + 1e-9 for m, least in zip(margins, true, strict=True))
+    assert accepted and refused
+
+
+def forgery(witness: Any, rng: random.Random, units: int, width: int) -> Any:
+    """The answer's step with one thing wrong about its trees."""
+    forged = copy.deepcopy(witness)
+    splits, ints, exp = forged["splits"], forged["multipliers"]["int"].split(), forged["multipliers"]["exp"]
+    leaves = [ints[i : i + width] for i in range(0, len(ints), width)]
+    cuts = [i for i, split in enumerate(splits) if split >= 0]
+    kind = rng.randrange(4)
+    if kind == 0 or not cuts:  # rows change places
+        i, j = rng.randrange(len(leaves)), rng.randrange(len(leaves))
+        leaves[i], leaves[j] = leaves[j], leaves[i]
+    elif kind == 1:  # another unit is cut
+        splits[rng.choice(cuts)] = rng.randrange(units)
+    elif kind == 2:  # somewhere else, also beyond all that its argument reaches
+        forged["at"] = vector([rng.choice([-9.0, -0.1, 0.0, 0.1, 9.0]) for _ in cuts])
+    else:  # a part is called empty
+        weights = [1] * len(leaves)
+        weights[rng.randrange(len(leaves))] = 0
+        forged["weights"] = vector(weights)
+    forged["multipliers"] = {"exp": exp, "int": " ".join(token for row in leaves for token in row)}
+    return forged
+
+
+def margins_met(search: FixedPointSearch, continuity: Continuity, answer: list[int]) -> list[float]:
+    """The least margins at many fixed points of the ball, in doubles."""
+    lo, hi = continuity.inputs
+    shares = np.random.default_rng(0).choice([0.0, 0.5, 1.0], size=(200, len(lo)))
+    read = readout_of(search)
+    values = np.array([read(solve(search.problem, lo + share * (hi - lo))) for share in shares])
+    return [float((values[:, answer[0]] - values[:, j]).min()) for j in range(values.shape[1]) if j != answer[0]]
+
+
+def readout_of(search: FixedPointSearch) -> Callable[[Floats], Floats]:
+    """The logits at a state, through the kernel's own evaluation of the readout."""
+    graph = search.problem.graph
+    assert graph.readout is not None
+
+    def logits(z: Floats) -> Floats:
+        found = evaluate(graph, graph.readout, point(z), point(np.zeros(graph.input_size)))
+        last = found[graph.readout.outputs[0]]
+        return np.array([float(sum(last.fraction(i)) / 2) for i in range(last.size)])
+
+    return logits
 
 
 ROWS = 5
