@@ -14,6 +14,7 @@ from benchmarks.fixed_points.unrolled import losses
 from benchmarks.table import Json
 from trm_verify.report.figures import FINAL, GRID, INK, MEASURED, MUTED, PROVED, blank, save_figure, styled
 
+OPEN = ("open", "failed")
 COLOURS = {CERTIFIED: PROVED, REFUTED: MEASURED}
 SOONEST = 1e-3  # seconds below this are drawn there
 
@@ -59,14 +60,15 @@ def _solved(details: Json) -> Any:
         settled = [f for f in searched if f["verdict"] in COLOURS]
         _cactus(left, [f["search_seconds"] for f in settled], colour, f"{name}, {len(searched)} images")
         marks = [(f.get("unstable", 0), max(f["search_seconds"], SOONEST), f["verdict"]) for f in searched]
-        for verdicts, mark in (((CERTIFIED, REFUTED), "o"), (("open", "failed"), "x")):
+        for verdicts, mark in (((CERTIFIED, REFUTED), "o"), (OPEN, "x")):
             here = [(units, seconds) for units, seconds, verdict in marks if verdict in verdicts]
             if here:
                 right.plot(*zip(*here, strict=True), mark, ms=3.5, color=colour, alpha=0.75)
     left.set(xscale="log", xlabel="seconds of search an image", ylabel="images decided", title="Decided against time")
-    left.legend(frameon=False, fontsize=8.5, loc="upper left")
+    left.legend(frameon=False, fontsize=8.5, loc="lower right")
     right.set(yscale="log", xlabel="units of either sign", ylabel="seconds of search", title="… and unstable units")
-    right.text(0.97, 0.04, "× left open", transform=right.transAxes, ha="right", fontsize=8.5, color=INK)
+    if any(f["verdict"] in OPEN for row in details.values() for f in row["images"]):
+        right.text(0.97, 0.04, "× left open", transform=right.transAxes, ha="right", fontsize=8.5, color=INK)
     for axes in (left, right):
         styled(axes, grid=True)
     return figure
