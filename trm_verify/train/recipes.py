@@ -48,7 +48,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "sudoku-unconstrained": {
         "task": {"name": "sudoku", "train": 24576},
-        "model": {"name": "Unconstrained", "features": 32, "hidden": 64, "mixing": "mlp"},
+        "model": {"name": "Unconstrained", "features": 48, "hidden": 96, "mixing": "mlp"},
         "train": _PUZZLE | {"lr": 3e-3, "gradient": 4, "clip": 1.0},
     },
     "mazes": {
