@@ -267,7 +267,7 @@ class Continuity:
             "by_continuity", domain=self.domain, region=state, scale=self.equations.scale, input=self.middle,
             center=vector(self.state), lo=_short(lo), hi=_short(hi), targets=[unknowns[i] for i, _ in found.sides],
             signs=[sign or "both" for _, sign in found.sides], splits=[-1] * len(found.sides), at=vector([]),
-            weights=vector([1] * len(found.sides)), multipliers=multipliers_json(found.multipliers),
+            weights=vector([1] * len(found.sides)), multipliers=multipliers_json(found.multipliers, found.bits),
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from trm_verify.provers.fixed_points.reduced import Reduced
-from trm_verify.provers.fixed_points.relaxed import Relaxed
+from trm_verify.provers.fixed_points.relaxed import BITS, FEW_BITS, Relaxed
 from trm_verify.provers.problem import Floats
 
 
@@ -35,6 +35,11 @@ class Enclosed:
     @property
     def kept(self) -> int:
         return len(self.relaxed.system.kept)
+
+    @property
+    def bits(self) -> int:
+        """Of the multipliers in the certificate: with fewer, the kernel is done sooner; if it rejects, more follow."""
+        return BITS if self.reduced is None else FEW_BITS
 
     @property
     def unstable(self) -> int:

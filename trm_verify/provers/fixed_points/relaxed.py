@@ -23,7 +23,7 @@ from trm_verify.kernel.units import PIECEWISE, kinks
 from trm_verify.provers.problem import ALL_STATES, Floats, Problem, floats
 
 GRID = 16  # intervals of the grid that stands for a smooth unit
-BITS = 28  # of a multiplier in a certificate, relative to the largest
+BITS, FEW_BITS = 28, 22  # of a multiplier in a certificate, relative to the largest; where few units bend
 
 
 def _grid_points(unit: Unit) -> int:
@@ -314,10 +314,10 @@ class Chords:
         return torch.where((singular_each == 0)[:, None], found, start)
 
 
-def multipliers_json(multipliers: Floats) -> Json:
+def multipliers_json(multipliers: Floats, bits: int = BITS) -> Json:
     """Multipliers rounded to a common exponent, for a certificate: any rounding is sound."""
     largest = float(np.abs(multipliers).max(initial=0.0))
-    exp = int(np.floor(np.log2(largest))) - BITS if largest > 0 else 0
+    exp = int(np.floor(np.log2(largest))) - bits if largest > 0 else 0
     return quantized(multipliers, exp)
 
 

@@ -181,7 +181,7 @@ class Question:
         self.bounds = np.full(len(pairs), -np.inf)
         self.outcomes: dict[int, Outcome] = {}
         self.counterexample: Floats | None = None
-        self.nodes, self.reason, self.limit = 0, "", -1
+        self.nodes, self.reason, self.limit, self.bits = 0, "", -1, found.bits
         self.multipliers = torch.zeros(len(pairs), len(system.rows), dtype=torch.float64)
 
     @property
@@ -304,7 +304,7 @@ class Question:
             multipliers += outcome.multipliers
         return {
             "answer": list(self.answer), "splits": splits, "at": vector(at), "weights": vector(weights),
-            "multipliers": multipliers_json(np.array(multipliers)),
+            "multipliers": multipliers_json(np.array(multipliers), self.bits),
         }  # fmt: skip
 
 
