@@ -17,6 +17,7 @@ from torch import nn
 
 import trm_verify as tv
 
+Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "out" / "bench"
 
@@ -58,9 +59,9 @@ def linear(matrix: np.ndarray, dtype: torch.dtype = torch.float64) -> nn.Linear:
 
 
 def one_layer(matrix: np.ndarray) -> tv.RecursiveModel:
-    """z ← ReLU(Wz)."""
-    layer = linear(matrix)
-    return tv.recursive(lambda z: torch.relu(layer(z)), state_shape=(len(matrix),))
+    """z ← ReLU(Wz + x). Without an input the call would enclose the one fixed point as well, which nobody asks here."""
+    layer, n = linear(matrix), len(matrix)
+    return tv.recursive(lambda z, x: torch.relu(layer(z) + x), state_shape=(n,), input_shape=(n,))
 
 
 def machine() -> dict[str, Any]:
@@ -77,13 +78,23 @@ def show(rows: Sequence[Row], console: Console) -> None:
     console.print(table)
 
 
-def save(rows: Sequence[Row], folder: Path) -> None:
-    """`results.json` and `results.txt` in the folder, which is made if need be."""
+def save(rows: Sequence[Row], details: Json, folder: Path, where: Json | None = None) -> Json:
+    """`results.json` and `results.txt` in the folder, which is made if need be; what is in the former.
+
+    Args:
+        details: what the figures need besides, by topic. where: the machine; this one by default.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"machine": machine(), "rows": [{**asdict(r), "reached": r.reached} for r in rows]}
+    record = {
+        "machine": where or machine(),
+        "rows": [{**asdict(r), "reached": r.reached} for r in rows],
+        "details": details,
+    }
     (folder / "results.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     with (folder / "results.txt").open("w", encoding="utf-8") as file:
         show(rows, Console(file=file, width=150))
+    return record
 
 
-Benchmark = Callable[[Path], list[Row]]
+# The rows of a topic, and what its figure needs besides; the folder is for what takes long to make.
+Benchmark = Callable[[Path], tuple[list[Row], Json]]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import ROOT, Row
+from bench import ROOT, Json, Row
 
 CODE = """
 import sys, time
@@ -17,10 +17,10 @@ sys.exit("torch" in sys.modules)
 """
 
 
-def run(out: Path) -> list[Row]:
+def run(out: Path) -> tuple[list[Row], Json]:
     """The best of five processes, in processor seconds."""
     seconds = [
         float(subprocess.run([sys.executable, "-c", CODE], check=True, capture_output=True, text=True, cwd=ROOT).stdout)
         for _ in range(5)
     ]
-    return [Row("imports", "import trm_verify, without torch", min(seconds), "s", 0.1)]
+    return [Row("imports", "import trm_verify, without torch", min(seconds), "s", 0.1)], {}

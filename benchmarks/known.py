@@ -8,7 +8,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import torch
-from bench import Row, linear
+from bench import Json, Row, linear
 
 import trm_verify as tv
 
@@ -51,7 +51,7 @@ def dottie() -> float:
     return tv.audit(model, steps=200, region=tv.Box(0, 1)).radius
 
 
-def run(out: Path) -> list[Row]:
+def run(out: Path) -> tuple[list[Row], Json]:
     """Relative errors of certified rates."""
     affine, radius = conditioned(64, 0.9)
     e = torch.tensor(0.6, dtype=torch.float64).item()
@@ -67,4 +67,4 @@ def run(out: Path) -> list[Row]:
         "averaged rotation: cos ½": error(tv.recursive(linear(turn), state_shape=(2,)), math.cos(0.5)),
     }
     rows = [Row("known", name, value, "", 1e-6, "relative error") for name, value in found.items()]
-    return [*rows, Row("known", "Dottie number: certified distance", dottie(), "", 1e-12)]
+    return [*rows, Row("known", "Dottie number: certified distance", dottie(), "", 1e-12)], {}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from bench import Row
+from bench import Json, Row
 
 import trm_verify as tv
 from trm_verify.nn import SandwichStep, bake
@@ -27,19 +26,12 @@ def measure(rho: float, seed: int = 0) -> tuple[float, float]:
     return (float("inf") if result.rate is None else result.rate), product
 
 
-def run(out: Path) -> list[Row]:
-    """Certified rates, and a figure against the norm product."""
+def run(out: Path) -> tuple[list[Row], Json]:
+    """Certified rates, and the norm product beside them."""
     found = {rho: measure(rho) for rho in RATES}
     rows = [
         Row("sandwich", f"certified rate, ρ = {rho}", rate, "", rho * (1 + 1e-5), f"norm product {product:.2f}")
         for rho, (rate, product) in found.items()
     ]  # fmt: skip
-    figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
-    axes.semilogy(RATES, [p for _, p in found.values()], "s-", label="product of the layers' norms")
-    axes.semilogy(RATES, [r for r, _ in found.values()], "o-", label="certified rate")
-    axes.axhline(1, color="k", linestyle=":", label="contraction ends here")
-    axes.set(xlabel="rate ρ of the parametrization", ylabel="bound on the Lipschitz constant", title="Sandwich steps")
-    axes.legend()
-    figure.savefig(out / "sandwich.png", dpi=120)
-    plt.close(figure)
-    return rows
+    certified, products = zip(*found.values(), strict=True)
+    return rows, {"asked": RATES, "certified": certified, "product": products}

@@ -11,16 +11,15 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from bench import OUT, Row, save, show
+from bench import OUT, Json, Row, save, show
+from figures import draw
 from rich.console import Console
 
 import trm_verify as tv
-from trm_verify.report.figures import INK, PROVED, blank, save_figure, styled
 from trm_verify.tasks import load_task
 from trm_verify.train import train
 
@@ -67,8 +66,8 @@ def certificates(results: tv.VerificationResults) -> list[bytes]:
     return [result.certificate.to_bytes() for result in results[:COMPARED]]
 
 
-def measured(model: torch.nn.Module, eps: str | None, inputs: int, rounds: int, out: Path) -> list[Row]:
-    """The rows of the table for balls of one radius, or for points; the figure is written beside it.
+def measured(model: torch.nn.Module, eps: str | None, inputs: int, rounds: int) -> tuple[list[Row], Json]:
+    """The rows of the table for balls of one radius, or for points, and the seconds of each round.
 
     Raises:
         RuntimeError: one worker and two do not find the same.
@@ -88,8 +87,6 @@ def measured(model: torch.nn.Module, eps: str | None, inputs: int, rounds: int, 
     own = statistics.median(t.own for t in times[1])
     proved, enclosed = sum(map(bool, one)), sum(r.enclosure is not None for r in one)
     what = f"{len(x)} {'points' if eps is None else f'balls of radius {eps}'}"
-    if eps is not None:
-        _figure(seconds, what, out)
     rows = [
         (f"{what}: one worker", medians[1], "s", f"median of {rounds}, in turn; {own:.3g} s of processor"),
         (f"{what}: two workers", medians[2], "s", f"{proved} proved, {enclosed} enclosed, all kernel-checked"),
@@ -100,31 +97,18 @@ def measured(model: torch.nn.Module, eps: str | None, inputs: int, rounds: int, 
     )
     return [
         *(Row("scale", *row[:3], note=row[3]) for row in rows), replace(faster, least=None if eps is None else SPEEDUP),
-    ]  # fmt: skip
+    ], {"what": what, "seconds": {str(workers): values for workers, values in seconds.items()}}  # fmt: skip
 
 
-def _figure(seconds: dict[int, Sequence[float]], what: str, out: Path) -> None:
-    """Every round as a point, the median as a bar."""
-    figure = blank(5.4, 1.9)
-    axes = figure.subplots()
-    for workers, values in seconds.items():
-        axes.barh(f"{workers} worker{'s' * (workers > 1)}", statistics.median(values), height=0.5, color=PROVED)
-        axes.plot(values, [workers - 1] * len(values), "|", color=INK, markersize=14)
-    axes.invert_yaxis()
-    axes.set(xlabel="seconds (lines: each round)", title=what)
-    styled(axes)
-    out.mkdir(parents=True, exist_ok=True)
-    save_figure(figure, out / "scale.png")
+def both(model: torch.nn.Module, inputs: int, rounds: int) -> tuple[list[Row], Json]:
+    """Balls, which have a floor and a figure, and points."""
+    balls, details = measured(model, EPSILON, inputs, rounds)
+    return [*balls, *measured(model, None, inputs, rounds)[0]], details
 
 
-def both(model: torch.nn.Module, inputs: int, rounds: int, out: Path) -> list[Row]:
-    """Balls, which have a floor, and points."""
-    return [row for eps in (EPSILON, None) for row in measured(model, eps, inputs, rounds, out)]
-
-
-def run(out: Path) -> list[Row]:
+def run(out: Path) -> tuple[list[Row], Json]:
     """All of it, as `python benchmarks/run.py scale` does."""
-    return both(demo_model(out / "demo"), INPUTS, ROUNDS, out)
+    return both(demo_model(out / "demo"), INPUTS, ROUNDS)
 
 
 def main() -> int:
@@ -135,11 +119,10 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="a directory written by save_pretrained (default: train one)")
     parser.add_argument("--out", type=Path, default=OUT / "scale")
     arguments = parser.parse_args()
-    rows = both(
-        demo_model(arguments.model or arguments.out / "demo"), arguments.inputs, arguments.rounds, arguments.out
-    )
+    model = demo_model(arguments.model or arguments.out / "demo")
+    rows, details = both(model, arguments.inputs, arguments.rounds)
     show(rows, Console())
-    save(rows, arguments.out)
+    draw(save(rows, {"scale": details}, arguments.out), arguments.out)
     return 0 if all(row.reached for row in rows) else 1
 
 
