@@ -54,14 +54,19 @@ def measures(found: Sequence[Json], limit: float) -> list[Measure]:
         Measure(row, "decided by the program", len(ended), note=f"{late} ended at the limit of {limit:.0f} s"),
         Measure(row, "the program, median", median(f["milp"]["seconds"] for f in found), "s"),
         Measure(row, "our search, median", median(f["ours"]["search_seconds"] for f in found), "s"),
-        Measure(row, "times faster, median", _ratio(found), least=FASTER, note=_late(late)),
+        Measure(row, "times faster, median", _ratio(found), least=FASTER, note=_search_only(late)),
         Measure(row, "times faster, kernel included, median", _ratio(found, True), note=_late(late)),
     ]
     if left:
         late = sum(f["milp"]["verdict"] == milp.TIME_OUT for f in left)
-        note = f"{len(left)} images{', ' if late else ''}{_late(late)}"
+        note = f"{len(left)} images, {_search_only(late)}"
         what = "times faster where enclosure and attack leave it open"
-        rows.append(Measure(row, what, _ratio(left), least=FASTER, note=note))
+        rows += [
+            Measure(row, what, _ratio(left), least=FASTER, note=note),
+            Measure(
+                row, "times faster there, kernel included", _ratio(left, True), note=f"the same {len(left)} images"
+            ),
+        ]
     return rows + _given(left)
 
 
@@ -72,14 +77,11 @@ def _given(left: Sequence[Json]) -> list[Measure]:
         return []
     late = sum(f["enclosed"]["verdict"] == milp.TIME_OUT for f in given)
     seconds = median(f["enclosed"]["seconds"] for f in given)
-    note = f"the same {len(given)} images, {seconds:.3g} s in the median{'; ' if late else ''}{_late(late)}"
+    note = f"the same {len(given)} images, {seconds:.3g} s in the median, {_search_only(late)}"
+    what = "times faster there than the program given our enclosure"
     return [
-        Measure(
-            ROW.name,
-            "times faster there than the program given our enclosure",
-            _ratio(given, program="enclosed"),
-            note=note,
-        )
+        Measure(ROW.name, what, _ratio(given, program="enclosed"), note=note),
+        Measure(ROW.name, "the same, kernel included", _ratio(given, True, "enclosed"), note=_late(late)),
     ]
 
 
@@ -91,6 +93,11 @@ def _ratio(found: Sequence[Json], kernel: bool = False, program: str = "milp") -
 
     ratios = [f[program]["seconds"] / ours(f) for f in found if f["ours"]["verdict"] in (CERTIFIED, REFUTED)]
     return median(ratios) if ratios else None
+
+
+def _search_only(late: int) -> str:
+    """The program's verdict is not checked by anything, so its seconds are set against those of our search."""
+    return f"our search alone, without the kernel's check{'; ' if late else ''}{_late(late)}"
 
 
 def _late(count: int) -> str:
