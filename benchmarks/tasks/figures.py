@@ -13,6 +13,7 @@ from trm_verify.report.answers import answers_figure
 from trm_verify.report.figures import FINAL, INK, MEASURED, MUTED, PROVED, blank, save_figure, styled
 
 COLUMNS = 3
+UNITS = {"parity": "bits", "addition": "bits"}
 COLOURS = {"unconstrained": MEASURED, "convolutional": FINAL, "certified": PROVED}
 LEAST_BOUND = 1e-8  # nothing below this is drawn
 
@@ -41,30 +42,48 @@ def _panels(count: int) -> tuple[Any, list[Any]]:
     return figure, axes
 
 
+def _named(results: Results, task: str, deployed: bool | None) -> str:
+    """A task, with its size where a model is deployed at another one than it is trained at."""
+    sizes = results.each(task, "certified", lambda k: (k["learn"]["size"], k["learn"]["deployed_size"]))
+    if not sizes:
+        return task
+    return f"{task}, {sizes[0][bool(deployed)]} {UNITS.get(task, 'in size')}{', deployed' if deployed else ''}"
+
+
 def _along(results: Results) -> Any:
-    """The metric against the number of steps, each seed a line, up to five times the depth of training."""
-    names = [t for t in results.tasks("certified") if results.each(t, "certified", lambda k: where(k, False)["K"])]
-    if not names:
+    """The metric against the number of steps, each seed a line, up to five times the depth.
+
+    Where a model is deployed at another size than it is trained at, both are drawn, with who was measured there.
+    """
+    drawn = [
+        (task, deployed)
+        for task in results.tasks("certified")
+        for deployed, part in ((False, "trained"), (True, "deployed"))
+        if results.each(task, "certified", lambda k, part=part: k["learn"][part]["K"])
+    ]
+    if not drawn:
         return None
-    figure, panels = _panels(len(names))
-    for axes, task in zip(panels, names, strict=False):
+    figure, panels = _panels(len(drawn))
+    for axes, (task, deployed) in zip(panels, drawn, strict=False):
         factor, unit = scale(task)
-        steps = results.each(task, "certified", lambda k: where(k, False)["K"])[0]
+        steps = results.each(task, "certified", lambda k, deployed=deployed: where(k, deployed)["K"])[0]
         axes.axvline(steps, color=MUTED, lw=0.8, ls=":")
         for variant, colour in COLOURS.items():
             for known in results.of(task, variant):
-                curve = known["learn"]["trained"]["curve"]
+                if deployed and "deployed" not in known["learn"]:
+                    continue
+                curve = where(known, deployed)["curve"]
                 at = sorted(map(int, curve))
                 axes.semilogx(at, [factor * curve[str(k)] for k in at], color=colour, lw=1.5, alpha=0.75)
-        axes.set_title(task, fontsize=10)
+        axes.set_title(_named(results, task, deployed))
         axes.set(xlabel="steps (dotted: K)", ylabel=unit)
         if unit == "%":
             axes.set_ylim(-3, 103)
         styled(axes, grid=True)
     shown = [(variant, colour) for variant, colour in COLOURS.items() if results.tasks(variant)]
-    for place, (variant, colour) in enumerate(shown):
-        height = 0.18 + 0.12 * place
-        panels[0].text(0.97, height, variant, color=colour, ha="right", transform=panels[0].transAxes, fontsize=9)
+    lines = [panels[0].plot([], [], color=colour, lw=1.5)[0] for _, colour in shown]
+    figure.legend(lines, [variant for variant, _ in shown], loc="outside upper right", ncols=len(shown), frameon=False,
+                  fontsize=9)  # fmt: skip
     return figure
 
 
@@ -83,8 +102,9 @@ def _single(results: Results) -> Any:
         axes.bar(at, heights, 0.25, color=colour, label=label)
         for x, height in zip(at, heights, strict=True):
             axes.text(x, height + 1, f"{height:.0f}", ha="center", fontsize=7.5, color=INK)
-    axes.set(ylim=(0, 118), ylabel="%", xticks=range(len(names)), xticklabels=names)
-    axes.set_title("What recursion buys")
+    labels = [_named(results, task, False).replace(", ", "\n") for task in names]
+    axes.set(ylim=(0, 118), ylabel="% right, mean of the seeds", xticks=range(len(names)), xticklabels=labels)
+    axes.set_title("One step against K steps")
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
     styled(axes)
     return figure
@@ -99,9 +119,11 @@ def _bounds(results: Results) -> Any:
     for axes, task in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
         for curve in results.of(task, "solver")[0]["solve"]["curves"]:
             error, bound = (np.maximum(curve[name], LEAST_BOUND) for name in ("error", "bound"))
-            axes.semilogy(bound, color=PROVED, lw=1.2)
+            axes.semilogy(bound, color=PROVED, lw=3.2, alpha=0.45)  # below the other: the two soon coincide
             axes.semilogy(error, color=MEASURED, lw=1.0)
-        axes.set(xlabel="step", ylabel="largest error of an unknown", title=task)
+        axes.set(
+            xlabel="step (what is below $10^{-8}$ is drawn there)", ylabel="largest error of an unknown", title=task
+        )
         axes.text(0.97, 0.92, "certified", color=PROVED, ha="right", transform=axes.transAxes, fontsize=9)
         axes.text(0.97, 0.84, "true", color=MEASURED, ha="right", transform=axes.transAxes, fontsize=9)
         styled(axes, grid=True)
