@@ -13,6 +13,7 @@ from trm_verify.kernel.rules import RULES
 
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in pages()}
 LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)[^)]*\)")
+FIGURE = re.compile(r"!\[[^\]]+\]\(([^)\s]+)\)")  # a figure without a description shows nothing to some
 # Pages with commands that train and certify in processes of their own, or with properties to test.
 SLOW = {
     "docs/ci/README.md", "docs/guide/training.md", "docs/start/first_proof.md", "docs/start/your_model.md",
@@ -30,6 +31,17 @@ def test_what_a_page_links_to_is_there(name: str) -> None:
     page = PAGES[name]
     links = LINK.findall(page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_figure_is_shown_on_a_page() -> None:
+    shown = {
+        (page.parent / link).resolve()
+        for page in PAGES.values()
+        for link in FIGURE.findall(page.read_text(encoding="utf-8"))
+    }
+    figures = [*ROOT.glob("docs/**/*.png"), *ROOT.glob("docs/**/*.svg")]
+    assert len(figures) >= 20
+    assert [figure.relative_to(ROOT).as_posix() for figure in sorted(figures) if figure not in shown] == []
 
 
 def test_there_are_pages_and_blocks_to_run() -> None:
