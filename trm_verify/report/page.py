@@ -154,7 +154,7 @@ def _facts(found: ModelDirectory) -> Markup | None:
 _TRUSTED = (
     (
         "Trusted",
-        "A few thousand lines of standard-library Python (the kernel) that recompute every step of a certificate "
+        "Some six thousand lines of standard-library Python (the kernel) that recompute every step of a certificate "
         "exactly, the written proofs of its rules, the Python interpreter, and SHA-256.",
     ),
     (
