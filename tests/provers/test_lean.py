@@ -21,6 +21,7 @@ from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.numbers import dyadic
 from trm_verify.kernel.relaxation import Functional, bounds
 from trm_verify.kernel.spans import tables_of
+from trm_verify.provers.fixed_points import relaxed
 from trm_verify.provers.fixed_points.continuity import Continuity, solve
 from trm_verify.provers.fixed_points.enclosed import Enclosed
 from trm_verify.provers.fixed_points.lean import bounded
@@ -293,3 +294,19 @@ def test_a_refuted_ball_stays_refuted_inside_a_larger_one() -> None:
     for eps in ("0.5", "1", "2"):
         result = tv.verify_fixed_point(model, x, eps=eps)
         assert result.verdict is tv.Verdict.REFUTED and result.counterexample is not None
+
+
+def test_multipliers_are_kept_where_adapting_them_would_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    search, continuity = case(0, eps="1/2")
+    kept, adapted = [], relaxed.Chords.adapted
+
+    def seen(chords: relaxed.Chords, functionals: Functionals, start: torch.Tensor) -> torch.Tensor:
+        found = adapted(chords, functionals, start)
+        kept.append(found is start)
+        return found
+
+    monkeypatch.setattr(relaxed.Chords, "adapted", seen)
+    assert isinstance(continuity.consistent(search.state, float("inf")), Enclosed) and not all(kept)
+    kept.clear()
+    monkeypatch.setattr(relaxed, "MOST_ADAPTED", 0)
+    assert isinstance(continuity.consistent(search.state, float("inf")), Enclosed) and kept and all(kept)

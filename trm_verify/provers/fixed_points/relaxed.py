@@ -24,6 +24,7 @@ from trm_verify.provers.problem import ALL_STATES, Floats, Problem, floats
 
 GRID = 16  # intervals of the grid that stands for a smooth unit
 BITS, FEW_BITS = 28, 22  # of a multiplier in a certificate, relative to the largest; where few units bend
+MOST_ADAPTED = 2**26  # numbers in the systems that adapt multipliers to their signs: half a gigabyte
 
 
 def _grid_points(unit: Unit) -> int:
@@ -292,9 +293,11 @@ class Chords:
         return found
 
     def adapted(self, functionals: Functionals, start: Tensor) -> Tensor:
-        """Multipliers for the signs that the units' coefficients have with those of `start`. Shape: (F, E)."""
+        """Multipliers for the signs that the units' coefficients have with those of `start`, which are kept where
+        the systems to solve, one a functional, would fill the memory. Shape: (F, E).
+        """
         r, free = self.relaxed, self.open
-        if not len(free):
+        if not len(free) or len(start) * len(free) ** 2 > MOST_ADAPTED:
             return start
         weights = functionals.rows[:, r.first + free] + start @ r.rows[:, r.first + free]
         change = torch.where(weights > 0, self.lower - self.slopes[free], torch.zeros_like(weights))  # (F, O)
