@@ -1,4 +1,7 @@
-"""The isolated kernel on large steps: time to re-check, time to prove, size of the certificate."""
+"""The isolated kernel on large steps: time to re-check, time to prove, size of the certificate.
+
+The steps have an input. Without one the call would look for the one fixed point as well, which is another question.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,16 @@ from trm_verify.export import export
 
 
 def two_layers(n: int) -> tv.RecursiveModel:
-    """z ← W₂ ReLU(W₁ z), both n × n, with a norm product of about 0.8."""
+    """z ← W₂ ReLU(W₁ z) + x, both n × n, with a norm product of about 0.8."""
     rng = np.random.default_rng(2)
     first, second = (linear(rng.normal(size=(n, n)) * 0.45 / n**0.5, torch.float32) for _ in range(2))
-    return tv.recursive(lambda z: second(torch.relu(first(z))), state_shape=(n,))
+    return tv.recursive(lambda z, x: second(torch.relu(first(z))) + x, state_shape=(n,), input_shape=(n,))
 
 
 def dense(n: int) -> tv.RecursiveModel:
-    """z ← ReLU(W z + b), n × n."""
+    """z ← ReLU(W z + x), n × n."""
     layer = linear(np.random.default_rng(3).normal(size=(n, n)) * 0.8 / n, torch.float32)
-    return tv.recursive(lambda z: torch.relu(layer(z)), state_shape=(n,))
+    return tv.recursive(lambda z, x: torch.relu(layer(z) + x), state_shape=(n,), input_shape=(n,))
 
 
 def _children() -> float:

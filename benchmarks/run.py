@@ -63,7 +63,8 @@ def main() -> int:
     if arguments.table or (arguments.publish and len(topics) < len(TOPICS)):
         others, kept, where = published(topics)
         rows = sorted(rows + others, key=lambda row: list(TOPICS).index(row.topic))
-        details = {name: found for name in TOPICS if (found := {**kept, **details}.get(name))}
+        known_details = {**kept, **details}
+        details = {name: known_details[name] for name in TOPICS if known_details.get(name)}
     show(rows, console)
     drawn = draw(save(rows, details, OUT, where), OUT)
     if arguments.publish:
