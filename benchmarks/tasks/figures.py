@@ -42,12 +42,17 @@ def _panels(count: int) -> tuple[Any, list[Any]]:
     return figure, axes
 
 
-def _named(results: Results, task: str, deployed: bool | None) -> str:
+def _named(results: Results, task: str, deployed: bool) -> str:
     """A task, with its size where a model is deployed at another one than it is trained at."""
     sizes = results.each(task, "certified", lambda k: (k["learn"]["size"], k["learn"]["deployed_size"]))
     if not sizes:
         return task
-    return f"{task}, {sizes[0][bool(deployed)]} {UNITS.get(task, 'in size')}{', deployed' if deployed else ''}"
+    return f"{task}, {sizes[0][deployed]} {UNITS.get(task, 'in size')}{', deployed' if deployed else ''}"
+
+
+def _depth(deployed: bool) -> Callable[[Any], int]:
+    """Asks for K, where a model was measured at that size."""
+    return lambda known: int(known["learn"]["deployed" if deployed else "trained"]["K"])
 
 
 def _along(results: Results) -> Any:
@@ -58,15 +63,15 @@ def _along(results: Results) -> Any:
     drawn = [
         (task, deployed)
         for task in results.tasks("certified")
-        for deployed, part in ((False, "trained"), (True, "deployed"))
-        if results.each(task, "certified", lambda k, part=part: k["learn"][part]["K"])
+        for deployed in (False, True)
+        if results.each(task, "certified", _depth(deployed))
     ]
     if not drawn:
         return None
     figure, panels = _panels(len(drawn))
     for axes, (task, deployed) in zip(panels, drawn, strict=False):
         factor, unit = scale(task)
-        steps = results.each(task, "certified", lambda k, deployed=deployed: where(k, deployed)["K"])[0]
+        steps = results.each(task, "certified", _depth(deployed))[0]
         axes.axvline(steps, color=MUTED, lw=0.8, ls=":")
         for variant, colour in COLOURS.items():
             for known in results.of(task, variant):
