@@ -94,6 +94,12 @@ def test_bounds_are_finite_numbers(bad: Any) -> None:
         expectation_of(c.Contraction(rate=bad))
 
 
+@pytest.mark.parametrize("bad", ["parts", "tokens", "auto", 2])
+def test_norms_are_those_that_claims_have(bad: Any) -> None:
+    with pytest.raises(ValueError, match="expected a norm among linf, .*; got"):
+        expectation_of(c.Contraction(norm=bad))
+
+
 @pytest.mark.parametrize("bad", [-1, 1.5, "7", [], True])
 def test_answers_are_labels(bad: Any) -> None:
     with pytest.raises(ValueError, match="labels"):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 import numpy as np
 
 from trm_verify.box import Box, exact_number, is_tensor
-from trm_verify.kernel.expect import BOUNDS, EXACT, LABELS, Expectation, box_digest, parse_expectation
+from trm_verify.kernel.expect import BOUNDS, EXACT, LABELS, Expectation, box_digest, norm_named, parse_expectation
 from trm_verify.kernel.tensor import Tensor, from_fractions
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def _read(name: str, value: Any) -> object:
         return _exact(value, name)
     if name in EXACT:
         return exact_number(value, name)
+    if name == "norm":
+        return norm_named(value)
     return _spelled_labels(value) if name in LABELS else value
 
 

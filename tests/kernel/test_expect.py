@@ -29,6 +29,7 @@ from trm_verify.kernel.claims import (
 )
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.expect import (
+    NORMS,
     Expectation,
     box_digest,
     describe,
@@ -259,6 +260,26 @@ def test_the_first_claim_that_meets_is_found() -> None:
     assert find(valid, parse_expectation("contraction")) is weak
 
 
+@pytest.mark.parametrize("other", [LINF, WEIGHTED, L2, MIXED, METRIC])
+def test_names_of_norms_are_the_families_of_norms(other: Any) -> None:
+    assert other.family in NORMS
+    with pytest.raises(ValueError, match=f"linf, weighted_linf, .*{NORMS[-1]}.*; got 'l7'"):
+        parse_expectation("contraction(norm=l7)")
+
+
+def test_a_claim_in_another_norm_is_said_to_be_one() -> None:
+    """Rates of different norms cannot be compared; who asked for one is told which norm there is."""
+    valid = Valid("0" * 64, GRAPH, (), "real", (replace(CONTRACTION, norm=WEIGHTED),))
+    with pytest.raises(CheckError) as error:
+        find(valid, parse_expectation("contraction(rate<=0.95,norm=linf)"))
+    assert error.value.code == "EXPECTED"
+    assert str(error.value).endswith("in another norm only; write norm=weighted_linf, or leave norm out")
+    for text in ("contraction(rate<=0.5,norm=linf)", "contraction(rate<=0.5)", "convergence(norm=linf)"):
+        with pytest.raises(CheckError) as error:
+            find(valid, parse_expectation(text))
+        assert "another norm" not in str(error.value)
+
+
 def test_what_was_left_out_is_reported() -> None:
     assert parse_expectation("contraction(rate<=0.5,norm=l2)").not_compared == ("operator", "domain", "region")
     assert parse_expectation("exactly_one(domain=all,region=all)").not_compared == ()
@@ -285,6 +306,9 @@ def test_what_was_left_out_is_reported() -> None:
         "contraction(rate<=0.9,rate<=0.99)",
         "contraction(speed<=1)",
         "contraction(norm<=linf)",
+        "contraction(norm=parts)",
+        "contraction(norm=tokens)",
+        "refutation(norm=auto)",
         "contraction(rate<=0.9 norm=linf)",
         "contraction(rate<=0.9);drop",
         "contraction(steps<=4)",

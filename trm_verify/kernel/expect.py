@@ -33,6 +33,7 @@ from trm_verify.kernel.tensor import GRID, Tensor, contains, from_fractions
 BOUNDS = {"rate", "constant", "epsilon", "radius", "steps", "drift", "final", "rounds"}
 EXACT = {"threshold", "blank"}  # numbers that have to be equal
 LABELS = {"answer", "committed"}  # integers joined by hyphens, one a position
+NORMS = ("linf", "weighted_linf", "l2", "mixed", "metric")  # the families that norms of certificates belong to
 FIELDS = {
     "contraction": ("rate", "norm", "operator", "domain", "region"),
     "at_most_one": ("domain", "region"),
@@ -78,6 +79,13 @@ def parse_number(text: str) -> Fraction:
         raise _bad("a non-zero denominator", text) from None
 
 
+def norm_named(text: object) -> str:
+    """The family of a norm. Raises `ValueError` for a name that no claim can have: it would never be proved."""
+    if isinstance(text, str) and text in NORMS:
+        return text
+    raise _bad(f"a norm among {', '.join(NORMS)} (mixed: a maximum over parts or tokens of l2)", text)
+
+
 def parse_expectation(text: str) -> Expectation:
     """Raises `ValueError` with an example when the text is not a claim."""
     match = re.fullmatch(r"\s*([a-z_]+)\s*(?:\((.*)\))?\s*", text)
@@ -92,7 +100,7 @@ def parse_expectation(text: str) -> Expectation:
         wanted = "=" if name not in BOUNDS or match[1] == "answer_at" else "<="
         if relation != wanted:
             raise _bad(f"{name}{wanted}…", item[0])
-        fields[name] = parse_number(value) if name in BOUNDS | EXACT else value
+        fields[name] = parse_number(value) if name in BOUNDS | EXACT else norm_named(value) if name == "norm" else value
         at = item.end()
     return Expectation(match[1], tuple(fields.items()))
 
@@ -212,11 +220,21 @@ def find(valid: Valid, expectation: Expectation) -> Conclusion:
     for claim in valid.claims:
         if name_of(claim) == expectation.claim and _meets(claim, expectation, valid.graph.vocabulary):
             return claim
-    raise CheckError(
-        "EXPECTED",
-        f"a claim that meets {expectation.claim}({', '.join(_wanted(*f) for f in expectation.fields)})",
-        [describe(c) for c in valid.claims[:4]],
-    )
+    wanted = f"a claim that meets {expectation.claim}({', '.join(_wanted(*f) for f in expectation.fields)})"
+    norms = _other_norms(valid, expectation)
+    if norms:
+        advice = " or ".join(f"norm={norm}" for norm in norms)
+        raise CheckError("EXPECTED", wanted, f"it in another norm only; write {advice}, or leave norm out")
+    raise CheckError("EXPECTED", wanted, [describe(c) for c in valid.claims[:4]])
+
+
+def _other_norms(valid: Valid, expectation: Expectation) -> list[str]:
+    """The norms of the claims that meet everything else: rates in different norms cannot be compared."""
+    rest = Expectation(expectation.claim, tuple(f for f in expectation.fields if f[0] != "norm"))
+    if rest == expectation:
+        return []
+    claims = [c for c in valid.claims if name_of(c) == rest.claim and _meets(c, rest, valid.graph.vocabulary)]
+    return sorted({norm for c in claims if isinstance(norm := _value(c, "norm"), str)})
 
 
 def _set(box: Tensor | None) -> str:
