@@ -15,6 +15,7 @@ import trm_verify as tv
 from tests.small import autonomous, gate_model, iterates, linear, tanh_model
 from trm_verify.kernel.check import check as kernel_check
 from trm_verify.model import RecursiveModel
+from trm_verify.models import LogNormEquilibrium, MonotoneEquilibrium
 
 X = torch.tensor([0.25, -0.5, 0.125])
 
@@ -114,6 +115,38 @@ def test_an_implicit_model_claims_a_fixed_point_and_no_loop() -> None:
     assert result and result.claims["exactly_one"] and "convergence" not in result.claims
     assert result.claims["fixed_point_answer"] and "answer" not in result.claims and result.enclosure is not None
     assert result.proves(tv.claims.FixedPointAnswer(answer=result.answer[0]))
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"), [(MonotoneEquilibrium, "inner_damped"), (LogNormEquilibrium, "outer_damped")]
+)
+def test_an_equilibrium_model_has_the_rate_and_the_steps_of_what_reaches_it(family: Any, kind: str) -> None:
+    """No loop is stated; the damped one that was certified has a short name, a rate and a count of steps."""
+    result = tv.verify_fixed_point(family(6, 4, 3))
+    claim = result.claims[f"convergence of {kind}"]
+    assert claim and f"operator={kind}(" in claim.statement and "convergence" not in result.claims
+    assert result.rate is not None and f"rate<={result.rate:.6f}"[:12] in claim.statement
+    assert f"norm={result.norm}" in claim.statement
+    assert result.steps("1e-3", 1) < result.steps("1e-6", 1)
+    if kind == "inner_damped":
+        with pytest.raises(ValueError, match="inner damping .* pass initial_error=.*enclosure"):
+            result.steps("1e-6")
+    else:
+        assert result.steps("1e-6") > 0
+
+
+def test_an_implicit_model_that_contracts_has_the_steps_of_its_own_step() -> None:
+    result = tv.verify_fixed_point(tanh_model(iteration="implicit", readout=False))
+    assert result.claims["convergence of picard"]
+    assert result.steps("1e-6") == tv.verify_fixed_point(tanh_model(readout=False)).steps("1e-6")
+
+
+def test_a_rate_of_another_iteration_is_not_the_loop_s() -> None:
+    """What inner damping reaches says nothing of a loop that is run without it."""
+    result = tv.verify_fixed_point(autonomous(lambda z: 1 - 2 * z, 2))
+    with pytest.raises(ValueError, match="expected a proved rate of convergence, found none"):
+        result.steps("1e-6", 1)
+    assert result.rate is None
 
 
 def test_a_divergent_picard_loop_still_has_its_one_fixed_point() -> None:

@@ -188,7 +188,8 @@ class VerificationResult(Certified, Plotted):
     Attributes:
         verdict: PROVED only if every claim that the call asked for is proved.
         claims: verdict per claim, by name.
-        rate: certified rate of the model's iteration (of the step, for an implicit model), rounded up; or None.
+        rate: certified rate of the model's iteration, rounded up; or None. For an implicit model, of its step, or else of
+            the damped iteration that was certified (the claim "convergence of …" says which).
         norm: family of the norm of that rate: linf, weighted_linf, l2, mixed or metric.
         trials: what each prover gave.
         enclosure: of the fixed points, when an input was given or the model has none.
@@ -220,6 +221,8 @@ class VerificationResult(Certified, Plotted):
 
     def steps(self, epsilon: Number, initial_error: Number | None = None) -> int:
         """K(ε): applications of the iteration after which every coordinate is within ε of the fixed point.
+
+        For an implicit model the iteration is the one that the claim "convergence of …" names.
 
         Args:
             epsilon: in plain ℓ∞.

@@ -68,6 +68,7 @@ def test_a_damped_loop() -> None:
 def test_an_implicit_model_has_one_fixed_point() -> None:
     result = tv.verify_fixed_point(Squares(SMALL, "implicit"), region=REGION, domain=DOMAIN)
     assert result.verdict is tv.PROVED and "convergence" not in result.claims
+    assert result.claims["convergence of picard"] and result.steps("1e-6") > 0
 
 
 def test_two_fixed_points_in_the_region_are_no_proof() -> None:

@@ -46,6 +46,8 @@ class Facts:
         filings: the proved claims for the certificate, each with the name of its result.
         contraction: of the stated iteration if damping keeps it, else of the step.
         convergence: of the stated iteration.
+        reaching: the convergence that steps are counted for: the stated iteration's; for an implicit model, which states
+            none, that of an iteration which reaches its fixed point (its step's own, or a damped one).
         anchor: that there is one fixed point for each input, which moves continuously: some convergence, or R4.
         settled: that the loop is at its only fixed point, exactly, after so many steps from anywhere (R12).
     """
@@ -60,6 +62,7 @@ class Facts:
         self.filings: list[tuple[str, Filing]] = []
         self.contraction: Derivation | None = None
         self.convergence: Derivation | None = None
+        self.reaching: Derivation | None = None
         self.anchor: Derivation | None = None
         self.settled: Derivation | None = None
         self.observations: tuple[str, ...] = ()
@@ -89,6 +92,11 @@ class Facts:
         return None if self.convergence is None else self.problem.conclude_as(self.convergence, Convergence)
 
     @property
+    def reached(self) -> Convergence | None:
+        """The proved convergence that steps are counted for."""
+        return None if self.reaching is None else self.problem.conclude_as(self.reaching, Convergence)
+
+    @property
     def settling(self) -> Settled | None:
         """The proved end of a loop that settles exactly."""
         return None if self.settled is None else self.problem.conclude_as(self.settled, Settled)
@@ -99,8 +107,8 @@ class Facts:
         return self.convergence or (self.contraction if self._banach and self.contracting is not None else None)
 
     def bounded(self, domain: Json) -> Convergence | None:
-        """Convergence from init over a domain inside this one, with a bound on the initial error where there is one."""
-        derivation = None if self.convergence is None else self._initial_bound(self.convergence, domain)
+        """What is `reached`, from init over a domain inside this one, with a bound on the initial error where there is one."""
+        derivation = None if self.reaching is None else self._initial_bound(self.reaching, domain)
         return None if derivation is None else self.problem.conclude_as(derivation, Convergence)
 
     def _prove(self, name: str, derivation: Derivation, **fields: Any) -> None:
@@ -134,14 +142,20 @@ class Facts:
         self._prove("exactly_one", joined.then("exactly_one", premises), domain=self.domain, region=self.region)
         self._banach = True
         self.anchor = self._start(joined, premises)[1]
-        if "convergence" not in self.claims and self.operator != "implicit":
+        if "convergence" not in self.claims:
             start, convergence = self._start(joined, premises)
-            self._converges("convergence", convergence, start=start, **common)
+            self._converges(self._named("picard"), convergence, start=start, **common)
+
+    def _named(self, kind: str) -> str:
+        """The name of the convergence of an iteration that an implicit model does not state, and others do."""
+        return f"convergence of {kind}" if self.operator == "implicit" else "convergence"
 
     def _converges(self, name: str, convergence: Derivation, **fields: Any) -> None:
         """File convergence, with K(ε) from init where the domain is bounded."""
         fields = {"constant": ONE, **fields, "epsilon": None, "steps": None}
         self._prove(name, convergence, **fields)
+        if name == "convergence" or self.operator == "implicit":
+            self.reaching = convergence
         if name != "convergence":
             return
         self.convergence = convergence
@@ -249,7 +263,7 @@ class Facts:
             self.anchor = self.anchor or converging.derivation
             alpha = converging.derivation.steps[-1]["alpha"]
             self._converges(
-                "convergence" if own is not None else f"convergence of {concluded.operator}", converging.derivation,
+                "convergence" if own is not None else f"convergence of {concluded.operator.kind}", converging.derivation,
                 operator={"outer_damped" if attempt.prover == "log_norm" else "inner_damped": alpha},
                 domain=self.domain, start=ALL_STATES, norm=block_json(concluded.norm, self.problem.graph.size),
                 rate=dyadic(concluded.rate),
@@ -266,13 +280,12 @@ class Facts:
         if not self.claims.get("exactly_one"):
             self._prove("exactly_one", attempt.derivation, domain=self.domain, region=self.region)
         self.anchor = self.anchor or attempt.derivation
-        if self.operator != "implicit":
-            concluded = self.problem.conclude_as(attempt.derivation, Convergence)
-            self._converges(
-                "convergence", attempt.derivation, operator=operator, domain=self.domain, start=self.region,
-                norm=attempt.derivation.steps[-1]["norm"], rate=dyadic(concluded.rate),
-                constant=dyadic(round_up(concluded.constant)),
-            )  # fmt: skip
+        concluded = self.problem.conclude_as(attempt.derivation, Convergence)
+        self._converges(
+            self._named("picard"), attempt.derivation, operator=operator, domain=self.domain, start=self.region,
+            norm=attempt.derivation.steps[-1]["norm"], rate=dyadic(concluded.rate),
+            constant=dyadic(round_up(concluded.constant)),
+        )  # fmt: skip
 
     def from_cases(self, deadline: float) -> None:
         """The exact decision of small piecewise-linear steps: how many fixed points there are."""

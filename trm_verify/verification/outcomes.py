@@ -44,6 +44,10 @@ ANOTHER_ROW = "an input of the model's shape and domain, without NaN, in that ro
 NO_COMPETITOR = "the readout has one class only, and an answer needs a competitor"
 MORE_TIME = "a larger timeout= or budget="
 MORE_MEMORY = "more memory for each worker (fewer workers=), a smaller eps, or a smaller timeout="
+NO_BOUND = (
+    "of inner damping the kernel does not follow the iterates; pass initial_error=, a bound on |z_0 - z*| (for an input "
+    "x, result.enclosure says where z* lies)"
+)
 TOGETHER = 4096  # inputs whose states are looked for at a time
 SMALLER_BALL = "a smaller eps, or a model whose logits are further apart"
 WIDER_GAP = "a model whose logits are further apart at its fixed point (more training), or norm= another one"
@@ -51,7 +55,7 @@ WIDER_GAP = "a model whose logits are further apart at its fixed point (more tra
 
 def shared_fields(session: Verification, facts: Facts, domain: Json) -> dict[str, Any]:
     """What the results that rest on the same facts share."""
-    known: Contraction | Convergence | None = facts.converging or facts.contracting
+    known: Contraction | Convergence | None = facts.converging or facts.contracting or facts.reached
     return {
         "graph_digest": session.problem.graph.digest,
         "weights_digest": session.problem.graph.weights.sha256,
@@ -61,7 +65,7 @@ def shared_fields(session: Verification, facts: Facts, domain: Json) -> dict[str
         ),
         "rate": None if known is None else up(known.rate),
         "norm": None if known is None else known.norm.family,
-        "convergence_steps": _steps_function(facts, domain) if facts.convergence or facts.settled else None,
+        "convergence_steps": _steps_function(facts, domain) if facts.reaching or facts.settled else None,
     }
 
 
@@ -71,7 +75,7 @@ def _steps_function(facts: Facts, domain: Json) -> Callable[[Any, Any], int]:
         return lambda epsilon, initial_error: settled.steps  # exactly, whatever ε and wherever it starts
 
     def steps(epsilon: Any, initial_error: Any) -> int:
-        concluded = facts.converging
+        concluded = facts.reached
         if concluded is None:
             raise ValueError("expected a proved rate of convergence, found none")
         if initial_error is None:
@@ -79,7 +83,9 @@ def _steps_function(facts: Facts, domain: Json) -> Callable[[Any, Any], int]:
             initial = None if bounded is None else bounded.initial
             if initial is None:
                 raise ValueError(
-                    "expected a bound on the initial error, found none: give the model domain=tv.Box(lo, hi), ask "
+                    f"expected a bound on the initial error, found none: {NO_BOUND}"
+                    if concluded.operator.kind == "inner_damped"
+                    else "expected a bound on the initial error, found none: give the model domain=tv.Box(lo, hi), ask "
                     "about an input x, or pass initial_error="
                 )
         else:
