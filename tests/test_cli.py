@@ -270,7 +270,7 @@ def test_certify_writes_beside_the_weights(run: Any, saved: Path) -> None:
 
 
 def test_certify_says_why_not(run: Any, saved: Path) -> None:
-    found = run("certify", saved, "-q", "--test-images", 2, "--eps", "0.5", "--timeout", 5)
+    found = run("certify", saved, "-q", "--force", "--test-images", 2, "--eps", "0.5", "--timeout", 5)
     assert found.code == 1  # the ball is so large that other digits lie in it
     assert found.out.startswith("REFUTED") and "0 of 2 inputs proved" in found.out
     assert "certificate " in found.out  # what was proved of the model is written all the same
@@ -278,13 +278,13 @@ def test_certify_says_why_not(run: Any, saved: Path) -> None:
 
 def test_a_wrong_answer_is_refuted(run: Any, saved: Path) -> None:
     right = run("certify", saved, "-q", "--test-images", 1, "--json").json["inputs"][0]["answer"][0]
-    found = run("certify", saved, "-q", "--test-images", 1, "--answer", (right + 1) % 10, "--json")
+    found = run("certify", saved, "-q", "--force", "--test-images", 1, "--answer", (right + 1) % 10, "--json")
     assert (found.code, found.json["verdict"]) == (1, "REFUTED")
 
 
 def test_a_job_goes_on_from_its_ledger(run: Any, saved: Path, tmp_path: Path) -> None:
     ledger = tmp_path / "job.jsonl"
-    options = ["certify", saved, "-q", "--json", "--ledger", ledger, "--workers", "1"]
+    options = ["certify", saved, "-q", "--force", "--json", "--ledger", ledger, "--workers", "1"]
     first = run(*options, "--test-images", 2)
     assert first.code in (0, 3) and len(ledger.read_text().splitlines()) == 2
     again = run(*options, "--test-images", 3)
@@ -357,9 +357,60 @@ def test_a_disk_that_fills_up_leaves_the_old_certificate(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    found = run("certify", saved, "-q", "--json")
+    found = run("certify", saved, "-q", "--force", "--json")
     assert found.code == 2 and "No space left" in found.json["error"]["message"]
     assert (saved / "model.trmcert.json").read_bytes() == old and files(saved) == before
+
+
+def test_a_certificate_that_proves_more_is_not_replaced_by_the_way(run: Any, saved: Path) -> None:
+    """The answers of three images are not lost because somebody certifies the model as a whole."""
+    old, before = (saved / "model.trmcert.json").read_bytes(), files(saved)
+    found = run("certify", saved, "-q", "--json")
+    data = found.json
+    assert found.code == 2 and data["certificate"] is None and data["verdict"] == "PROVED"
+    message = data["error"]["message"]
+    assert message.count("answer(") == 3 and "--force" in message and "--out" in message
+    assert (saved / "model.trmcert.json").read_bytes() == old and files(saved) == before
+    assert "does not prove answer(" in run("certify", saved, "-q", "--test-images", 1).out
+    more = run("certify", saved, "-q", "--test-images", 4, "--json")  # proves all of it, and more
+    assert more.code == 0 and more.json["certificate"] is not None
+    assert run("certify", saved, "-q", "--force").code == 0
+    assert (saved / "model.trmcert.json").read_bytes() != old
+
+
+def test_a_weaker_bound_is_a_loss_and_a_better_one_is_none(run: Any, factory: str, tmp_path: Path) -> None:
+    options = ["certify", f"{factory}:model", "-q", "--json", "--norm", "linf"]
+    half = ["--domain", "0", "1", "--region", "-9", "9"]
+    assert run(*options, *half).code == 0
+    assert run(*options).code == 2  # on all states there is no invariant box to speak of
+    assert run(*options, "--force").code == 0
+    found = run(*options, "--domain", "0", "1", "--json")
+    assert found.code == 2 and "contraction(rate<=0.5" in found.json["error"]["message"]
+
+
+def test_a_stale_or_broken_certificate_is_replaced(run: Any, factory: str, tmp_path: Path) -> None:
+    with (tmp_path / f"{factory}.py").open("a") as file:
+        file.write("\ndef slower(): return model(0.75)\n")
+    out = tmp_path / "m.trmcert.json"
+    assert run("certify", f"{factory}:model", "-q", "--out", out).code == 0
+    assert run("certify", f"{factory}:slower", "-q", "--out", out).code == 0  # other weights: the old one is stale
+    assert run("check", out, "--model", f"{factory}:slower").code == 0
+    out.write_text("{}")
+    assert run("certify", f"{factory}:slower", "-q", "--out", out).code == 0
+
+
+def test_a_certificate_about_another_graph_of_the_weights_is_kept(run: Any, factory: str, tmp_path: Path) -> None:
+    with (tmp_path / f"{factory}.py").open("a") as file:
+        file.write(
+            "\ndef twice():\n    m = model()\n    return tv.recursive(lambda z, x: m.step(z, x) / 2, state_shape=(3,),"
+            " input_shape=(2,), readout=m.readout, domain=tv.Box(-1, 1))\n"
+            "def once():\n    m = model()\n    return tv.recursive(lambda z, x: m.step(z, x) / 1, state_shape=(3,),"
+            " input_shape=(2,), readout=m.readout, domain=tv.Box(-1, 1))\n"
+        )
+    out = tmp_path / "m.trmcert.json"
+    assert run("certify", f"{factory}:once", "-q", "--out", out).code == 0
+    found = run("certify", f"{factory}:twice", "-q", "--out", out, "--json")
+    assert found.code == 2 and "another graph of the same weights" in found.json["error"]["message"]
 
 
 def test_damaged_models_are_invalid(run: Any, saved: Path) -> None:
@@ -473,6 +524,22 @@ def test_a_directory_of_certificates(run: Any, saved: Path) -> None:
     }  # fmt: skip
     (saved / "orphan.trmcert.json").write_text("{}")
     assert run("check", saved).code == 2
+
+
+def test_a_certificate_of_any_name_is_found_with_its_weights(run: Any, saved: Path) -> None:
+    """What `certify --out` writes beside the weights, `check` of the directory checks."""
+    assert run("certify", saved, "-q", "--out", saved / "mine.trmcert.json").code == 0
+    found = run("check", saved, "--model", saved, "--json")
+    verdicts = {Path(item["certificate"]).name: item["verdict"] for item in found.json["certificates"]}
+    assert found.code == 0 and verdicts["mine.trmcert.json"] == "VALID"
+    assert run("check", saved / "mine.trmcert.json").code == run("show", saved / "mine.trmcert.json").code == 0
+    tensors = load_file(saved / "model.safetensors")
+    tensors[sorted(tensors)[0]].view(-1)[0] += 1
+    save_file(tensors, saved / "model.safetensors")  # now all of them are stale
+    found = run("check", saved, "--json")
+    said = {Path(i["certificate"]).name: i["message"] for i in found.json["certificates"]}
+    assert found.code == 2 and "none with the digest that it states" in said["mine.trmcert.json"]
+    assert said["model.trmcert.json"].startswith("DIGEST")
 
 
 def test_nothing_to_check(run: Any, tmp_path: Path) -> None:
@@ -622,6 +689,6 @@ def test_models_without_input(run: Any, factory: str, tmp_path: Path) -> None:
     with (tmp_path / f"{factory}.py").open("a") as file:
         file.write("\ndef cosine():\n    return tv.recursive(torch.cos, state_shape=(1,))\n")
     assert run("certify", f"{factory}:cosine", "-q", "--norm", "linf").code == 3
-    local = run("certify", f"{factory}:cosine", "-q", "--norm", "linf", "--region", 0, 1, "--json")
+    local = run("certify", f"{factory}:cosine", "-q", "--norm", "linf", "--region", 0, 1, "--force", "--json")
     assert local.code == 0 and abs(local.json["rate"] - np.sin(1)) < 1e-9
     assert torch.get_default_dtype() == torch.float32

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+
+from trm_verify.kernel.document import MAX_BYTES, load, read_file
+from trm_verify.kernel.errors import CheckError
 
 SUFFIX = ".trmcert.json"
 
 
 def weights_beside(certificate: Path) -> Path | None:
-    """The weights that a certificate lies beside: NAME.trmcert.json or NAME.run.trmcert.json, NAME.safetensors."""
+    """The weights that a certificate lies beside: those of its name, else those that it says it is about.
+
+    NAME.trmcert.json and NAME.run.trmcert.json lie beside NAME.safetensors. A certificate of another name, as `certify
+    --out` writes it, is about the file with the digest that it states. What is found is for the kernel to compare.
+    """
     name = certificate.name.removesuffix(SUFFIX)
     while name:
         candidate = certificate.with_name(f"{name}.safetensors")
         if candidate.is_file():
             return candidate
         name = name.rpartition(".")[0]
-    return None
+    wanted = _stated(certificate)
+    files = [] if wanted is None else sorted(certificate.parent.glob("*.safetensors"))
+    return next((file for file in files if _digest(file) == wanted), None)
+
+
+def _stated(certificate: Path) -> str | None:
+    """The digest of the weights that a certificate names, if it is one."""
+    try:
+        return str(load(read_file(certificate, MAX_BYTES))["subject"][0]["digest"]["sha256"])
+    except (CheckError, OSError, LookupError, TypeError):
+        return None
+
+
+def _digest(file: Path) -> str | None:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -145,6 +145,8 @@ def _certify(command: argparse.ArgumentParser) -> None:
     command.add_argument("--budget", type=float, metavar="SECONDS", help="for the whole call")
     _workers(command)
     command.add_argument("--out", metavar="CERT", help="where the certificate goes (default: beside the weights)")
+    command.add_argument("--force", action="store_true",
+                         help="replace a certificate of these weights even if it proves more")  # fmt: skip
 
 
 def _curve(command: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trm_verify.cli.keeping import refusal
 from trm_verify.cli.loading import (
     Loaded,
     box,
@@ -44,10 +45,13 @@ def run(options: Any) -> Outcome:
         )  # fmt: skip
     results: list[VerificationResult] = list(found) if isinstance(found, VerificationResults) else [found]
     proved = [r for r in results if any(r.claims.values())]
+    kept = None  # why the certificate that is there already stays
     written = None
     if proved:
-        write(target, weights, found.certificate, loaded)
-        written = target
+        kept = None if options.force else refusal(target, _weights_of(weights, loaded), found.checked[1])
+        if kept is None:
+            write(target, weights, found.certificate, loaded)
+            written = target
     data = {
         "model": options.model, **summary(results, whole=x is None), "eps": options.eps,
         "certificate": None if written is None else str(written), "weights_file": str(weights),
@@ -56,13 +60,16 @@ def run(options: Any) -> Outcome:
     }  # fmt: skip
     code = combined(CODES[str(r.verdict)] for r in results)
     data["verdict"] = {Exit.GOOD: "PROVED", Exit.INVALID: "REFUTED"}.get(code, "UNKNOWN")
+    if kept is not None:
+        data["error"] = {"kind": "usage", "message": kept}
+        code = Exit.USAGE
 
     def show(console: Any) -> None:
         from trm_verify.report import print_results
 
         print_results(console, results, data["verdict"], batch=x is not None)
         if written is None:
-            console.out("no certificate was written: nothing was proved", highlight=False)
+            console.out(f"no certificate was written: {kept or 'nothing was proved'}", highlight=False)
         else:
             console.out(f"certificate  {written} ({written.stat().st_size / 1000:.0f} kB)", highlight=False)
             console.out(f"check it     trm-verify check {written} {weights} --model {options.model}", highlight=False)
@@ -119,11 +126,8 @@ def write(target: Path, weights: Path, certificate: Certificate, loaded: Loaded)
     """
     from trm_verify.pretrained import write_files
 
-    files = {}
-    if loaded.weights is None:
-        data = files[weights] = exported(loaded.module).to_bytes()
-    else:
-        data = weights.read_bytes()
+    data = _weights_of(weights, loaded)
+    files = {weights: data} if loaded.weights is None else {}
     if hashlib.sha256(data).hexdigest() != certificate.weights_digest:
         raise RuntimeError(f"expected a certificate of {weights}, found one of other weights")
     files[target] = certificate.to_bytes()
@@ -131,6 +135,11 @@ def write(target: Path, weights: Path, certificate: Certificate, loaded: Loaded)
         write_files(files)
     except OSError as error:
         raise cannot("write the certificate", error, "choose another file with --out") from error
+
+
+def _weights_of(weights: Path, loaded: Loaded) -> bytes:
+    """What the weights file holds, or will hold once it is written."""
+    return exported(loaded.module).to_bytes() if loaded.weights is None else weights.read_bytes()
 
 
 def summary(results: list[VerificationResult], *, whole: bool) -> dict[str, Any]:
