@@ -188,8 +188,8 @@ class VerificationResult(Certified, Plotted):
     Attributes:
         verdict: PROVED only if every claim that the call asked for is proved.
         claims: verdict per claim, by name.
-        rate: certified rate of the model's iteration, rounded up; or None. For an implicit model, of its step, or else of
-            the damped iteration that was certified (the claim "convergence of …" says which).
+        rate: certified rate of the model's iteration, rounded up; or None. For an implicit model, of its step, or else
+            of the damped iteration that was certified (the claim "convergence of …" says which).
         norm: family of the norm of that rate: linf, weighted_linf, l2, mixed or metric.
         trials: what each prover gave.
         enclosure: of the fixed points, when an input was given or the model has none.

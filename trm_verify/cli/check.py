@@ -75,8 +75,8 @@ def _one(certificate: Path, options: Any, model: Exported | None) -> dict[str, A
         return {**named, "verdict": "UNREADABLE", "message": message, "exit_code": int(Exit.USAGE)}
     if weights is None:
         message = (
-            f"expected the weights of {certificate.name} beside it, found none of its name and none with the digest that "
-            "it states; name them: check CERT WEIGHTS"
+            f"expected the weights of {certificate.name} beside it, found none of its name and none with the digest "
+            "that it states; name them: check CERT WEIGHTS"
         )
         return {**named, "verdict": "UNREADABLE", "message": message, "exit_code": int(Exit.USAGE)}
     code, said = isolated(certificate, weights, options.expect, None if model is None else model.digest)

@@ -46,8 +46,8 @@ class Facts:
         filings: the proved claims for the certificate, each with the name of its result.
         contraction: of the stated iteration if damping keeps it, else of the step.
         convergence: of the stated iteration.
-        reaching: the convergence that steps are counted for: the stated iteration's; for an implicit model, which states
-            none, that of an iteration which reaches its fixed point (its step's own, or a damped one).
+        reaching: the convergence that steps are counted for: the stated iteration's; for an implicit model, which
+            states none, that of an iteration which reaches its fixed point (its step's own, or a damped one).
         anchor: that there is one fixed point for each input, which moves continuously: some convergence, or R4.
         settled: that the loop is at its only fixed point, exactly, after so many steps from anywhere (R12).
     """
@@ -107,7 +107,7 @@ class Facts:
         return self.convergence or (self.contraction if self._banach and self.contracting is not None else None)
 
     def bounded(self, domain: Json) -> Convergence | None:
-        """What is `reached`, from init over a domain inside this one, with a bound on the initial error where there is one."""
+        """What is `reached`, from init over a domain inside this one, with a bound on the initial error if there is."""
         derivation = None if self.reaching is None else self._initial_bound(self.reaching, domain)
         return None if derivation is None else self.problem.conclude_as(derivation, Convergence)
 
@@ -262,8 +262,9 @@ class Facts:
             concluded = self.problem.conclude_as(converging.derivation, Convergence)
             self.anchor = self.anchor or converging.derivation
             alpha = converging.derivation.steps[-1]["alpha"]
+            name = "convergence" if own is not None else f"convergence of {concluded.operator.kind}"
             self._converges(
-                "convergence" if own is not None else f"convergence of {concluded.operator.kind}", converging.derivation,
+                name, converging.derivation,
                 operator={"outer_damped" if attempt.prover == "log_norm" else "inner_damped": alpha},
                 domain=self.domain, start=ALL_STATES, norm=block_json(concluded.norm, self.problem.graph.size),
                 rate=dyadic(concluded.rate),

@@ -45,8 +45,8 @@ NO_COMPETITOR = "the readout has one class only, and an answer needs a competito
 MORE_TIME = "a larger timeout= or budget="
 MORE_MEMORY = "more memory for each worker (fewer workers=), a smaller eps, or a smaller timeout="
 NO_BOUND = (
-    "of inner damping the kernel does not follow the iterates; pass initial_error=, a bound on |z_0 - z*| (for an input "
-    "x, result.enclosure says where z* lies)"
+    "of inner damping the kernel does not follow the iterates; pass initial_error=, a bound on |z_0 - z*| (for an "
+    "input x, result.enclosure says where z* lies)"
 )
 TOGETHER = 4096  # inputs whose states are looked for at a time
 SMALLER_BALL = "a smaller eps, or a model whose logits are further apart"
