@@ -30,7 +30,9 @@ def exact_number(value: Any, what: str) -> Fraction:
             return Fraction(value)
         return Fraction(*value.as_integer_ratio())
     except (AttributeError, TypeError, ValueError, OverflowError, ZeroDivisionError):
-        raise ValueError(f"expected finite numbers in {what}, found {value!r}") from None
+        raise ValueError(
+            f"expected finite numbers in {what}, found {value!r:.99}; they are written 0.01, or exactly '1/100'"
+        ) from None
 
 
 def _is_extreme(value: str | Decimal) -> bool:

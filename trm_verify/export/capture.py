@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import linecache
+import logging
+import os
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException, UserError
+from torch._dynamo.exc import UserError
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
 from torch.fx.traceback import annotate, preserve_node_meta
@@ -31,6 +36,11 @@ Call = Callable[..., Any]
 Shape = tuple[int, ...]
 
 EXAMPLE_BATCH = 3
+_TAKES = {
+    "step": "it takes the state, then the input (without input_shape the state alone); compare it",
+    "init": "it takes the input; compare it",
+    "readout": "it takes the state; compare it",
+}
 _TORCH = str(Path(torch.__file__).parent)
 _OWN = str(Path(__file__).parent)
 
@@ -122,7 +132,7 @@ def capture(model: nn.Module, call: Call, examples: Sequence[Tensor], what: str)
     """
     batch = Dim("batch", min=1)
     try:
-        with torch.no_grad(), warnings.catch_warnings(), preserve_node_meta():
+        with torch.no_grad(), warnings.catch_warnings(), _quiet(), preserve_node_meta():
             warnings.simplefilter("ignore")
             program = torch.export.export(
                 Traced(model, call), tuple(examples), strict=False,
@@ -132,9 +142,12 @@ def capture(model: nn.Module, call: Call, examples: Sequence[Tensor], what: str)
     except ExportError:
         raise
     except GuardOnDataDependentSymNode as error:
+        source = _source(error)
+        detail = "" if source else f" ({_first_line(error)})"  # torch's own words are about its inside
         raise DataDependent(
             f"expected {what} to compute the same operations for all values, found control flow or a shape that "
-            f"depends on values ({_first_line(error)}); use torch.where with a constant mask, clamp, or maximum"
+            f"depends on values{detail}; use torch.where with a constant mask, clamp, or maximum",
+            source=source,
         ) from error
     except (UserError, ConstraintViolationError) as error:
         if "onstraint" in str(error):
@@ -143,13 +156,76 @@ def capture(model: nn.Module, call: Call, examples: Sequence[Tensor], what: str)
                 f"({_first_line(error)}); do not branch on z.shape[0]"
             ) from error
         raise DataDependent(
-            f"torch.export refused {what}: {_first_line(error)}; remove control flow that depends on values"
+            f"torch.export refused {what}: {_first_line(error)}; remove control flow that depends on values",
+            source=_source(error),
         ) from error
-    except (TorchDynamoException, RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
+    except Exception as error:  # the model's own code, which can raise anything
+        _require_callable(call, examples, what)
         raise ExportError(
             f"torch.export could not trace {what}: {type(error).__name__}: {_first_line(error)}; keep to torch "
-            "operations on tensors (no .numpy(), .tolist() or external libraries)"
+            "operations on tensors (no .numpy(), .tolist() or external libraries)",
+            source=_source(error),
         ) from error
+
+
+def _require_callable(call: Call, examples: Sequence[Tensor], what: str) -> None:
+    """Whether it is tracing that a function does not stand, or any call at all: asked only once tracing has failed.
+
+    Raises:
+        ExportError: the function fails on tensors of the shapes that the model states.
+    """
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            call(*examples)
+    except Exception as error:
+        shapes = [f"{tuple(e.shape[1:])}" for e in examples]
+        raise ExportError(
+            f"expected {what} to take {len(examples)} tensor{'s' * (len(examples) > 1)} of shape "
+            f"{' and '.join(shapes)} after the batch axis, found {type(error).__name__}: {_first_line(error)}; "
+            f"{_TAKES.get(what, 'compare')} with state_shape and input_shape",
+            source=_source(error),
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch from dumping what it cannot trace: the error says it, in a line. TORCH_LOGS=… shows it all."""
+    if "TORCH_LOGS" in os.environ:
+        yield
+        return
+    known = logging.root.manager.loggerDict.items()
+    torchs = [each for name, each in known if f"{name}.".startswith("torch.") and isinstance(each, logging.Logger)]
+    handlers = {handler for each in torchs for handler in each.handlers}
+    written, dump = io.StringIO(), ""
+    for handler in handlers:
+        handler.addFilter(_nothing)
+    try:
+        with redirect_stderr(written):
+            yield
+    except Exception as error:
+        graph = getattr(error, "partial_fx_graph", None)
+        dump = "" if graph is None else f"{graph}\n"
+        raise
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_nothing)
+        text = written.getvalue()
+        sys.stderr.write(text.replace(dump, "") if dump else text)  # the model's own words stay
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
+def _source(error: Exception) -> str | None:
+    """The innermost line of the model's own code that an error came through."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((_TORCH, _OWN, "<"))
+    ]
+    return f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else None
 
 
 def _first_line(error: Exception) -> str:
