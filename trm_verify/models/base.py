@@ -147,11 +147,17 @@ class EncodedModel(ConfiguredModel):
 
     @abstractmethod
     def encode(self, x: Tensor) -> Any:
-        """What the step sees of x: a tensor, or a tuple of them."""
+        """What the step sees of x: a tensor, or a tuple of them.
+
+        Shape: x (batch, *input_shape); the result has the batch axis too, but for parts that are the same for all x.
+        """
 
     @abstractmethod
     def refine(self, z: Any, encoded: Any) -> State:
-        """One step from z."""
+        """One step from z.
+
+        Shape: z and the result (batch, *state_shape), part by part; encoded as `encode` gives it.
+        """
 
     def step(self, z: State, x: Tensor) -> State:
         """One step."""

@@ -116,9 +116,11 @@ class CausalRefiner(EncodedModel):
         return torch.cat([one.local_gain(*seen) for one, seen in self._seen(states, drives)], dim=-1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What x adds to the hidden units of each pass. Shape: (batch, tokens, hidden), one a pass."""
         return tuple(one.encoder(x) for one in self._passes())
 
     def refine(self, z: State, encoded: tuple[Tensor, ...]) -> State:
+        """One step of all passes at once. Shape: z (batch, tokens, features), one a pass."""
         after = tuple(one(*seen) for one, seen in self._seen(_parts(z), encoded))
         return after if len(after) > 1 else after[0]
 
@@ -161,6 +163,7 @@ class Pass(nn.Module):
         self.reach, self.backwards = reach, backwards
 
     def forward(self, z: Tensor, below: Tensor | None, drive: Tensor) -> Tensor:
+        """One step of this pass. Shape: see the class; `below` is None for the first pass."""
         after: Tensor = self.bound(self.outer(self.act(self._arguments(z, below, drive))))
         return after
 

@@ -102,9 +102,11 @@ class ConvRefiner(EncodedModel):
         return grid_arguments(cls.__name__, input_shape, vocabulary)
 
     def encode(self, x: Tensor) -> Tensor:
+        """What every cell sees of x. Shape: (batch, height, width, channels) to (batch, height, width, inputs)."""
         return torch.permute(self.encoder(x), (0, 2, 3, 1))
 
     def refine(self, z: Tensor, encoded: Tensor) -> Tensor:
+        """One step of every cell. Shape: z (batch, height, width, features), encoded (batch, height, width, inputs)."""
         height, width = z.shape[1:3]
         padded = nn.functional.pad(z, (0, 0, 1, 1, 1, 1))
         around = [padded[:, 1 + d : 1 + d + height, 1 + r : 1 + r + width] for d, r in NEIGHBOURS]

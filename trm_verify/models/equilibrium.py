@@ -220,6 +220,7 @@ class MonotoneEquilibrium(Equilibrium):
         return model._holding(tensors)
 
     def matrix(self, like: Tensor) -> Tensor:
+        """`W = (1 − m) I − AᵀA + B − Bᵀ`, in the dtype and on the device of `like`. Shape: (state, state)."""
         # Left to right, each term joins a sum that began with the identity made of `like`, see `_identity`.
         eye = _identity(like, len(self.B))
         gram = functional.linear(functional.linear(eye, self.A), self.A.T)

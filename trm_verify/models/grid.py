@@ -68,6 +68,7 @@ class GridInput(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features of every cell, not negative. Shape: see the class."""
         features = x.permute(0, 3, 1, 2)
         for layer, conv in enumerate(self.convs):
             features = conv(features)
@@ -107,5 +108,6 @@ class GridReadout(nn.Module):
         self.head = free_linear(hidden, classes, generator, device=device, dtype=dtype)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Logits of every cell. Shape: see the class."""
         logits: Tensor = self.head(torch.relu(self.around(z)).permute(0, 2, 3, 1))
         return logits

@@ -65,6 +65,7 @@ class TokenInput(nn.Module):
         self.places = drawn(self.tokens, 1.0) if located else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features of every token. Shape: see the class."""
         if self.linear is None:
             rows = nn.functional.embedding(x.flatten(1), self.table)  # type: ignore[arg-type]
         else:

@@ -112,6 +112,7 @@ class LogNormEquilibrium(Equilibrium):
         return model
 
     def matrix(self, like: Tensor) -> Tensor:
+        """W, stored once baked, else made of the free parameters, as they are. Shape: (state, state)."""
         return self.W if self.baked else self._parametrized(self.free, self.log_d.exp())
 
     def _parametrized(self, free: Tensor, d: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ class InputAttention(nn.Module):
             self.register_buffer("outside", outside.to(device=device, dtype=dtype), persistent=True)
 
     def forward(self, e: Tensor) -> tuple[Tensor, ...]:
+        """Row-stochastic weights, from the input alone. Shape: see the class."""
         query, key = (self._split(layer(e)) for layer in (self.query, self.key))
         scores = query @ key.transpose(-2, -1)
         if self.window is not None:
@@ -68,6 +69,7 @@ class BakedTokenMixing(nn.Module):
         self.heads = nn.ParameterList([nn.Parameter(weight, requires_grad=False) for weight in weights])
 
     def forward(self) -> tuple[Tensor, ...]:
+        """The weights. Shape: (tokens, tokens), one a head."""
         return tuple(self.heads)
 
 
@@ -98,12 +100,14 @@ class TokenMixing(BoundedLayer):
         return Proof("radius_contraction", "tokens_l2", 1.0)
 
     def weights(self, exact: bool = False) -> tuple[Tensor, ...]:
+        """The weights M_h, in each row of absolute sum at most 1. Shape: (tokens, tokens), one a head."""
         free = exact_parameter(self.free, exact)
         rows, tokens = free.shape
         limited = limited_rows(free, 1.0, torch.ones(tokens).to(free), torch.ones(rows).to(free))
         return tuple(limited.chunk(self.heads))
 
     def forward(self) -> tuple[Tensor, ...]:
+        """The weights that are applied. Shape: (tokens, tokens), one a head."""
         return self.current_weights()
 
     def bake(self) -> BakedTokenMixing:

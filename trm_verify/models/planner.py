@@ -97,11 +97,16 @@ class GatedMaxPlanner(EncodedModel):
         return grid_arguments(cls.__name__, input_shape, vocabulary)
 
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The base b(x), and the gates tanh(G(x)) in (−1, 1).
+
+        Shape: (batch, features, height, width) and (batch, moves, features, height, width).
+        """
         seen = self.encoder(x)
         gates = torch.tanh(self.gates(seen))
         return self.base(seen), gates.reshape(gates.shape[0], len(MOVES), -1, *gates.shape[2:])
 
     def refine(self, z: Tensor, encoded: tuple[Tensor, ...]) -> Tensor:
+        """`ρ·max(b, max_k gate_k·shift_k(M z))`. Shape: z (batch, features, height, width); encoded: see `encode`."""
         base, gates = encoded
         moved = (gates * neighbours(self.mixing(z))).amax(dim=1)
         return self.rho * torch.maximum(base, moved)

@@ -94,10 +94,12 @@ class DeepThinking(EncodedModel):
         return torch.relu(self.start(self._grid(x)))
 
     def encode(self, x: Tensor) -> Tensor:
+        """What every cell recalls of x. Shape: (batch, *positions, channels) to (batch, features, height, width)."""
         seen: Tensor = self.recall(self._grid(x))
         return seen
 
     def refine(self, z: Tensor, encoded: Tensor) -> Tensor:
+        """One step. Shape: z and encoded (batch, features, height, width)."""
         z = self.joined(z) + encoded  # one convolution of z and x together
         for block in self.blocks:
             z = block(z)
@@ -120,4 +122,5 @@ class Residual(nn.Module):
         self.first, self.second = first, second
 
     def forward(self, z: Tensor) -> Tensor:
+        """Shape: (batch, features, height, width), kept."""
         return torch.relu(z + self.second(torch.relu(self.first(z))))

@@ -173,11 +173,16 @@ class TinyRecursive(EncodedModel):
         return token_arguments(input_shape, vocabulary)
 
     def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Features of every token, then the weights that mix tokens, one a head.
+
+        Shape: (batch, tokens, inputs); (batch, tokens, tokens) from attention, else (tokens, tokens).
+        """
         rows = self.encoder(x)
         heads = self.mixing() if self.attention is None else self.attention(rows)
         return (rows, *heads)
 
     def refine(self, z: Any, encoded: tuple[Tensor, ...]) -> Any:
+        """One step: z_L, if any, `inner` times, then z_H; earlier answers move on. Shape: z as in the class."""
         parts = z if isinstance(z, tuple) else (z,)
         high, past = parts[0], parts[len(parts) - self.past :]
         answers = [*self._fed_back(high), *past]

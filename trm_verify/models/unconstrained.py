@@ -29,6 +29,7 @@ class SwiGLU(nn.Module):
         self.down = free_linear(hidden, size, generator, bias=False, **made)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Shape: (…, size), kept."""
         out: Tensor = self.down(nn.functional.silu(self.gate(z)) * self.up(z))
         return out
 
@@ -49,6 +50,7 @@ class Layer(nn.Module):
         self.feed = SwiGLU(features, hidden, generator, **made)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Shape: (batch, tokens, features), kept."""
         z = self._normed(z + self._mixed(z))
         return self._normed(z + self.feed(z))
 
@@ -158,10 +160,12 @@ class Unconstrained(EncodedModel):
         return self.start[0].expand(shape), self.start[1].expand(shape)
 
     def encode(self, x: Tensor) -> Tensor:
+        """Features of every token. Shape: (batch, *positions) or with channels, to (batch, tokens, features)."""
         rows: Tensor = self.encoder(x)
         return rows
 
     def refine(self, z: tuple[Tensor, Tensor], encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """One step: z_L `inner` times, then z_H. Shape: (batch, tokens, features), each of z and encoded."""
         high, low = z
         for _ in range(self.inner):
             low = self.net(low + high + encoded)

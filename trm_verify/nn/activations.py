@@ -13,6 +13,7 @@ class Sine(nn.Module):
     """`sin`, elementwise."""
 
     def forward(self, z: Tensor) -> Tensor:
+        """Shape: any, kept."""
         return torch.sin(z)
 
 
@@ -20,6 +21,7 @@ class Absolute(nn.Module):
     """`|z|`, elementwise."""
 
     def forward(self, z: Tensor) -> Tensor:
+        """Shape: any, kept."""
         return torch.abs(z)
 
 
@@ -35,6 +37,7 @@ class MaxMin(nn.Module):
     """
 
     def forward(self, z: Tensor) -> Tensor:
+        """Shape: (…, n) with n even, kept. Raises `ValueError` where n is odd."""
         if z.shape[-1] % 2:
             raise ValueError(f"MaxMin: expected an even number of features on the last axis, found {z.shape[-1]}")
         first, second = z[..., 0::2], z[..., 1::2]

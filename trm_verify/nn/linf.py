@@ -89,11 +89,13 @@ class LinfLinear(BoundedLayer):
         return Proof("radius_contraction", "linf", self.bound)
 
     def weights(self, exact: bool = False) -> tuple[Tensor, ...]:
+        """The matrix W, with `Σ_j |W_ij| d_j ≤ bound·d'_i`. Shape: (outputs, inputs)."""
         free = exact_parameter(self.free, exact)
         ins, outs = self.get_buffer("input_weights"), self.get_buffer("output_weights")
         return (limited_rows(free, self.bound, ins.to(free), outs.to(free)),)
 
     def forward(self, z: Tensor) -> Tensor:
+        """`W z + bias`. Shape: (…, inputs) to (…, outputs)."""
         (weight,) = self.current_weights()
         return functional.linear(z, weight, self.bias)
 
@@ -153,12 +155,14 @@ class LinfConv2d(BoundedLayer):
         return Proof("radius_contraction", "linf", self.bound)
 
     def weights(self, exact: bool = False) -> tuple[Tensor, ...]:
+        """The kernel. Shape: (outputs, channels, k_h, k_w)."""
         free = exact_parameter(self.free, exact)
         ins, outs = self.get_buffer("input_weights"), self.get_buffer("output_weights")
         rows = limited_rows(free, self.bound, ins.to(free), outs.to(free))
         return (rows.reshape(-1, self.channels, *self.kernel),)
 
     def forward(self, z: Tensor) -> Tensor:
+        """The convolution. Shape: (batch, channels, height, width) to (batch, outputs, height', width')."""
         (weight,) = self.current_weights()
         return functional.conv2d(z, weight, self.bias, self.stride, self.padding)
 

@@ -46,6 +46,7 @@ class BakedRowStochasticMixing(nn.Module):
         )
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """Shape: z (batch, tokens, features), x (batch, tokens, inputs), to (batch, tokens, outputs)."""
         heads = zip(linears(self.queries), linears(self.keys), linears(self.values), strict=True)
         return torch.cat([scores(x, query, key) @ value(z) for query, key, value in heads], dim=-1)
 
@@ -113,6 +114,7 @@ class RowStochasticMixing(BoundedLayer):
         return tuple(stacked.chunk(self.heads))
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """Shape: z (batch, tokens, features), x (batch, tokens, inputs), to (batch, tokens, outputs)."""
         heads = zip(linears(self.queries), linears(self.keys), self.current_weights(), strict=True)
         return torch.cat([scores(x, q, k) @ functional.linear(z, w) for q, k, w in heads], dim=-1)
 

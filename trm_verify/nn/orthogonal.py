@@ -108,9 +108,11 @@ class OrthogonalLinear(BoundedLayer):
         return Proof("radius_contraction", "l2", self.bound)
 
     def weights(self, exact: bool = False) -> tuple[Tensor, ...]:
+        """The matrix: `bound` times an orthonormal frame. Shape: (outputs, inputs)."""
         return (self.bound * frame(self.free, exact),)
 
     def forward(self, z: Tensor) -> Tensor:
+        """`W z + bias`. Shape: (…, inputs) to (…, outputs)."""
         (weight,) = self.current_weights()
         return functional.linear(z, weight, self.bias)
 
@@ -169,10 +171,12 @@ class L2Conv2d(BoundedLayer):
         return Proof("radius_contraction", "l2", self.bound)
 
     def weights(self, exact: bool = False) -> tuple[Tensor, ...]:
+        """The kernel. Shape: (outputs, channels, k_h, k_w)."""
         matrix = frame(self.free, exact) * (self.bound / self.repeats**0.5)
         return (matrix.reshape(-1, self.channels, *self.kernel),)
 
     def forward(self, z: Tensor) -> Tensor:
+        """The convolution. Shape: (batch, channels, height, width) to (batch, outputs, height', width')."""
         (weight,) = self.current_weights()
         return functional.conv2d(z, weight, self.bias, self.stride, self.padding)
 

@@ -35,6 +35,7 @@ class BakedResidualAveraged(nn.Module):
         self.inner, self.alpha = inner, alpha
 
     def forward(self, z: Tensor, *inputs: Any) -> Tensor:
+        """Shape: z and the further inputs as the inner module takes them; the shape of z is kept."""
         after: Tensor = (1.0 - self.alpha) * z + self.alpha * self.inner(z, *inputs)
         return after
 
@@ -73,6 +74,7 @@ class ResidualAveraged(BoundedLayer):
         return ()
 
     def forward(self, z: Tensor, *inputs: Any) -> Tensor:
+        """Shape: z and the further inputs as the inner layer takes them; the shape of z is kept."""
         after: Tensor = (1.0 - self.alpha) * z + self.alpha * self.inner(z, *inputs)
         return after
 
@@ -88,6 +90,7 @@ class BakedGated(nn.Module):
         self.inner, self.gate, self.shift, self.inner_input = inner, gate, shift, inner_input
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """Shape: z as the inner module takes it, x (…, inputs), to (…, outputs)."""
         inner = self.inner(z, x) if self.inner_input else self.inner(z)
         after: Tensor = torch.sigmoid(self.gate(x)) * inner + self.shift(x)
         return after
@@ -145,6 +148,7 @@ class Gated(BoundedLayer):
         return ()
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """`σ(gate(x))·inner + shift(x)`. Shape: z as the inner layer takes it, x (…, inputs), to (…, outputs)."""
         inner = self.inner(z, x) if self.inner_input else self.inner(z)
         after: Tensor = torch.sigmoid(self.gate(x)) * inner + self.shift(x)
         return after

@@ -24,6 +24,7 @@ class BakedSandwichStep(BakedSandwichBlock):
         return self.gains[0]
 
     def forward(self, z: Tensor, x: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Shape: z (…, state), x (…, inputs) or None where there is no input, to (…, state)."""
         return super().forward(z, x=x)
 
 
@@ -88,4 +89,5 @@ class SandwichStep(SandwichBlock):
         return Proof("metric_contraction", "l2", self.rho)
 
     def forward(self, z: Tensor, x: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Shape: z (…, state), x (…, inputs) or None where there is no input, to (…, state)."""
         return super().forward(z, x=x)

@@ -55,6 +55,7 @@ class BakedSandwichBlock(nn.Module):
         self.register_buffer("psi", psi, persistent=False)
 
     def forward(self, *bounded: Tensor, x: Tensor | None = None) -> Tensor:
+        """Shape: each bounded input (…, bounded[i]), x (…, inputs) or None, to (…, outputs)."""
         hidden = self.inner(bounded[0] if len(bounded) == 1 else torch.cat(bounded, -1))
         if self.drive is not None:
             hidden = hidden + self.drive(x)
@@ -160,6 +161,11 @@ class SandwichBlock(BoundedLayer):
         return 2**0.5 * b / psi[:, None], largest * 2**0.5 * (a * psi[:, None]).T
 
     def forward(self, *bounded: Tensor, x: Tensor | None = None) -> Tensor:
+        """Shape: each bounded input (…, bounded[i]), x (…, inputs) or None, to (…, outputs).
+
+        Raises:
+            ValueError: other sizes, or an input x where there is none to be, or none where there is one.
+        """
         sizes = tuple(v.shape[-1] for v in bounded)
         if sizes != self.bounded:
             raise ValueError(
