@@ -68,7 +68,7 @@ MODELS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "wrong readout": (
         lambda: tv.recursive(torch.tanh, state_shape=(3,), readout=lambda z: (z, z)), WrongOutput, "readout",
     ),
-    "layers do not fit": (lambda: stepping(WIDE), ExportError, "trace"),
+    "layers do not fit": (lambda: stepping(WIDE), ExportError, "to take 2 tensors"),
     "a function": (lambda: torch.tanh, ValueError, "tv.recursive"),
     "a module without step": (lambda: nn.Linear(3, 3), ValueError, "tv.recursive"),
 }  # fmt: skip

@@ -212,6 +212,37 @@ def test_train_is_reproducible(run: Any, trained: Path, tmp_path: Path) -> None:
     assert (tmp_path / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 
+def test_to_resume_needs_something_to_resume(run: Any, tmp_path: Path) -> None:
+    found = run("train", "--out", tmp_path, "-q", "--json", "--resume")
+    assert found.code == 2 and "--resume: expected --checkpoint FILE" in found.json["error"]["message"]
+
+
+SHORT = """{"task": {"name": "parity", "length": 4, "train": 64}, "deploy": {"size": 6, "certify": 0},
+ "model": {"name": "CausalRefiner", "features": 4, "hidden": 4}, "train": {"epochs": 1, "batch_size": 8}}"""
+
+
+def test_test_inputs_are_those_of_the_task_that_the_model_was_trained_on(run: Any, tmp_path: Path) -> None:
+    """Of the length that it was deployed at, too: neither has to be named again."""
+    (tmp_path / "short.json").write_text(SHORT)
+    out = tmp_path / "model"
+    assert run("train", tmp_path / "short.json", "--out", out, "-q").code == 0
+    assert len(run("certify", out, "-q", "--test-images", 2, "--json").json["inputs"]) == 2
+    found = run("audit", out, "--test-image", 10**6, "-q", "--json")
+    assert found.code == 2 and "in task parity" in found.json["error"]["message"]
+    other = run("certify", out, "-q", "--test-images", 2, "--task", "digits", "--json")
+    assert other.code == 2 and "shape" in other.json["error"]["message"]
+    for record in ("[]", "{", '{"config": {"task": {"name": "no"}, "model": {"name": "CausalRefiner"}}}'):
+        (out / "run.json").write_text(record)
+        spoiled = run("certify", out, "-q", "--test-images", 2, "--json")
+        assert spoiled.code == 2 and "name the task with --task" in spoiled.json["error"]["message"]
+
+
+@pytest.mark.parametrize("where", [(), ("--test-image", 1)])
+def test_a_row_is_of_a_batch(run: Any, trained: Path, where: tuple[object, ...]) -> None:
+    found = run("audit", trained, "-q", "--json", "--index", 0, *where)
+    assert found.code == 2 and "--index: expected --input FILE.npy" in found.json["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "option", [("--epochs", 0), ("--lr", "nan"), ("--rho", 1), ("--state", 0), ("--batch-size", 5000)]
 )
@@ -462,6 +493,47 @@ def test_factories_that_give_no_model(run: Any, factory: str, name: str) -> None
     assert run("certify", f"no_such_module_{name}:make", "--json").code == 2
 
 
+UNTRACEABLE = """
+def one(): return tv.recursive(lambda z: z / 2, state_shape=(3,), input_shape=(2,))
+def two(): return tv.recursive(lambda z, x: z / 2, state_shape=(3,))
+def swapped():
+    w, u = torch.nn.Linear(3, 3), torch.nn.Linear(2, 3)
+    return tv.recursive(lambda z, x: torch.tanh(w(z) + u(x)), state_shape=(2,), input_shape=(3,))
+def branching(): return tv.recursive(lambda z, x: z / 2 if z.sum() > 0 else z / 4, state_shape=(3,), input_shape=(2,))
+def numpy(): return tv.recursive(lambda z: torch.from_numpy(z.numpy()) / 2, state_shape=(3,))
+def raising():
+    def step(z, x):
+        raise KeyError("inside")
+    return tv.recursive(step, state_shape=(3,), input_shape=(2,))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "advice"),
+    [
+        ("one", "takes 1 positional argument but 2 were given", "the state, then the input"),
+        ("two", "missing 1 required positional argument", "without input_shape the state alone"),
+        ("swapped", "take 2 tensors of shape (2,) and (3,)", "compare it with state_shape and input_shape"),
+        ("branching", "depends on values", "torch.where"), ("numpy", "numpy", "keep to torch operations"),
+        ("raising", "KeyError: 'inside'", "compare it with"),
+    ],
+)  # fmt: skip
+def test_steps_that_cannot_be_traced_are_one_line(
+    factory: str, tmp_path: Path, name: str, found: str, advice: str
+) -> None:
+    """In a process of its own: torch writes to the handlers and the stderr that it met when it was imported."""
+    with (tmp_path / f"{factory}.py").open("a") as file:
+        file.write(UNTRACEABLE)
+    command = [sys.executable, "-m", "trm_verify.cli", "certify", f"{factory}:{name}", "-q"]
+    path = os.pathsep.join([str(Path(trm_verify.__file__).parents[1]), str(tmp_path)])
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path
+    )
+    noise, *lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, noise, len(lines)) == (2, "", "noise on stdout", 1), done.stderr
+    assert found in lines[0] and advice in lines[0] and "Traceback" not in lines[0]
+
+
 def test_a_module_is_imported_only_when_so_spelled(run: Any, factory: str) -> None:
     for text in (factory, f"{factory}.py", f"./{factory}:model", f"{factory}:"):
         assert run("certify", text, "--json").code == 2
@@ -475,6 +547,7 @@ def test_check_compares_what_is_expected(run: Any, trained: Path) -> None:
     pair = (trained / "model.trmcert.json", trained / "model.safetensors")
     plain = run("check", *pair)
     assert plain.code == 0 and plain.out.startswith("VALID (claim and graph not compared)")
+    assert "--expect" in plain.out and "--expect" not in run("check", *pair, "--model", trained, "--expect", "run").out
     claims = ["contraction(rate<=0.95,norm=l2)", "exactly_one(domain=box(0,1), region=all)"]
     met = run("check", *pair, "--model", trained, "--json", "--expect", claims[0], "--expect", claims[1])
     assert met.code == 0 and met.json["verdict"] == "VALID"
@@ -579,6 +652,7 @@ def test_show_checks_and_describes(run: Any, trained: Path) -> None:
     assert found.json["certificate_bytes"] == (trained / "model.trmcert.json").stat().st_size
     text = run("show", trained / "model.trmcert.json").out
     assert text.startswith("VALID") and rule in text
+    assert (inside["state"], inside["input"]) == ("(8,)", "(64,) real") and "block (groups: 1 of 8)" in inside["norms"]
 
 
 def test_show_without_weights_is_labelled(run: Any, trained: Path, tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ import torch
 
 import trm_verify as tv
 from tests.small import autonomous, tanh_model
-from trm_verify.result import CAVEAT, PROVED, REFUTED, UNKNOWN, ClaimResult, Trial, VerificationResult
+from trm_verify.result import (
+    CAVEAT,
+    PROVED,
+    REFUTED,
+    UNKNOWN,
+    ClaimResult,
+    Trial,
+    VerificationResult,
+    VerificationResults,
+)
 
 X = torch.tensor([0.25, -0.5, 0.125])
 
@@ -91,6 +100,14 @@ def test_a_proof_needs_no_help() -> None:
     text = tv.verify_fixed_point(tanh_model(), X).explain()
     assert text.startswith(f"PROVED ({CAVEAT})") and "would help" not in text
     assert text.count("  PROVED: ") == 4 and "answer(answer=" in text
+
+
+def test_a_proof_without_a_norm_needs_no_help_either() -> None:
+    """A contraction is an extra there: the claims that were asked for are proved."""
+    result = tv.verify_fixed_point(autonomous(torch.cos))
+    assert result.verdict is tv.PROVED and result.claims["contraction"].remedy
+    assert "would help" not in result.explain()
+    assert "would help" not in VerificationResults([result], None).explain()
 
 
 def test_a_refutation_says_who_refutes() -> None:

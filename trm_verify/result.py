@@ -248,12 +248,16 @@ class VerificationResult(Certified, Plotted):
             lines.append(f"  tried {trial.prover} in {trial.norm} ({trial.seconds:.2f} s): {gave}")
         if self.details is not None:
             lines += self.details.lines()
-        remedies = dict.fromkeys(c.remedy for c in self.claims.values() if c.remedy and not c)
-        lines += [f"  what would help: {remedy}" for remedy in remedies]
+        lines += [f"  what would help: {remedy}" for remedy in remedies([self])]
         return "\n".join(lines)
 
     def __str__(self) -> str:
         return self.explain()
+
+
+def remedies(results: Sequence[VerificationResult]) -> list[str]:
+    """What would help, each thing once. A result that is PROVED needs no help: what it lacks was not asked for."""
+    return list(dict.fromkeys(c.remedy for r in results if not r for c in r.claims.values() if c.remedy and not c))
 
 
 class VerificationResults(Certified, Plotted, Sequence[VerificationResult]):
@@ -298,7 +302,6 @@ class VerificationResults(Certified, Plotted, Sequence[VerificationResult]):
             for claim in result.claims.values():
                 if claim.reason and not claim:
                     lines.append(f"  input {row}: {claim.verdict}: {claim.name}: {claim.reason}")
-        remedies = dict.fromkeys(c.remedy for r in self._results for c in r.claims.values() if c.remedy and not c)
-        return "\n".join(lines + [f"  what would help: {remedy}" for remedy in remedies])
+        return "\n".join(lines + [f"  what would help: {remedy}" for remedy in remedies(self._results)])
 
     __str__ = __repr__ = explain

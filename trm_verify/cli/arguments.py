@@ -14,6 +14,7 @@ EXIT_CODES = """exit codes:
   4 internal error      5 nothing to check       130 interrupted
   several items: the first present of 4, 2, 1, 3, 0"""
 
+TASK_HELP = "whose test inputs (default: the task that MODEL was trained on, of its run.json; else digits)"
 MODEL_HELP = "a directory written by save_pretrained, or package.module:factory (then that module is imported)"
 
 
@@ -91,18 +92,22 @@ def _box(command: argparse.ArgumentParser, name: str, text: str) -> None:
 
 def _train(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", metavar="CONFIG", nargs="?",
-                         help="a .json or .toml file, or the name of a recipe (default: digits)")  # fmt: skip
-    command.add_argument("--task", help="the recipe of that task")
+                         help="a .json or .toml file, or the name of a recipe (default: digits; a wrong name lists "
+                         "them)")  # fmt: skip
+    command.add_argument("--task", help="the same as CONFIG, for the recipe of that name")
     command.add_argument("--out", metavar="DIR", help="where the bundle is written (default: out/TASK)")
     command.add_argument("--epochs", type=int, help="passes over the training split")
-    command.add_argument("--batch-size", type=int, help="rows a step")
+    command.add_argument("--batch-size", type=int, help="training inputs in one optimizer step")
     command.add_argument("--lr", type=float, help="peak learning rate")
-    command.add_argument("--seed", type=int, help="of parameters, shuffling and depths")
+    command.add_argument("--seed", type=int, help="of parameters, shuffling and depths; the same seed, the same model")
     command.add_argument("--state", type=int, help="size of the state z, where the model has one")
     command.add_argument("--hidden", type=int, help="activation units of the step, where the model has them")
     command.add_argument("--rho", type=float, help="rate that the step aims for, where the model has one")
-    command.add_argument("--checkpoint", metavar="FILE", help="receives the state of the run after each epoch")
-    command.add_argument("--resume", action="store_true", help="continue from --checkpoint")
+    command.add_argument("--checkpoint", metavar="FILE",
+                         help="receives the state of the run after each epoch; --resume reads it")  # fmt: skip
+    command.add_argument("--resume", action="store_true",
+                         help="go on where the run that wrote --checkpoint FILE was stopped; give the "
+                         "same CONFIG and options")  # fmt: skip
 
 
 def _workers(command: argparse.ArgumentParser) -> None:
@@ -133,7 +138,7 @@ def _certify(command: argparse.ArgumentParser) -> None:
         "--input", metavar="FILE.npy", help="one input or a batch of them; default: the model as a whole"
     )
     which.add_argument("--test-images", metavar="N", type=_count, help="the first N test inputs of --task")
-    command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
+    command.add_argument("--task", help=TASK_HELP)
     command.add_argument("--eps", help="radius of the l_inf ball about each input, exact: 0.001 or 1/1024")
     command.add_argument("--answer", type=int, action="append", metavar="LABEL",
                          help="answer to prove (repeat: one per position); default: the model's own")  # fmt: skip
@@ -151,7 +156,7 @@ def _certify(command: argparse.ArgumentParser) -> None:
 
 def _curve(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
+    command.add_argument("--task", help=TASK_HELP)
     command.add_argument("--test-images", metavar="N", type=_count, default=20, help="the first N (default: 20)")
     command.add_argument("--eps", nargs="+", required=True, metavar="EPS", help="radii of the l_inf balls, exact")
     command.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="for each input (default: 60)")
@@ -195,8 +200,8 @@ def _audit(command: argparse.ArgumentParser) -> None:
     which = command.add_mutually_exclusive_group()
     which.add_argument("--input", metavar="FILE.npy", help="one input, or a batch and --index")
     which.add_argument("--test-image", metavar="I", type=_count, help="test input number I of --task")
-    command.add_argument("--index", metavar="I", type=_count, help="row of the batch in --input")
-    command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
+    command.add_argument("--index", metavar="I", type=_count, help="of a batch in --input: its row number, from 0")
+    command.add_argument("--task", help=TASK_HELP)
     command.add_argument("--attractors", action="store_true",
                          help="map where many starts end; also done where convergence is not proved")  # fmt: skip
     command.add_argument("--commit", metavar="THRESHOLD", type=float,
@@ -205,10 +210,10 @@ def _audit(command: argparse.ArgumentParser) -> None:
                          help="with --commit, the input channel of open cells (default: 0)")  # fmt: skip
     command.add_argument("--steps", type=int, help="steps to run (default: 30; with --attractors 2000; with --commit "
                          "the least that can be proved)")  # fmt: skip
-    command.add_argument("--starts", type=int, default=256, help="of a map (default: 256)")
-    command.add_argument("--seed", type=int, default=0, help="of the starts of a map (default: 0)")
+    command.add_argument("--starts", type=int, default=256, help="how many starts a map follows (default: 256)")
+    command.add_argument("--seed", type=int, default=0, help="of the random starts of a map (default: 0)")
     command.add_argument("--norm", default="auto", choices=("auto", "linf", "l2", "parts", "tokens", "metric"),
-                         help="where to look for a contraction (default: auto)")  # fmt: skip
+                         help="where to look for a contraction (default: auto, the best of all)")  # fmt: skip
     _box(command, "region", "for models that contract in this box of states only; the starts of a map lie in it")
     command.add_argument("--out", metavar="CERT", help="where the run certificate goes (default: beside the weights)")
     command.add_argument("--figure", metavar="FILE", help="save a figure of the run or the map (.png, .pdf or .svg)")
@@ -219,8 +224,8 @@ def _refute(command: argparse.ArgumentParser) -> None:
     which = command.add_mutually_exclusive_group()
     which.add_argument("--input", metavar="FILE.npy", help="one input, or a batch and --index; default: any input")
     which.add_argument("--test-image", metavar="I", type=_count, help="test input number I of --task")
-    command.add_argument("--index", metavar="I", type=_count, help="row of the batch in --input")
-    command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
+    command.add_argument("--index", metavar="I", type=_count, help="of a batch in --input: its row number, from 0")
+    command.add_argument("--task", help=TASK_HELP)
     command.add_argument("--eps", help="radius of the l_inf ball about the input, exact: 0.001 or 1/1024")
     command.add_argument("--norm", choices=("linf", "l2", "parts", "tokens"),
                          help="refute a contraction in this norm, with equal weights, as well")  # fmt: skip
@@ -288,9 +293,11 @@ def _queries(command: argparse.ArgumentParser) -> None:
     which = command.add_mutually_exclusive_group()
     which.add_argument("--input", metavar="FILE.npy", help="one input or a batch of them")
     which.add_argument("--test-images", metavar="N", type=_count, help="the first N test inputs of --task")
-    command.add_argument("--task", default="digits", help="whose test inputs (default: digits)")
+    command.add_argument("--task", help=TASK_HELP)
     command.add_argument("--eps", help="radius of the l_inf ball about each input, exact: 0.001 or 1/1024")
-    command.add_argument("--steps", metavar="K", type=_count, required=True, help="steps that the network takes")
+    command.add_argument("--steps", metavar="K", type=_count, required=True,
+                         help="steps that the written network takes from the start state; asked is the "
+                         "answer after exactly K")  # fmt: skip
     command.add_argument("--timeout", type=int, default=60, metavar="S", help="seconds for a query (default: 60)")
     command.add_argument("--out", metavar="DIR", required=True, help="where onnx/, vnnlib/ and instances.csv go")
 

@@ -85,7 +85,10 @@ def _audited(options: Any, loaded: Loaded, x: Any, region: Any) -> Any:
         except CheckError as error:
             if error.code != "MARGIN":
                 raise
-            reason = f"no answer is final after {steps} steps ({error}); run more with --steps"
+            reason = (
+                f"no answer of this run was shown to be final after {steps} steps ({error}); run more with --steps, "
+                "try another --norm, or prove the answer without a run: trm-verify certify MODEL --test-images N"
+            )
         except ValueError:
             # Either the arguments do not fit, or convergence cannot be proved: only the second is a verdict.
             result: Any = verify_fixed_point(loaded.module, norm=options.norm, region=region)
@@ -111,11 +114,18 @@ def one_input(options: Any) -> Any:
         Failure: there is no such input, or it cannot be read.
     """
     if options.test_image is not None:
-        test = load_task_named(options.task).test
+        if options.index is not None:
+            raise usage("--index: expected --input FILE.npy with it, found --test-image, which is one input already")
+        task = load_task_named(options.task, options.model)
+        test = task.test
         if options.test_image >= len(test):
-            raise usage(f"--test-image: expected at most {len(test) - 1}, found {options.test_image}")
+            raise usage(
+                f"--test-image: expected at most {len(test) - 1} in task {task.name}, found {options.test_image}"
+            )
         return test.x[options.test_image].numpy()
     if options.input is None:
+        if options.index is not None:
+            raise usage("--index: expected --input FILE.npy with it, a batch to take the row of, found none")
         return None
     x = load_array(options.input)
     if options.index is not None:

@@ -87,10 +87,11 @@ def inputs(options: Any) -> Any:
     if options.input is not None:
         x = load_array(options.input)
     elif options.test_images is not None:
-        test = load_task_named(options.task).test
+        task = load_task_named(options.task, options.model)
+        test = task.test
         if options.test_images > len(test):
             raise usage(
-                f"--test-images: expected at most the {len(test)} of task {options.task}, found {options.test_images}"
+                f"--test-images: expected at most the {len(test)} of task {task.name}, found {options.test_images}"
             )
         x = test.x[: options.test_images].numpy()
     if x is not None and x.size == 0:

@@ -62,6 +62,12 @@ def run(options: Any) -> Outcome:
 
         for item in found:
             print_check(console, item)
+        open_ends = {name for item in found if item["verdict"] == "VALID" for name in item["not_compared"]}
+        if open_ends & {"claim", "graph"}:
+            console.out(
+                "a valid proof of something else is valid too: name the claim you want with --expect, the model with "
+                "--model", highlight=False,
+            )  # fmt: skip
 
     return Outcome(code, data, show)
 

@@ -14,10 +14,11 @@ def run(options: Any) -> Outcome:
     from trm_verify.report import accuracy_figure, certified_accuracy, save_figure
 
     loaded = load_model(options.model)
-    test = load_task_named(options.task).test
+    task = load_task_named(options.task, options.model)
+    test = task.test
     count = options.test_images
     if count > len(test):
-        raise usage(f"--test-images: expected at most the {len(test)} of task {options.task}, found {count}")
+        raise usage(f"--test-images: expected at most the {len(test)} of task {task.name}, found {count}")
     if options.figure is not None:
         if Path(options.figure).suffix not in (".png", ".pdf", ".svg"):
             raise usage(f"--figure: expected a file that ends in .png, .pdf or .svg, found {options.figure!r}")

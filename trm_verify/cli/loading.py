@@ -132,18 +132,27 @@ def load_array(text: str) -> np.ndarray:
     return array
 
 
-def load_task_named(name: str) -> Task:
-    """A task by name.
+def load_task_named(name: str | None, model: str) -> Task:
+    """A task by name; without one, that of the run which trained the model, at the size it was deployed at, or digits.
 
     Raises:
-        Failure: no such task, or the data it needs are not installed.
+        Failure: no such task, the data it needs are not installed, or a record of a run that is none.
     """
     from trm_verify.tasks import load_task
+    from trm_verify.train.config import recorded
 
     try:
-        return load_task(name)
-    except (ValueError, ModuleNotFoundError) as error:
+        config = recorded(Path(model)) if name is None else None
+        if config is None:
+            return load_task(name or "digits")
+        task = config.load()
+        return task if config.size in (None, task.difficulty) else task.at(config.size)
+    except OSError as error:
+        raise cannot("read the record of the training run", error, "name the task with --task") from error
+    except ModuleNotFoundError as error:
         raise usage(str(error)) from error
+    except ValueError as error:
+        raise usage(f"{error}; name the task with --task" if name is None else str(error)) from error
 
 
 def box(ends: list[str] | None, what: str) -> Box | None:

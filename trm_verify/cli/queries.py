@@ -39,6 +39,8 @@ def run(options: Any) -> Outcome:
     }  # fmt: skip
 
     def show(console: Any) -> None:
-        console.out(f"{len(written)} queries about {options.steps} steps: {data['instances']}", highlight=False)
+        many = "query" if len(written) == 1 else "queries"
+        about = f"about the answer after exactly {options.steps} steps"
+        console.out(f"{len(written)} {many} {about}: {data['instances']}", highlight=False)
 
     return Outcome(Exit.GOOD, data, show)

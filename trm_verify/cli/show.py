@@ -52,7 +52,7 @@ def contents(document: dict[str, Any]) -> dict[str, Any]:
         "subject": _short(subject.get("name")), "weights_sha256": _short(_dict(subject.get("digest")).get("sha256")),
         "semantics": _short(predicate.get("semantics")),
         "produced_by": " ".join(map(_short, _dict(predicate.get("produced_by")).values())),
-        "state": _short(graph.get("state")), "input": _short(graph.get("input")),
+        "state": ", ".join(map(_shape, _list(graph.get("state"))[:8])), "input": _input(graph.get("input")),
         "nodes": {name: len(nodes) for name, nodes in functions.items() if nodes},
         "operations": _counted((node for nodes in functions.values() for node in nodes), key="op"),
         "rules": _counted(_list(predicate.get("steps")), key="rule"),
@@ -79,6 +79,21 @@ def _counted(items: Any, key: str) -> dict[str, int]:
     return dict(Counter(_short(_dict(item).get(key)) for item in items).most_common(40))
 
 
+def _shape(value: object) -> str:
+    return _short(tuple(value) if isinstance(value, list) else value)
+
+
+def _input(value: object) -> str:
+    if value is None:
+        return "none"
+    given = _dict(value)
+    of = f" below {_short(given['size'])}" if "size" in given else ""
+    return f"{_shape(given.get('shape'))} {_short(given.get('kind'))}{of}"
+
+
 def _norm(value: object) -> str:
+    """A block norm with its groups: how many, of how many coordinates."""
     norm = _dict(value)
-    return f"{_short(norm.get('kind'))} {_short(norm.get('runs'))}" if "runs" in norm else _short(norm.get("kind"))
+    runs = [_list(run) for run in _list(norm.get("runs"))[:8]]
+    groups = ", ".join(f"{_short(run[0])} of {_short(run[1])}" for run in runs if len(run) == 2)
+    return _short(norm.get("kind")) + (f" (groups: {groups})" if groups else "")

@@ -21,6 +21,8 @@ def run(options: Any) -> Outcome:
     """Train a model, save it, certify it."""
     from trm_verify.train.run import run as whole_run
 
+    if options.resume and options.checkpoint is None:
+        raise usage("--resume: expected --checkpoint FILE with it, the state of the run to go on with, found none")
     config = chosen(options)
     out = Path(options.out or Path("out", config.task))
     writable(out, "--out")

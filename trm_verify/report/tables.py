@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trm_verify.report.text import abbreviated, labels, short, size, upper
-from trm_verify.result import CAVEAT, VerificationResult
+from trm_verify.result import CAVEAT, VerificationResult, remedies
 
 MOST_OF_A_KIND = 6
 STYLES = {
@@ -67,7 +67,7 @@ def print_results(console: Console, results: Sequence[VerificationResult], overa
         console.print(inputs_table(results))
         done = sum(bool(r) for r in results)
         console.print(f"{done} of {len(results)} inputs proved", style="bold")
-    for remedy in dict.fromkeys(c.remedy for r in results for c in r.claims.values() if c.remedy and not c):
+    for remedy in remedies(results):
         console.print(f"what would help: {remedy}", soft_wrap=True)
     console.print()
 

@@ -14,6 +14,7 @@ from trm_verify.models import MODELS, ConfiguredModel
 from trm_verify.tasks import TASKS, Task, load_task
 from trm_verify.train.settings import Settings
 
+RECORD = "run.json"  # what a run leaves beside the model, its configuration included
 _LARGEST = 1 << 20  # bytes of a configuration file
 _PARTS = ("task", "model", "train", "deploy")
 
@@ -155,16 +156,32 @@ def read(path: Path) -> RunConfig:
     Raises:
         OSError: it cannot be read. ValueError: it is no configuration.
     """
+    return parsed(_values(path), str(path))
+
+
+def _values(path: Path) -> Any:
     data = path.read_bytes()
     if len(data) > _LARGEST:
         raise ValueError(f"{path}: expected a configuration of at most {_LARGEST} bytes, found {len(data)}")
     try:
         text = data.decode()
-        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        return tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (UnicodeDecodeError, RecursionError, json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
         kind = "TOML" if path.suffix == ".toml" else "JSON"
         raise ValueError(f"{path}: expected {kind}, found something else: {error}") from error
-    return parsed(values, str(path))
+
+
+def recorded(directory: Path) -> RunConfig | None:
+    """The configuration of the run that wrote this directory; None where no run did.
+
+    Raises:
+        OSError: the record cannot be read. ValueError: it is none.
+    """
+    file = directory / RECORD
+    if not file.is_file():
+        return None
+    data = _values(file)
+    return parsed(data.get("config") if isinstance(data, dict) else data, str(file))
 
 
 def _found(value: Any) -> str:

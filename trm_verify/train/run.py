@@ -16,11 +16,11 @@ from trm_verify.nn import cached_weights
 from trm_verify.pretrained import save_pretrained, write_files
 from trm_verify.result import VerificationResult, VerificationResults
 from trm_verify.tasks import Task
-from trm_verify.train.config import RunConfig
+from trm_verify.train.config import RECORD, RunConfig
 from trm_verify.train.levels import inputs
 from trm_verify.train.loop import TrainResult, train
 
-CERTIFICATE, ANSWERS, REPORT = "model.trmcert.json", "model.answers.trmcert.json", "run.json"
+CERTIFICATE, ANSWERS = "model.trmcert.json", "model.answers.trmcert.json"
 _ROWS_AT_ONCE = 256
 _NORMS = {"linf": "linf", "tokens_l2": "tokens", "l2": "auto"}  # what a model says of itself → what provers are asked
 
@@ -103,7 +103,7 @@ def run(
         "answers": None if answers is None else [r.answer_steps for r in answers],
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }  # fmt: skip
-    write_files({out / REPORT: (json.dumps(report, indent=2) + "\n").encode()})
+    write_files({out / RECORD: (json.dumps(report, indent=2) + "\n").encode()})
     return Run(out, model, trained, metrics, whole, answers, report)
 
 
