@@ -84,6 +84,16 @@ def test_a_missing_certificate_is_made_and_the_kernel_accepts_it(models: Path, c
     assert main(["check", str(models / "a" / CERTIFICATE), "--model", str(models / "a"), "-q"]) == 0
 
 
+def test_a_certificate_of_another_name_is_one_of_the_model_s(models: Path, capsys: Any) -> None:
+    """It is found by the digest that it states, checked, and not made a second time."""
+    (models / "a" / CERTIFICATE).rename(models / "a" / "mine.trmcert.json")
+    for options in ((), ("--check",)):
+        code, found = ci(capsys, models, *options)
+        (item,) = found["certificates"]
+        assert code == 0 and item["verdict"] == "VALID" and item["certificate"].endswith("mine.trmcert.json")
+    assert not (models / "a" / CERTIFICATE).exists()
+
+
 def test_what_is_there_is_checked_against_the_model_and_not_proved(
     models: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
