@@ -409,7 +409,7 @@ def test_a_certificate_that_proves_more_is_not_replaced_by_the_way(run: Any, sav
     assert (saved / "model.trmcert.json").read_bytes() != old
 
 
-def test_a_weaker_bound_is_a_loss_and_a_better_one_is_none(run: Any, factory: str, tmp_path: Path) -> None:
+def test_other_regions_and_smaller_domains_are_losses(run: Any, factory: str, tmp_path: Path) -> None:
     options = ["certify", f"{factory}:model", "-q", "--json", "--norm", "linf"]
     half = ["--domain", "0", "1", "--region", "-9", "9"]
     assert run(*options, *half).code == 0

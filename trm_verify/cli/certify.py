@@ -48,7 +48,8 @@ def run(options: Any) -> Outcome:
     kept = None  # why the certificate that is there already stays
     written = None
     if proved:
-        kept = None if options.force else refusal(target, _weights_of(weights, loaded), found.checked[1])
+        if target.exists() and not options.force:
+            kept = refusal(target, _weights_of(weights, loaded), found.checked[1])
         if kept is None:
             write(target, weights, found.certificate, loaded)
             written = target

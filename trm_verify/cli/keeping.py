@@ -17,15 +17,13 @@ NAMED = 3  # lost claims that the message names
 def refusal(target: Path, weights: bytes, new: Valid) -> str | None:
     """Why the new certificate may not silently take the place of the file at the target; None where it may.
 
-    A file that proves nothing about these weights (none, a stale or a broken one) has nothing to lose.
+    A file that proves nothing about these weights (a stale or a broken one) has nothing to lose.
 
     Raises:
-        OSError: the file is there and cannot be read.
+        OSError: the file cannot be read.
     """
     from trm_verify.report.text import short
 
-    if not target.exists():
-        return None
     try:
         old = check(read_file(target, MAX_BYTES), weights)
     except CheckError:
