@@ -273,7 +273,9 @@ def test_a_claim_in_another_norm_is_said_to_be_one() -> None:
     with pytest.raises(CheckError) as error:
         find(valid, parse_expectation("contraction(rate<=0.95,norm=linf)"))
     assert error.value.code == "EXPECTED"
-    assert str(error.value).endswith("in another norm only; write norm=weighted_linf, or leave norm out")
+    assert str(error.value).endswith(
+        "got one in another norm, weighted_linf; write norm=weighted_linf, or leave norm out"
+    )
     for text in ("contraction(rate<=0.5,norm=linf)", "contraction(rate<=0.5)", "convergence(norm=linf)"):
         with pytest.raises(CheckError) as error:
             find(valid, parse_expectation(text))

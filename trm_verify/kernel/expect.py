@@ -224,7 +224,9 @@ def find(valid: Valid, expectation: Expectation) -> Conclusion:
     norms = _other_norms(valid, expectation)
     if norms:
         advice = " or ".join(f"norm={norm}" for norm in norms)
-        raise CheckError("EXPECTED", wanted, f"it in another norm only; write {advice}, or leave norm out")
+        raise CheckError(
+            "EXPECTED", wanted, f"one in another norm, {' and '.join(norms)}; write {advice}, or leave norm out"
+        )
     raise CheckError("EXPECTED", wanted, [describe(c) for c in valid.claims[:4]])
 
 
