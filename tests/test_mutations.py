@@ -31,11 +31,12 @@ _known: dict[tuple[str, bytes, str], Verdict] = {}
 def judged(m: Mutant) -> list[tuple[str, Verdict]]:
     """Every claim with the oracle's verdict; the same claim about the same model is judged once."""
     model, claims = read_claims(m.certificate, m.weights)
+    graph, judge = json.dumps(model.graph, sort_keys=True), Judge(model)
     found = []
     for claim in claims:
-        key = json.dumps(model.graph, sort_keys=True), m.weights, claim.key()
+        key = graph, m.weights, claim.key()
         if key not in _known:
-            _known[key] = Judge(model).judge(claim)
+            _known[key] = judge.judge(claim)
         found.append((claim.name, _known[key]))
     return found
 

@@ -24,6 +24,9 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
+Operation = Callable[..., Array]
+
+
 def to_real(value: Any) -> Any:
     return REAL.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else REAL.mpf(value)
 
@@ -85,80 +88,107 @@ def _unfold(a: Array, node: Json, zero: Any) -> Array:
     return np.moveaxis(stacked, 1, 2).reshape(a.shape[0], prod(counts), -1)
 
 
-def activation(node: Json, a: Array, numbers: Numbers) -> Array:
+def activation(node: Json, numbers: Numbers) -> Operation:
     op = node["op"]
     if op == "relu":
-        return np.maximum(a, numbers.of(0))
+        zero = numbers.of(0)
+        return lambda a: np.maximum(a, zero)
     if op == "abs":
-        return np.abs(a)
+        return np.abs
     if op == "leaky_relu":
-        return np.where(a > numbers.of(0), a, numbers.of(read_number(node["slope"])) * a)
+        zero, slope = numbers.of(0), numbers.of(read_number(node["slope"]))
+        return lambda a: np.where(a > zero, a, slope * a)
     if op == "clamp":
-        a = a if node["lo"] is None else np.maximum(a, numbers.of(read_number(node["lo"])))
-        return a if node["hi"] is None else np.minimum(a, numbers.of(read_number(node["hi"])))
-    return numbers.functions[op](a)
+        lo, hi = (None if node[end] is None else numbers.of(read_number(node[end])) for end in ("lo", "hi"))
+
+        def clamp(a: Array) -> Array:
+            a = a if lo is None else np.maximum(a, lo)
+            return a if hi is None else np.minimum(a, hi)
+
+        return clamp
+    return numbers.functions[op]
 
 
-def _normalised(node: Json, a: Array, numbers: Numbers) -> Array:
-    width = numbers.of(Fraction(a.shape[-1]))
+def _normalised(node: Json, numbers: Numbers) -> Operation:
     if node["op"] == "softmax":
-        powers = numbers.functions["exp"](a - a.max(axis=-1, keepdims=True))
-        return powers / powers.sum(axis=-1, keepdims=True)
-    if node["op"] == "layer_norm":
-        a = a - a.sum(axis=-1, keepdims=True) / width
-    square = (a * a).sum(axis=-1, keepdims=True) / width
-    return a / numbers.functions["sqrt"](square + numbers.of(read_number(node["eps"])))
+        exp = numbers.functions["exp"]
+
+        def softmax(a: Array) -> Array:
+            powers = exp(a - a.max(axis=-1, keepdims=True))
+            return powers / powers.sum(axis=-1, keepdims=True)
+
+        return softmax
+    eps, centred, root = numbers.of(read_number(node["eps"])), node["op"] == "layer_norm", numbers.functions["sqrt"]
+
+    def normalised(a: Array) -> Array:
+        width = numbers.of(Fraction(a.shape[-1]))
+        if centred:
+            a = a - a.sum(axis=-1, keepdims=True) / width
+        square = (a * a).sum(axis=-1, keepdims=True) / width
+        return a / root(square + eps)
+
+    return normalised
 
 
-BINARY: dict[str, Callable[[Array, Array], Array]] = {
+BINARY: dict[str, Operation] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum, "min": np.minimum,
 }  # fmt: skip
 
 
-def _layout(node: Json, args: list[Array], numbers: Numbers) -> Array:
+def _concatenated(axis: int) -> Operation:
+    def concatenated(*args: Array) -> Array:
+        batch = max(len(p) for p in args)
+        full = [p if len(p) == batch else np.broadcast_to(p, (batch, *p.shape[1:])) for p in args]
+        return np.concatenate(full, axis=axis + 1)
+
+    return concatenated
+
+
+def _layout(node: Json, numbers: Numbers) -> Operation:
     """Layout operations; every array has a batch axis in front."""
-    op, a = node["op"], args[0]
+    op = node["op"]
     if op == "reshape":
-        return a.reshape(a.shape[0], *node["shape"])
+        return lambda a: a.reshape(len(a), *node["shape"])
     if op == "permute":
-        return a.transpose(0, *(axis + 1 for axis in node["axes"]))
+        axes = (0, *(axis + 1 for axis in node["axes"]))
+        return lambda a: a.transpose(axes)
     if op == "slice":
-        cut = [slice(None)] * a.ndim
-        cut[node["axis"] + 1] = slice(node["start"], node["stop"], node["step"])
-        return a[tuple(cut)]
+        cut = (*[slice(None)] * (node["axis"] + 1), slice(node["start"], node["stop"], node["step"]))
+        return lambda a: a[cut]
     if op == "select":
-        return np.take(a, node["indices"], axis=node["axis"] + 1)
+        return lambda a: np.take(a, node["indices"], axis=node["axis"] + 1)
     if op == "expand":
-        return np.broadcast_to(a, (a.shape[0], *node["shape"]))
+        return lambda a: np.broadcast_to(a, (len(a), *node["shape"]))
     if op == "pad":
-        return np.pad(a, [(0, 0), *map(tuple, node["pads"])], constant_values=numbers.of(0))
+        return lambda a: np.pad(a, [(0, 0), *map(tuple, node["pads"])], constant_values=numbers.of(0))
     if op == "unfold":
-        return _unfold(a, node, numbers.of(0))
-    batch = max(p.shape[0] for p in args)
-    return np.concatenate([np.broadcast_to(p, (batch, *p.shape[1:])) for p in args], axis=node["axis"] + 1)
+        return lambda a: _unfold(a, node, numbers.of(0))
+    return _concatenated(node["axis"])
 
 
-def _apply(node: Json, args: list[Array], numbers: Numbers) -> Array:
-    op, a = node["op"], args[0]
+def operation(node: Json, numbers: Numbers) -> Operation:
+    """What a node does to the values before it. Its own numbers are converted here, once for all evaluations."""
+    op = node["op"]
     if op in ACTIVATIONS:
-        return activation(node, a, numbers)
+        return activation(node, numbers)
     if op in BINARY:
-        return BINARY[op](a, args[1])
+        return BINARY[op]
     if op in ("softmax", "rms_norm", "layer_norm"):
-        return _normalised(node, a, numbers)
+        return _normalised(node, numbers)
     if op == "linear":
-        return np.matmul(a, args[1][0].T)  # the matrix is constant: its batch axis has one entry
+        return lambda a, matrix: np.matmul(a, matrix[0].T)  # the matrix is constant: its batch axis has one entry
     if op == "matmul":
-        return np.matmul(a, args[1])
+        return np.matmul
     if op == "sum":
-        return a.sum(axis=-1)
+        return lambda a: a.sum(axis=-1)
     if op == "amax":
-        return a.max(axis=-1)
+        return lambda a: a.max(axis=-1)
     if op == "scale":
-        return a * numbers.of(Fraction(int(node["num"], 16), int(node["den"], 16)))
+        factor = numbers.of(Fraction(int(node["num"], 16), int(node["den"], 16)))
+        return lambda a: a * factor
     if op == "embedding":
-        return args[1][0][np.rint(a.astype(np.float64)).astype(int)]
-    return _layout(node, args, numbers)
+        return lambda a, table: table[0][np.rint(a.astype(np.float64)).astype(int)]
+    return _layout(node, numbers)
 
 
 def ranges(sizes: Sequence[int]) -> list[tuple[int, int]]:
@@ -176,46 +206,51 @@ class Evaluator:
         self.model, self.numbers = model, numbers
 
     @cached_property
-    def _stored(self) -> dict[str, Array]:
-        used = {
-            node["name"]
-            for f in (self.model.graph[k] for k in ("step", "init", "readout"))
-            if f is not None
-            for node in f["nodes"]
-            if node["op"] == "tensor"
-        }
-        return {
-            k: self.numbers.array(list(self.model.tensors[k].ravel()), (1, *self.model.tensors[k].shape)) for k in used
-        }
+    def _plans(self) -> dict[str, list[Any]]:
+        """By function, what gives the value of each node: the value itself where neither state nor input enters, else
+        the operation and the nodes that it takes, which are none for states and inputs.
+        """
+        return {name: self._plan(f) for name in ("step", "init", "readout") if (f := self.model.graph[name])}
+
+    def _plan(self, function: Json) -> list[Any]:
+        plan: list[Any] = []
+        for node in function["nodes"]:
+            if node["op"] in ("state", "input"):
+                plan.append((None, ()))
+            elif node["op"] == "tensor":
+                stored = self.model.tensors[node["name"]]
+                plan.append(self.numbers.array(list(stored.ravel()), (1, *stored.shape)))
+            elif node["op"] == "constant":
+                plan.append(self.numbers.array(read_vector(node["value"]), (1, *node["shape"])))
+            else:
+                args = [plan[i] for i in node["in"]]
+                apply = operation(node, self.numbers)
+                known = not any(isinstance(arg, tuple) for arg in args)
+                plan.append(apply(*args) if known else (apply, tuple(node["in"])))
+        return plan
 
     @cached_property
-    def _literals(self) -> dict[int, Array]:
-        functions = [f for f in (self.model.graph[k] for k in ("step", "init", "readout")) if f is not None]
-        literals = [node for f in functions for node in f["nodes"] if node["op"] == "constant"]
-        return {id(c): self.numbers.array(read_vector(c["value"]), (1, *c["shape"])) for c in literals}
-
-    @cached_property
-    def _ends(self) -> list[tuple[int, int]]:
-        return ranges([prod(s) for s in self.model.shapes])
+    def _parts(self) -> list[tuple[int, int, tuple[int, ...]]]:
+        shapes = self.model.shapes
+        return [(a, b, s) for (a, b), s in zip(ranges([prod(s) for s in shapes]), shapes, strict=True)]
 
     def split(self, z: Array) -> list[Array]:
-        return [z[:, a:b].reshape(z.shape[0], *s) for (a, b), s in zip(self._ends, self.model.shapes, strict=True)]
+        return [z[:, a:b].reshape(len(z), *s) for a, b, s in self._parts]
 
-    def values(self, function: Json, z: Array | None, x: Array | None) -> list[Array]:
+    def values(self, name: str, z: Array | None, x: Array | None) -> list[Array]:
         """Every node of a function."""
         parts = None if z is None else self.split(z)
         values: list[Array] = []
-        for node in function["nodes"]:
-            if node["op"] == "state":
+        for node, planned in zip(self.model.graph[name]["nodes"], self._plans[name], strict=True):
+            if not isinstance(planned, tuple):
+                values.append(planned)
+            elif node["op"] == "state":
                 values.append(parts[node["part"]])  # type: ignore[index]
             elif node["op"] == "input":
                 values.append(x.reshape(x.shape[0], *self.model.graph["input"]["shape"]))  # type: ignore[union-attr]
-            elif node["op"] == "tensor":
-                values.append(self._stored[node["name"]])
-            elif node["op"] == "constant":
-                values.append(self._literals[id(node)])
             else:
-                values.append(_apply(node, [values[i] for i in node["in"]], self.numbers))
+                apply, args = planned
+                values.append(apply(*[values[i] for i in args]))
         return values
 
     def _flat(self, function: Json, values: list[Array], batch: int) -> Array:
@@ -224,25 +259,24 @@ class Evaluator:
         return full[0] if len(full) == 1 else np.concatenate(full, axis=1)
 
     def step(self, z: Array, x: Array) -> Array:
-        function = self.model.graph["step"]
-        return self._flat(function, self.values(function, z, x), z.shape[0])
+        return self._flat(self.model.graph["step"], self.values("step", z, x), z.shape[0])
 
     def init(self, x: Array) -> Array:
         function = self.model.graph["init"]
         if function is None:
             return self.numbers.array([0] * (len(x) * self.model.n), (len(x), self.model.n))
-        return self._flat(function, self.values(function, None, x), len(x))
+        return self._flat(function, self.values("init", None, x), len(x))
 
     def readout(self, z: Array) -> Array:
         """Shape: (batch, positions, classes)."""
         function = self.model.graph["readout"]
-        logits = self.values(function, z, None)[function["outputs"][0]]
+        logits = self.values("readout", z, None)[function["outputs"][0]]
         return np.broadcast_to(logits, (len(z), *logits.shape[1:])).reshape(len(z), -1, logits.shape[-1])
 
     def inner(self, z: Array, x: Array, alpha: Any) -> Array:
         """φ((1 − α)z + α a(z, x)) for a step φ(a); φ is the identity when the step has no activation."""
         function = self.model.graph["step"]
-        values = self.values(function, z, x)
+        values = self.values("step", z, x)
         index = function["outputs"][0]
         while function["nodes"][index]["op"] == "reshape":
             index = function["nodes"][index]["in"][0]
@@ -254,7 +288,7 @@ class Evaluator:
             values[node["in"][0]] if found else values[index], (len(z), *values[index].shape[1:])
         )
         mixed = (1 - alpha) * z + alpha * argument.reshape(len(z), -1)
-        return activation(node, mixed, self.numbers) if found else mixed
+        return activation(node, self.numbers)(mixed) if found else mixed
 
     def apply(self, operator: Any, z: Array, x: Array) -> Array:
         """One application of the named operator."""

@@ -6,6 +6,7 @@ import json
 import struct
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -84,6 +85,10 @@ class Set:
 
     def floats(self) -> tuple[Array, Array]:
         """The ends in double precision, rounded into the box where it holds a double at all."""
+        return self._floats
+
+    @cached_property
+    def _floats(self) -> tuple[Array, Array]:
         if self.lo is None or self.hi is None:
             raise ValueError("expected a bounded set")
         lo, hi = (np.array([float(v) for v in end]) for end in (self.lo, self.hi))

@@ -15,7 +15,7 @@ import numpy as np
 
 from tests.oracle.evaluate import HIGH, REAL, norm_of, to_high, to_real
 from tests.oracle.files import Array, Claim, Set, read_number
-from tests.oracle.search import Loop, fixed_points, jacobians, loop
+from tests.oracle.search import Loop, jacobians, loop
 
 if TYPE_CHECKING:
     from tests.oracle.judge import Judge
@@ -58,7 +58,7 @@ class Seeker:
         judge = self.judge
         hinted = [z for z in self.hinted if len(z) == judge.model.n]
         at = np.concatenate([*(z[None] for z in hinted), judge.states(self.region, starts), judge.fast.init(x[None])])
-        found = fixed_points(loop(judge.fast, "picard").at(x), at, self.region, newton=len(at))
+        found = judge.fixed_points(x, at, self.region, newton=len(at))
         return self.polished(found, x)
 
     def polished(self, found: list[Array], x: Array) -> list[Root]:

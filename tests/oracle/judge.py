@@ -40,14 +40,16 @@ def holds(where: Set, point: Any, slack: Any) -> bool:
 
 
 class Judge:
-    """One model, judged claim by claim. The seed fixes every sample."""
+    """One model, judged claim by claim. The seed fixes every sample: of each claim, whatever was judged before it."""
 
     def __init__(self, model: Model, seed: int = 0) -> None:
-        self.model, self.rng = model, np.random.default_rng(seed)
+        self.model, self.seed, self.rng = model, seed, np.random.default_rng(seed)
         self.fast, self.high = Evaluator(model, FLOAT), Evaluator(model, HIGH)
+        self._found: dict[Any, Any] = {}  # searches with their results: the claims of one certificate ask for the same
 
     def judge(self, claim: Claim) -> Verdict:
         """Raises nothing but programming errors: an operator without a loop is `cannot tell`."""
+        self.rng = np.random.default_rng(self.seed)
         rules: dict[str, Callable[[Claim], Verdict]] = {
             "contraction": self.contraction, "at_most_one": self.uniqueness, "exactly_one": self.uniqueness,
             "invariant": self.invariant, "convergence": self.convergence, "answer": self.answer,
@@ -125,7 +127,15 @@ class Judge:
 
     def _roots(self, claim: Claim, where: Set, x: Array) -> list[Array]:
         starts = np.concatenate([self.states(where, 16), self.fast.init(x[None])])
-        return fixed_points(loop(self.fast, "picard").at(x), starts, where)
+        return self.fixed_points(x, starts, where)
+
+    def fixed_points(self, x: Array, starts: Array, where: Set, newton: int = 6) -> list[Array]:
+        """What `search.fixed_points` finds for one input; the same search is made once."""
+        key = x.tobytes(), starts.tobytes(), where, newton
+        if key not in self._found:
+            self._found[key] = fixed_points(loop(self.fast, "picard").at(x), starts, where, newton)
+        found: list[Array] = self._found[key]
+        return found
 
     def uniqueness(self, claim: Claim) -> Verdict:
         if claim.region is None:
@@ -152,6 +162,13 @@ class Judge:
 
     def polish(self, z: Array, given: Array) -> Array | None:
         """A fixed point of the step with residual below 2^-110, by Newton's method with a fixed Jacobian."""
+        key = z.tobytes(), tuple(given.ravel())
+        if key not in self._found:
+            self._found[key] = self._polished(z, given)
+        root: Array | None = self._found[key]
+        return root
+
+    def _polished(self, z: Array, given: Array) -> Array | None:
         x = given[0].astype(np.float64)
         jacobian = np.eye(len(z)) - jacobians(loop(self.fast, "picard").at(x), z)
         inverse, high = to_high(np.linalg.pinv(jacobian)), to_high(z)
@@ -228,16 +245,17 @@ class Judge:
                 return Verdict(UNKNOWN, "no fixed point near the end of the first orbit")
             end = root.astype(np.float64)
             z = states
-            first = size(z - end)
+            first, length = size(z - end), size(end[None])[0]
             for k in range(1, 151):
                 z = f(z, x[None])
                 bound = float(constant) * float(rate) ** k * first
-                over = size(z - end) - bound * (1 + 1e-9)
-                if (over > 1e-11 * (1 + size(end[None])[0] + first)).any():
+                apart = size(z - end)
+                over = apart - bound * (1 + 1e-9)
+                if (over > 1e-11 * (1 + length + first)).any():
                     return Verdict(FALSE, f"after {k} steps the distance is {over.max():.3g} above the bound")
-                if (size(z - end) < 1e-13 * (1 + np.abs(end).max())).all():
+                if (apart < 1e-13 * (1 + np.abs(end).max())).all():
                     break
-                nearest = max(nearest, float(np.max(size(z - end) / np.maximum(bound, 1e-6 * (1 + np.abs(end).max())))))
+                nearest = max(nearest, float(np.max(apart / np.maximum(bound, 1e-6 * (1 + np.abs(end).max())))))
             high, given = to_high(states[-1:]), self.inputs_exactly(claim, x[None])
             distance = exact(high - root[None])[0]
             for _ in range(6):  # the same without rounding
@@ -397,4 +415,5 @@ class Judge:
 def verdicts(certificate: bytes, weights: bytes, seed: int = 0) -> list[tuple[Claim, Verdict]]:
     """Every claim of a certificate with its verdict."""
     model, claims = read_claims(certificate, weights)
-    return [(claim, Judge(model, seed).judge(claim)) for claim in claims]
+    judge = Judge(model, seed)
+    return [(claim, judge.judge(claim)) for claim in claims]

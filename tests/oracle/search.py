@@ -12,6 +12,7 @@ import numpy as np
 from tests.oracle.evaluate import FLOAT, Evaluator
 from tests.oracle.files import Array, Json, Set, read_vector
 
+EPS = np.finfo(np.float64).eps
 SCALES = (0.05, 0.5, 2.0, 20.0)  # how far samples of an unbounded set reach
 
 
@@ -46,11 +47,18 @@ def inside(where: Set, points: Array) -> Array:
 
 def jacobians(f: Callable[[Array], Array], z: Array) -> Array:
     """Central differences at one point. Shape: (n,) to (outputs, n)."""
-    n = len(z)
+    found: Array = jacobians_at(f, z[None])[0]
+    return found
+
+
+def jacobians_at(f: Callable[[Array], Array], z: Array) -> Array:
+    """Central differences at several points. Shape: (points, n) to (points, outputs, n)."""
+    points, n = z.shape
     h = 1e-6 * (1 + np.abs(z))
-    moved = np.concatenate([z + np.diag(h), z - np.diag(h)])
-    images = f(moved)
-    return ((images[:n] - images[n:]) / (2 * h)[:, None]).T
+    moves = h[:, :, None] * np.eye(n)
+    moved = np.concatenate([z[:, None] + moves, z[:, None] - moves])
+    images = f(moved.reshape(-1, n)).reshape(2, points, n, -1)
+    return ((images[0] - images[1]) / (2 * h)[:, :, None]).transpose(0, 2, 1)
 
 
 def stretched(norm: Json, jacobian: Array, rng: np.random.Generator) -> Iterator[Array]:
@@ -94,7 +102,7 @@ class Loop:
     operator: Any
 
     def __call__(self, z: Array, x: Array) -> Array:
-        return self.evaluator.apply(self.operator, z, np.broadcast_to(x, (len(z), x.shape[-1])))
+        return self.evaluator.apply(self.operator, z, x if len(x) == len(z) else np.repeat(x, len(z), axis=0))
 
     def at(self, x: Array) -> Callable[[Array], Array]:
         return lambda z: self(z, x[None])
@@ -113,46 +121,49 @@ def fixed_points(f: Callable[[Array], Array], starts: Array, where: Set, newton:
         reach = 1 + np.abs(starts).max() + np.nan_to_num(np.abs(f(starts))).max()  # the size of the step's own numbers
 
     def keep(points: Array) -> None:
-        for z in points:
-            if not np.isfinite(z).all() or np.abs(z).max(initial=0) > 1e12 * reach:
-                continue
-            scale = 1 + np.abs(z).max()
-            if np.abs(f(z[None])[0] - z).max() > 1e-9 * scale:
-                continue
-            if np.abs(inside(where, z) - z).max() > 1e-8 * scale:
-                continue
-            if all(np.abs(z - w).max() > 1e-5 * scale for w in found):
+        scale = 1 + np.abs(points).max(axis=1, initial=0)
+        points = points[np.isfinite(points).all(axis=1) & (scale <= 1 + 1e12 * reach)]
+        if not len(points):
+            return
+        scale = 1 + np.abs(points).max(axis=1, initial=0)
+        off = np.abs(f(points) - points).max(axis=1, initial=0) > 1e-9 * scale
+        outside = np.abs(inside(where, points) - points).max(axis=1, initial=0) > 1e-8 * scale
+        for z, size in zip(points[~(off | outside)], scale[~(off | outside)], strict=True):
+            if all(np.abs(z - w).max() > 1e-5 * size for w in found):
                 found.append(z)
 
     with np.errstate(all="ignore"):
-        for alpha in (1.0, 0.2):
-            z = starts.copy()
-            for _ in range(120):
-                before, z = z, (1 - alpha) * z + alpha * f(z)
-                if np.nanmax(np.abs(z - before), initial=0) < 1e-13:
-                    break
-            keep(z)
-        for start in starts[:newton]:
-            keep(_newton(f, start)[None])
+        z = np.concatenate([starts, starts])
+        alpha = np.repeat([1.0, 0.2], len(starts))[:, None]
+        for _ in range(120):
+            before, z = z, (1 - alpha) * z + alpha * f(z)
+            if not (np.abs(z - before) >= 1e-13).any():
+                break
+        keep(z)
+        keep(_newton(f, starts[:newton]))
         if not found:  # a slow or kinked loop: small steps first, then Newton
             z = starts[:3]
-            for alpha, steps in ((0.03, 1000), (0.005, 2000), (0.001, 6000)):
+            for share, steps in ((0.03, 1000), (0.005, 2000), (0.001, 6000)):
                 for _ in range(steps):
-                    z = (1 - alpha) * z + alpha * f(z)
-                for end in z:
-                    keep(_newton(f, end)[None])
+                    z = (1 - share) * z + share * f(z)
+                keep(_newton(f, z))
     return found
 
 
-def _newton(f: Callable[[Array], Array], start: Array) -> Array:
-    """A few steps of Newton's method towards a fixed point."""
-    z = start
+def _newton(f: Callable[[Array], Array], starts: Array) -> Array:
+    """A few steps of Newton's method towards a fixed point, from every start at once."""
+    z, going = starts.copy(), np.arange(len(starts))
     for _ in range(10):
-        jacobian = jacobians(f, z)
-        if not np.isfinite(jacobian).all() or not np.isfinite(z).all():
+        if not len(going):
             break
-        step = np.linalg.lstsq(np.eye(len(z)) - jacobian, f(z[None])[0] - z, rcond=None)[0]
-        z = z + step
-        if np.abs(step).max() <= 1e-14 * (1 + np.abs(z).max()):
+        at = z[going]
+        slopes = np.eye(z.shape[1]) - jacobians_at(f, at)
+        sound = np.isfinite(slopes).all(axis=(1, 2)) & np.isfinite(at).all(axis=1)
+        going, at, slopes = going[sound], at[sound], slopes[sound]
+        if not len(going):
             break
+        inverse = np.linalg.pinv(slopes, rcond=EPS * z.shape[1])  # as of least squares: a slope may be singular
+        step = (inverse @ (f(at) - at)[:, :, None])[:, :, 0]
+        z[going] = at + step
+        going = going[~(np.abs(step).max(axis=1) <= 1e-14 * (1 + np.abs(z[going]).max(axis=1)))]
     return z
