@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any
 
@@ -23,6 +24,24 @@ def number(value: dict[str, Any]) -> Fraction:
     """A dyadic of the format."""
     exp: int = value["exp"]
     return int(value["int"], 16) * (Fraction(1 << exp) if exp >= 0 else Fraction(1, 1 << -exp))
+
+
+# An iteration of thousands of steps meets the same few numbers at every step.
+REMEMBERED = 4096
+
+
+def _float(value: dict[str, Any]) -> float:
+    return _dyadic(value["int"], value["exp"])
+
+
+@lru_cache(REMEMBERED)
+def _dyadic(digits: str, exp: int) -> float:
+    return float(number({"int": digits, "exp": exp}))
+
+
+@lru_cache(REMEMBERED)
+def _ratio(num: str, den: str) -> float:
+    return float(Fraction(int(num, 16), int(den, 16)))
 
 
 def _vector(value: dict[str, Any]) -> list[float]:
@@ -84,16 +103,16 @@ def _linear(node: Node, a: list[Tensor]) -> Tensor:
 
 
 def _scale(node: Node, a: list[Tensor]) -> Tensor:
-    return a[0] * float(Fraction(int(node["num"], 16), int(node["den"], 16)))
+    return a[0] * _ratio(node["num"], node["den"])
 
 
 def _rms_norm(node: Node, a: list[Tensor]) -> Tensor:
-    return a[0] * torch.rsqrt(a[0].square().mean(-1, keepdim=True) + float(number(node["eps"])))
+    return a[0] * torch.rsqrt(a[0].square().mean(-1, keepdim=True) + _float(node["eps"]))
 
 
 def _layer_norm(node: Node, a: list[Tensor]) -> Tensor:
     centred = a[0] - a[0].mean(-1, keepdim=True)
-    return centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + float(number(node["eps"])))
+    return centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + _float(node["eps"]))
 
 
 def _embedding(node: Node, a: list[Tensor]) -> Tensor:
@@ -105,11 +124,11 @@ def _softplus(node: Node, a: list[Tensor]) -> Tensor:
 
 
 def _leaky_relu(node: Node, a: list[Tensor]) -> Tensor:
-    return F.leaky_relu(a[0], float(number(node["slope"])))
+    return F.leaky_relu(a[0], _float(node["slope"]))
 
 
 def _clamp(node: Node, a: list[Tensor]) -> Tensor:
-    lo, hi = (None if node[k] is None else float(number(node[k])) for k in ("lo", "hi"))
+    lo, hi = (None if node[k] is None else _float(node[k]) for k in ("lo", "hi"))
     return a[0] if lo is None and hi is None else a[0].clamp(lo, hi)
 
 
@@ -208,7 +227,7 @@ class LoweredGraph:
         """
         z, x = self._checked(function, z, x)
         results: list[Tensor] = []
-        for node in self.graph[function]["nodes"]:
+        for place, node in enumerate(self.graph[function]["nodes"]):
             op = node["op"]
             if op == "state":
                 results.append(z[node["part"]])
@@ -217,8 +236,7 @@ class LoweredGraph:
             elif op == "tensor":
                 results.append(self.tensors[node["name"]][None])
             elif op == "constant":
-                flat = torch.tensor(_vector(node["value"]), dtype=self.dtype, device=self.device)
-                results.append(flat.reshape(1, *node["shape"]))
+                results.append(self._constants[function][place])
             elif op in RULES:
                 arguments = [results[i] for i in node["in"]]
                 if op != "embedding":  # integer inputs used as numbers
@@ -227,6 +245,19 @@ class LoweredGraph:
             else:
                 raise ValueError(f"expected an operation of docs/format.md, found {op!r}")
         return results
+
+    @cached_property
+    def _constants(self) -> dict[str, dict[int, Tensor]]:
+        """The values of the constants, by function and place; shape (1, *shape)."""
+        return {
+            name: {i: self._constant(node) for i, node in enumerate(function["nodes"]) if node["op"] == "constant"}
+            for name in ("step", "init", "readout")
+            if (function := self.graph[name]) is not None
+        }
+
+    def _constant(self, node: Node) -> Tensor:
+        flat = torch.tensor(_vector(node["value"]), dtype=self.dtype, device=self.device)
+        return flat.reshape(1, *node["shape"])
 
     def _checked(self, function: str, z: Sequence[Tensor], x: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
         shapes = self.state_shapes if function != "init" else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def affine(drive: np.ndarray, read: np.ndarray, **more: Any) -> RecursiveModel:
     )  # fmt: skip
 
 
-def checked(found: Any, model: nn.Module) -> bool:
+def checked(found: Any, model: nn.Module | Deployed) -> bool:
     """Whether the kernel accepts every certificate over the model's own weights file."""
     weights = Deployed.of(model).weights
     return bool(found.certificates) and all(tv.check(each, weights).claims for each in found.certificates)
@@ -75,7 +76,7 @@ def test_random_linear_queries_agree_with_linear_programs() -> None:
             + ")"
             for c in clauses
         )
-        model = affine(drive, read)
+        model = Deployed.of(affine(drive, read))
         found = verify_vnnlib(model, parse(query(box, 3, f"(or {text})")))
         room = max(most_room(read @ drive, clause, box) for clause in clauses)
         assert abs(room) > 1e-6, "an unlucky seed: a tie"
@@ -92,6 +93,12 @@ def test_random_linear_queries_agree_with_linear_programs() -> None:
 
 
 IDENTITY = {"drive": np.array([[1.0]]), "read": np.array([[1.0], [-1.0]])}
+
+
+@cache
+def identity() -> Deployed:
+    """The model of most queries here, exported once."""
+    return Deployed.of(affine(**IDENTITY))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,7 @@ IDENTITY = {"drive": np.array([[1.0]]), "read": np.array([[1.0], [-1.0]])}
     ],
 )
 def test_the_border_is_where_the_file_says(high: str, assertion: str, word: str) -> None:
-    found = verify_vnnlib(affine(**IDENTITY), parse(query([("0", high)], 2, assertion)), timeout=20)
+    found = verify_vnnlib(identity(), parse(query([("0", high)], 2, assertion)), timeout=20)
     assert found.word == word and str(found.verdict) == {"sat": "REFUTED", "unsat": "PROVED"}.get(word, "UNKNOWN")
     assert bool(found) == (word == "unsat") and (found.counterexample is not None) == (word == "sat")
     if found.counterexample is not None:
@@ -121,7 +128,7 @@ def test_the_border_is_where_the_file_says(high: str, assertion: str, word: str)
 
 def test_the_counterexample_is_exact_where_the_box_holds_no_double() -> None:
     end = "0.10000000000000000000000001"
-    found = verify_vnnlib(affine(**IDENTITY), parse(query([("0.1", end)], 2, "(>= Y_0 0)")))
+    found = verify_vnnlib(identity(), parse(query([("0.1", end)], 2, "(>= Y_0 0)")))
     assert found.counterexample is not None
     (x,) = found.counterexample.x
     assert Fraction("0.1") <= x <= Fraction(end)
@@ -180,7 +187,7 @@ def test_the_readout_that_asks_computes_the_margins() -> None:
 
 
 def test_several_boxes_share_a_certificate_and_one_unsafe_box_is_enough() -> None:
-    model = affine(**IDENTITY)
+    model = identity()
     union = "(or (and (>= X_0 0) (<= X_0 0.2)) (and (>= X_0 0.4) (<= X_0 0.6)))"
     found = verify_vnnlib(model, parse(query([(0, 1)], 2, union, "(>= Y_0 0.7)")))
     assert found.word == "unsat" and found.boxes == found.proved == 2 and len(found.certificates) == 1
@@ -193,7 +200,7 @@ def test_several_boxes_share_a_certificate_and_one_unsafe_box_is_enough() -> Non
 
 
 def test_the_box_of_the_file_counts_not_the_domain_of_the_model() -> None:
-    model = affine(**IDENTITY, domain=tv.Box(0, 1))
+    model = Deployed.of(affine(**IDENTITY, domain=tv.Box(0, 1)))
     assert verify_vnnlib(model, parse(query([(0, 2)], 2, "(>= Y_0 1.5)"))).word == "sat"
     assert verify_vnnlib(model, parse(query([(0, 2)], 2, "(>= Y_0 2.5)"))).word == "unsat"
 
@@ -205,19 +212,18 @@ def test_an_implicit_model() -> None:
         c=torch.zeros(3), m=1.0, domain=(-1, 1),
     )  # fmt: skip
     x = torch.tensor([0.5, -0.25])
+    deployed = Deployed.of(model)
     with torch.no_grad():
-        y = Deployed.of(model).lowered.readout((torch.from_numpy(Deployed.of(model).fixed_points(x[None].double())),))[
-            0
-        ]
+        y = deployed.lowered.readout((torch.from_numpy(deployed.fixed_points(x[None].double())),))[0]
     box = [("0.49", "0.51"), ("-0.26", "-0.24")]
     top = float(y[0])
-    safe = verify_vnnlib(model, parse(query(box, 3, f"(or (>= Y_0 {top + 0.2}) (<= Y_0 {top - 0.2}))")))
-    unsafe = verify_vnnlib(model, parse(query(box, 3, f"(and (>= Y_0 {top - 0.2}) (<= Y_0 {top + 0.2}))")))
-    assert (safe.word, unsafe.word) == ("unsat", "sat") and checked(safe, model) and checked(unsafe, model)
+    safe = verify_vnnlib(deployed, parse(query(box, 3, f"(or (>= Y_0 {top + 0.2}) (<= Y_0 {top - 0.2}))")))
+    unsafe = verify_vnnlib(deployed, parse(query(box, 3, f"(and (>= Y_0 {top - 0.2}) (<= Y_0 {top + 0.2}))")))
+    assert (safe.word, unsafe.word) == ("unsat", "sat") and checked(safe, deployed) and checked(unsafe, deployed)
 
 
 def test_a_model_without_input() -> None:
-    model = autonomous(lambda z: z / 2 + 1, readout=lambda z: torch.cat([z, -z], 1))  # z* = 2
+    model = Deployed.of(autonomous(lambda z: z / 2 + 1, readout=lambda z: torch.cat([z, -z], 1)))  # z* = 2
     for bound, word in (("1.9", "sat"), ("2.1", "unsat")):
         found = verify_vnnlib(model, parse(query([], 2, f"(>= Y_0 {bound})")))
         assert found.word == word and checked(found, model)
@@ -267,17 +273,16 @@ def test_dense_samples_never_meet_what_is_unsat() -> None:
     """ReLU loops: whatever is said to be impossible is met at none of a thousand inputs, and "sat" at its own."""
     seen = {"sat": 0, "unsat": 0}
     for seed in range(6):
-        model = tanh_model(seed, n=4, m=2, activation=torch.relu)
-        deployed = Deployed.of(model)
+        deployed = Deployed.of(tanh_model(seed, n=4, m=2, activation=torch.relu))
         x = torch.rand(1000, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.5
         y = deployed.lowered.readout((torch.from_numpy(deployed.fixed_points(x)),)).numpy()
         both = np.maximum(y[:, 0] - y[:, 1], y[:, 2] - y[:, 3])
         for offset in (-0.02, 0.05):
             bound = float(both.min()) + offset
             clause = f"(and (<= (- Y_0 Y_1) {bound:.12f}) (<= (- Y_2 Y_3) {bound:.12f}))"
-            found = verify_vnnlib(model, parse(query([("-0.5", "0.5")] * 2, 4, clause)), timeout=60)
+            found = verify_vnnlib(deployed, parse(query([("-0.5", "0.5")] * 2, 4, clause)), timeout=60)
             assert found.word == ("sat" if offset > 0 else "unsat"), (seed, offset, found.reason)
-            assert checked(found, model)
+            assert checked(found, deployed)
             seen[found.word] += 1
     assert seen == {"sat": 6, "unsat": 6}
 
@@ -307,13 +312,13 @@ CHECKED: list[tuple[Any, tuple[str, str], str, str]] = [
 def test_certificates_are_checked_against_the_query(
     iteration: Any, bounds: tuple[str, str], assertion: str, word: str
 ) -> None:
-    model = affine(**IDENTITY, iteration=iteration)
+    model = Deployed.of(affine(**IDENTITY, iteration=iteration))
     asked = parse(query([bounds], 2, assertion))
     found = verify_vnnlib(model, asked)
     assert found.word == word and check_vnnlib(model, asked, found.certificates) == word
     wider = parse(query([("-0.25", bounds[1])], 2, assertion))  # another box; a counterexample is in it as well
     shifted = parse(query([bounds], 2, assertion.replace("Y_0", "(+ Y_0 0.0000001)")))
-    iterated = affine(**IDENTITY, iteration="picard" if iteration == "implicit" else "implicit")
+    iterated = Deployed.of(affine(**IDENTITY, iteration="picard" if iteration == "implicit" else "implicit"))
     for other_model, other in [
         *([(model, wider)] if word == "unsat" else []),
         (model, shifted),

@@ -11,12 +11,14 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from functools import cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo import config
 from torch._dynamo.exc import UserError
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError, GuardOnDataDependentSymNode
@@ -41,6 +43,9 @@ _TAKES = {
     "init": "it takes the input; compare it",
     "readout": "it takes the state; compare it",
 }
+# Every trace has a batch size of its own, so that torch's cache of shapes is filled and hardly ever met: a third of the
+# time.
+_UNCACHED = partial(config.patch, fake_tensor_cache_enabled=False)
 _TORCH = str(Path(torch.__file__).parent)
 _OWN = str(Path(__file__).parent)
 
@@ -132,7 +137,7 @@ def capture(model: nn.Module, call: Call, examples: Sequence[Tensor], what: str)
     """
     batch = Dim("batch", min=1)
     try:
-        with torch.no_grad(), warnings.catch_warnings(), _quiet(), preserve_node_meta():
+        with torch.no_grad(), warnings.catch_warnings(), _quiet(), preserve_node_meta(), _UNCACHED():
             warnings.simplefilter("ignore")
             program = torch.export.export(
                 Traced(model, call), tuple(examples), strict=False,
@@ -238,15 +243,24 @@ def _decompose(program: ExportedProgram) -> ExportedProgram:
     """
     if any(_mutates(node) for node in program.graph.nodes):
         program = program.run_decompositions({})
-    table = torch.export.default_decompositions()
     tried: set[Any] = set()
     while True:
         unknown = {node.target for node in program.graph.nodes if _unknown(node)} - tried
-        chosen = {target: table[target] for target in unknown if target in table}
+        chosen = {target: found for target in unknown if (found := _decomposition(target)) is not None}
         if not chosen:
             return program
         tried |= unknown
         program = program.run_decompositions(chosen)
+
+
+@cache
+def _decomposition(target: Any) -> Call | None:
+    """What torch breaks an operation up into, by default. Its table takes long to make, and few operations need it."""
+    try:
+        found: Call = torch.export.default_decompositions()[target]  # the table's `get` never finds anything
+    except KeyError:
+        return None
+    return found
 
 
 def _unknown(node: torch.fx.Node) -> bool:

@@ -68,7 +68,8 @@ def _tensor_versions(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def _generators() -> list[Any]:
-    return [random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()]
+    name, key, *rest = np.random.get_state()
+    return [random.getstate(), (name, np.asarray(key).tobytes(), *rest), torch.get_rng_state().numpy().tobytes()]
 
 
 @contextmanager

@@ -45,15 +45,18 @@ class Deployed:
     weights: bytes
 
     @classmethod
-    def of(cls, model: nn.Module, seed: int = 0) -> Deployed:
+    def of(cls, model: nn.Module | Deployed, seed: int = 0) -> Deployed:
         """Bakes the library's own models; other models are exported with their parameter-only parts folded.
 
         Args:
+            model: see `trm_verify.model`; what this made of one before is returned as it is.
             seed: for the inputs on which export compares the graph with the model.
 
         Raises:
             ExportError: the step cannot be exported. ValueError: the model's description is wrong.
         """
+        if isinstance(model, Deployed):
+            return model
         if not isinstance(model, nn.Module):
             raise ValueError(
                 f"expected a model, found a {type(model).__name__}; wrap a function with "
@@ -114,13 +117,18 @@ class Deployed:
         alpha: torch.Tensor | float = 1.0
         if isinstance(self.spec.iteration, Damped):
             alpha = torch.tensor([float(a) for a in self.spec.iteration.alpha], dtype=torch.float64)
-        flat = _flat(self.lowered.init(x))
-        for _ in range(iterations):
+        flat = earlier = _flat(self.lowered.init(x))
+        left, looked, ahead = iterations, 1, 0
+        while left:
             after = alpha * _flat(self.lowered.step(self._parts(flat), x)) + (1 - alpha) * flat
             moved = float((after - flat).abs().max())
-            flat = after
+            flat, left, ahead = after, left - 1, ahead + 1
             if not moved > SETTLED * (1 + float(flat.abs().max())):
                 break
+            if torch.equal(flat, earlier):  # a cycle in doubles: whole rounds of it change nothing
+                left %= ahead
+            elif ahead == looked:  # Brent's method: wait twice as long for the next state to come back
+                earlier, looked, ahead = flat, 2 * looked, 0
         found: np.ndarray = np.nan_to_num(flat.numpy(), nan=0.0, posinf=0.0, neginf=0.0)
         return found
 

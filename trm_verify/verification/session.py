@@ -95,7 +95,7 @@ class Verification:
     def __init__(
         self, model: nn.Module | Deployed, domain: Box | None = None, region: Box | None = None, seed: int = 0
     ) -> None:
-        self.deployed = model if isinstance(model, Deployed) else Deployed.of(model, seed)
+        self.deployed = Deployed.of(model, seed)
         self.spec, self.problem = self.deployed.spec, self.deployed.problem
         self.domain_box = self._domain(domain)
         self.domain: Json = (

@@ -82,7 +82,12 @@ class VnnlibResult:
 
 
 def verify_vnnlib(
-    model: nn.Module, specification: Specification, *, timeout: float | None = None, norm: str = "auto", seed: int = 0
+    model: nn.Module | Deployed,
+    specification: Specification,
+    *,
+    timeout: float | None = None,
+    norm: str = "auto",
+    seed: int = 0,
 ) -> VnnlibResult:
     """Answer a query.
 

@@ -24,7 +24,7 @@ from trm_verify.kernel.tensor import Tensor
 from trm_verify.verification.session import Deployed, admissible
 
 
-def check_vnnlib(model: nn.Module, specification: Specification, certificates: Sequence[Certificate]) -> str:
+def check_vnnlib(model: nn.Module | Deployed, specification: Specification, certificates: Sequence[Certificate]) -> str:
     """Re-check certificates of a query with the kernel: "unsat" or "sat", whichever they prove.
 
     Raises:
