@@ -46,6 +46,29 @@ def answer(text: str, folder: Path, solver: str = "z3") -> str:
     return verdict.answer if verdict.answer != "error" else f"error: {verdict.note}"
 
 
+def answer_here(text: str, solver: str = "z3") -> str:
+    """The same from the solver's library in this process: to start another for each script takes longer than most
+    answers.
+    """
+    if solver == "z3":
+        import z3
+
+        context = z3.Context()
+        limited = f"(set-option :timeout {int(1000 * SECONDS)})\n{text}"
+        found: str = z3.Z3_eval_smtlib2_string(context.ref(), limited).strip()
+        return found
+    import cvc5
+
+    engine = cvc5.Solver()
+    engine.setOption("tlimit-per", str(int(1000 * SECONDS)))
+    parser = cvc5.InputParser(engine)
+    parser.setStringInput(cvc5.InputLanguage.SMT_LIB_2_6, text, "script")
+    said = []
+    while not (command := parser.nextCommand()).isNull():
+        said.append(command.invoke(engine, parser.getSymbolManager()))
+    return "".join(said).strip()
+
+
 def assumptions(text: str) -> str:
     """The script without the assertion that a goal fails: satisfiable unless the assumptions contradict each other."""
     return text[: text.rindex("(assert (not ")] + text[text.rindex("(check-sat)") :]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.obligations.scripts import GOOD, answer, assumptions, exported, needs_cvc5, needs_z3, scripts
+from tests.obligations.scripts import GOOD, answer, answer_here, assumptions, exported, needs_cvc5, needs_z3, scripts
 from trm_verify.kernel.rules import RULES
 from trm_verify.obligations import NOT_EXPORTED
 from trm_verify.obligations.export import CONDITIONS
@@ -34,11 +34,11 @@ def test_every_script_is_refuted(name: str, tmp_path: Path) -> None:
 
 @needs_z3
 @pytest.mark.parametrize("name", GOOD)
-def test_assumptions_do_not_contradict_each_other(name: str, tmp_path: Path) -> None:
+def test_assumptions_do_not_contradict_each_other(name: str) -> None:
     """A script whose assumptions are false of everything would be refuted whatever its goals."""
     nothing_fixed = {"no_fixed_point", "fixed_points_in"} if name.startswith("no_fixed_point") else set()
     for item in scripts(exported(name)):
-        found = answer(assumptions(item.text), tmp_path)
+        found = answer_here(assumptions(item.text))
         assert found == "sat" or item.rule in nothing_fixed, item.name
 
 
@@ -56,8 +56,8 @@ def test_the_same_by_interval_arithmetic(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_cvc5
 @pytest.mark.parametrize("name", GOOD)
-def test_another_solver_agrees(name: str, tmp_path: Path) -> None:
-    found = {item.name: answer(item.text, tmp_path, "cvc5") for item in scripts(exported(name))}
+def test_another_solver_agrees(name: str) -> None:
+    found = {item.name: answer_here(item.text, "cvc5") for item in scripts(exported(name))}
     assert set(found.values()) == {"unsat"}, found
 
 
