@@ -12,7 +12,7 @@ from trm_verify.kernel.context import Context, Witness, none, numbers, only
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import step
 from trm_verify.kernel.graph import Graph
-from trm_verify.kernel.numbers import dot, dyadic, sqrt_up
+from trm_verify.kernel.numbers import dot, dyadic, less, sqrt_up
 from trm_verify.kernel.operators import difference
 from trm_verify.kernel.relaxation import (
     System,
@@ -86,7 +86,7 @@ def by_continuity(context: Context, premises: list[Conclusion], witness: Witness
         raise CheckError("INCLUSION", "the input inside the domain", "another")
     forms = forms_over(graph, domain, box, scale)
     lo, hi = numbers(raw[5], len(forms.units), "lo"), numbers(raw[6], len(forms.units), "hi")
-    if any(p > q for p, q in zip(lo, hi, strict=True)):
+    if any(less(q, p) for p, q in zip(lo, hi, strict=True)):
         raise CheckError("WITNESS", "lo ≤ hi for every argument", "an inverted interval")
     known = FixedPoints(domain, premise.region, box, tuple(zip(lo, hi, strict=True)), scale, True, True)
     task = Tightening(graph, forms, known, raw[7:], proved=False)
@@ -97,7 +97,7 @@ def by_continuity(context: Context, premises: list[Conclusion], witness: Witness
         raise CheckError("INCLUSION", "every state and argument strictly inside its interval", f"variable {missing[0]}")
     for i, k in system.slaved.items():
         (low, high), (first, last), unit = known.box.fraction(i), task.tables[k].ends(), system.units[k]
-        if first is None or last is None or not low <= first or not last <= high:
+        if first is None or last is None or less(first, low) or less(high, last):
             raise CheckError("INCLUSION", "the values of a unit inside the box of its state", f"state {i}")
         if unit.op is None and unit.varies and (low == first or last == high):  # its range is known inside the box only
             raise CheckError("INCLUSION", "the values of such a unit strictly inside the box", f"state {i}")
@@ -111,7 +111,7 @@ def _is_inside(target: int, sign: int, end: Fraction, known: FixedPoints) -> boo
     lo, hi = known.box.fraction(target) if target < n else known.arguments[target - n]
     if lo is None or hi is None:
         return False
-    return end > lo if sign > 0 else end < hi
+    return less(lo, end) if sign > 0 else less(end, hi)
 
 
 def distance(graph: Graph, premise: Convergence | WellPosed, at: Tensor, centre: Tensor) -> Tensor:
