@@ -14,6 +14,7 @@ import torch
 from trm_verify.kernel.units import kinks
 from trm_verify.provers.fixed_points.enclosed import Enclosed
 from trm_verify.provers.fixed_points.reduced import Ascent, Linearised, Mask, Reduced, SmallDual, bending
+from trm_verify.provers.fixed_points.relaxed import Relaxed
 from trm_verify.provers.problem import Floats
 
 FEW = 0.5  # share of the units that may bend
@@ -135,11 +136,11 @@ def enclose(about: Linearised, deadline: float) -> Enclosed | None:
     multipliers = np.concatenate(
         [reduced.lifted(rows[straight]) + reduced.inverse[straight], reduced.lifted(bent.multipliers)]
     )
-    idle, ends = plainly_idle(r, lo, hi, np.stack([first, last])[:, :kept])
+    idle, least, most = plainly_idle(r, lo, hi, np.stack([first, last])[:, :kept])
     if len(idle):
         unknowns = kept + np.searchsorted(active, idle)
-        low[unknowns], high[unknowns] = ends
-        lo[idle], hi[idle] = first[unknowns], last[unknowns] = wider(*ends, INFLATE)
+        low[unknowns], high[unknowns] = least, most
+        lo[idle], hi[idle] = first[unknowns], last[unknowns] = wider(least, most, INFLATE)
         places = np.searchsorted(straight, unknowns)
         multipliers[places] = 0.0
         multipliers[places, unknowns] = 1.0
@@ -147,27 +148,25 @@ def enclose(about: Linearised, deadline: float) -> Enclosed | None:
     return Enclosed(r, *intervals, box, torch.from_numpy(low), torch.from_numpy(high), sides, multipliers, reduced)
 
 
-def plainly_idle(relaxed: Relaxed, lo: Floats, hi: Floats, kept: Floats) -> tuple[Floats, Floats]:
+def plainly_idle(relaxed: Relaxed, lo: Floats, hi: Floats, kept: Floats) -> tuple[Floats, Floats, Floats]:
     """The units of which interval arithmetic already shows that they are constant, and the ends of their arguments.
 
     Their intervals may be as wide as that: nothing else depends on them, and a row of the equations shows them alone.
 
-    Shape: lo, hi (U,); kept (2, kept); results (K,), (2, K).
+    Shape: lo, hi (U,); kept (2, kept); each result (K,).
     """
     r, active = relaxed, relaxed.active.numpy()
-    arguments, values = (each.numpy() for each in r.places(torch.from_numpy(lo), torch.from_numpy(hi)))
-    least, most = values.min(axis=0), values.max(axis=0)
+    _, values = r.places(torch.from_numpy(lo), torch.from_numpy(hi))
+    least, most = values.amin(dim=0).numpy(), values.amax(dim=0).numpy()
     rows = r.rows.numpy()[kept.shape[1] :]
-    columns = rows[:, 1 : 1 + r.inputs], rows[:, 1 + r.inputs : r.first], rows[:, r.first :]
-    centres = r.middle.numpy(), kept.mean(axis=0), (least + most) / 2
-    reaches = r.reach.numpy(), (kept[1] - kept[0]) / 2, (most - least) / 2
-    middle = rows[:, 0] + sum(c @ v for c, v in zip(columns, centres, strict=True))
-    reach = sum(np.abs(c) @ v for c, v in zip(columns, reaches, strict=True))
+    given, states, units = rows[:, 1 : 1 + r.inputs], rows[:, 1 + r.inputs : r.first], rows[:, r.first :]
+    middle = rows[:, 0] + given @ r.middle.numpy() + states @ kept.mean(axis=0) + units @ (least + most) / 2
+    reach = np.abs(given) @ r.reach.numpy() + np.abs(states) @ np.ptp(kept, axis=0) / 2
+    reach = reach + np.abs(units) @ (most - least) / 2
     low, high = lo.copy(), hi.copy()
     low[active], high[active] = wider(middle - reach, middle + reach, INFLATE)
-    found = active[(least == most)[active] & (lo < hi)[active] & ~bending(r, low, high)[active]]
-    places = np.searchsorted(active, found)
-    return found, np.stack([(middle - reach)[places], (middle + reach)[places]])
+    found = ((least == most) & (lo < hi) & ~bending(r, low, high))[active]
+    return active[found], (middle - reach)[found], (middle + reach)[found]
 
 
 @dataclass(frozen=True)
