@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from fractions import Fraction
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import nn
 
 import trm_verify as tv
 from tests.small import autonomous, gate_model, iterates, linear, tanh_model
+from trm_verify.kernel import document
 from trm_verify.kernel.check import check as kernel_check
 from trm_verify.model import RecursiveModel
 from trm_verify.models import LogNormEquilibrium, MonotoneEquilibrium
@@ -133,6 +136,39 @@ def test_an_equilibrium_model_has_the_rate_and_the_steps_of_what_reaches_it(fami
             result.steps("1e-6")
     else:
         assert result.steps("1e-6") > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("family", [MonotoneEquilibrium, LogNormEquilibrium])
+def test_so_many_damped_steps_do_reach_the_fixed_point(family: Any, seed: int) -> None:
+    """The loop that the certificate names, run from every corner that the initial error allows, ends within ε."""
+    model = family(4, 3, 3, seed=seed, dtype=torch.float64).bake()
+    result = tv.verify_fixed_point(model)
+    steps = result.certificate.predicate["steps"]  # a step that contracts needs no damping
+    (alpha,) = {json.dumps(s["alpha"]) for s in steps if "alpha" in s} or {'{"exp": 0, "int": "1"}'}
+    assert ("convergence of picard" in result.claims) == (not any("alpha" in s for s in steps))
+    ints, exp = document.vector(json.loads(alpha), None, "alpha")
+    alphas = torch.tensor([v * 2.0**exp for v in ints], dtype=torch.float64)
+    x = torch.tensor([[0.25, 1.0, 0.5]], dtype=torch.float64)
+    signs = torch.tensor(list(product((-1.0, 1.0), repeat=4)), dtype=torch.float64)
+    with torch.no_grad():
+        weight, drive = model.matrix(x), x @ model.U.T + model.b
+
+        def moved(z: torch.Tensor) -> torch.Tensor:
+            argument = z @ weight.T + drive
+            if family is MonotoneEquilibrium:
+                return torch.relu(z + alphas * (argument - z))
+            return z + alphas * (torch.relu(argument) - z)
+
+        fixed = torch.zeros(1, 4, dtype=torch.float64)
+        for _ in range(result.steps("1e-9", 10)):
+            fixed = moved(fixed)
+        assert torch.allclose(model.step(fixed, x), fixed, atol=1e-8)
+        for error, epsilon in ((1.0, "0.001"), (0.25, "0.2"), (3.0, "0.000001")):
+            z = fixed + error * signs
+            for _ in range(result.steps(epsilon, error)):
+                z = moved(z)
+            assert float((z - fixed).abs().max()) <= float(epsilon) + 1e-8
 
 
 def test_an_implicit_model_that_contracts_has_the_steps_of_its_own_step() -> None:

@@ -615,6 +615,22 @@ def test_a_certificate_of_any_name_is_found_with_its_weights(run: Any, saved: Pa
     assert said["model.trmcert.json"].startswith("DIGEST")
 
 
+def test_valid_proofs_of_a_copy_say_nothing_of_the_model_that_is_there(run: Any, saved: Path) -> None:
+    """The model was trained again, and its certificates lie beside a copy of what it was before."""
+    shutil.copyfile(saved / "model.safetensors", saved / "before.safetensors")
+    for old in saved.glob("*.trmcert.json"):
+        old.rename(saved / old.name.replace("model", "rate"))
+    assert run("check", saved).code == 0  # still about the model as well
+    tensors = load_file(saved / "model.safetensors")
+    tensors[sorted(tensors)[0]].view(-1)[0] += 1
+    save_file(tensors, saved / "model.safetensors")
+    found = run("check", saved, "--json")
+    verdicts = {Path(i["certificate"]).name: i["verdict"] for i in found.json["certificates"]}
+    assert found.code == 3 and verdicts["rate.trmcert.json"] == "VALID" and verdicts["model.trmcert.json"] == "MISSING"
+    said = run("check", saved)
+    assert "rate.trmcert.json, about before.safetensors" in said.out and "expected a certificate about" in said.out
+
+
 def test_nothing_to_check(run: Any, tmp_path: Path) -> None:
     found = run("check", tmp_path, "--json")
     assert found.code == 5 and found.json["error"]["kind"] == "nothing to check"

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from trm_verify.kernel.document import MAX_BYTES, load, read_file
 from trm_verify.kernel.errors import CheckError
 
-SUFFIX = ".trmcert.json"
+SUFFIX, WEIGHTS, CONFIG = ".trmcert.json", "model.safetensors", "config.json"
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether save_pretrained wrote this folder."""
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == "trm_verify" and (folder / WEIGHTS).is_file()
 
 
 def weights_beside(certificate: Path) -> Path | None:
@@ -25,6 +35,7 @@ def weights_beside(certificate: Path) -> Path | None:
         name = name.rpartition(".")[0]
     wanted = _stated(certificate)
     files = [] if wanted is None else sorted(certificate.parent.glob("*.safetensors"))
+    files.sort(key=lambda file: file.name != WEIGHTS)  # of equal files, the model's own
     return next((file for file in files if _digest(file) == wanted), None)
 
 

@@ -27,10 +27,10 @@ from torch import Tensor
 
 from trm_verify.export import export
 from trm_verify.models import MODELS, ConfiguredModel
+from trm_verify.naming import CONFIG, WEIGHTS
 
-CONFIG = "config.json"
 MAX_BRACKETS = 1000
-WEIGHTS, CHECKPOINT, HINTS = "model.safetensors", "checkpoint.safetensors", "hints.safetensors"
+CHECKPOINT, HINTS = "checkpoint.safetensors", "hints.safetensors"
 _KEYS = {"model_type", "architectures", "config", "weights_sha256", "checkpoint_sha256", "hints_sha256"}
 
 

@@ -13,7 +13,8 @@ from benchmarks.table import Json
 from benchmarks.tasks.clock import seconds, timed
 from benchmarks.tasks.jobs import Job
 from trm_verify.models import Stack
-from trm_verify.pretrained import WEIGHTS, from_pretrained
+from trm_verify.naming import WEIGHTS
+from trm_verify.pretrained import from_pretrained
 from trm_verify.result import VerificationResult, VerificationResults
 from trm_verify.tasks import Task
 from trm_verify.tasks.base import one_hot

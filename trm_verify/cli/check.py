@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trm_verify import archive
 from trm_verify.cli.loading import exported, load_model, model_errors
 from trm_verify.cli.outcome import Exit, Failure, Outcome, combined, usage
-from trm_verify.naming import SUFFIX, weights_beside
+from trm_verify.naming import SUFFIX, WEIGHTS, is_saved, weights_beside
 
 if TYPE_CHECKING:
     from trm_verify.export import Exported
@@ -54,6 +54,11 @@ def run(options: Any) -> Outcome:
         with model_errors(options.model):
             model = exported(loaded.module)
     found = [_one(c, options, model) for c in certificates]
+    weights = str(source / WEIGHTS)
+    if options.weights is None and is_saved(source) and all(item["weights_file"] != weights for item in found):
+        message = f"expected a certificate about {WEIGHTS}, found none; make it with: trm-verify certify {source}"
+        missing = {"verdict": "MISSING", "message": message, "exit_code": int(Exit.UNKNOWN)}
+        found.append({"certificate": str(source / f"model{SUFFIX}"), "weights_file": weights, **missing})
     code = combined(item["exit_code"] for item in found)
     data = {"certificates": found} if source.is_dir() else {k: v for k, v in found[0].items() if k != "exit_code"}
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ from trm_verify.cli.check import isolated, require_claims
 from trm_verify.cli.loading import is_factory
 from trm_verify.cli.outcome import Exit, Failure, Outcome, cannot, combined, usage
 from trm_verify.cli.summary import lines, markdown
-from trm_verify.naming import SUFFIX, weights_beside
+from trm_verify.naming import SUFFIX, WEIGHTS, is_saved, weights_beside
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
 Item = dict[str, Any]
 
 
@@ -108,22 +106,13 @@ def _inside(folder: Path) -> Iterator[Target]:
         certificates = [here / name for name in sorted(files) if name.endswith(SUFFIX)]
         for certificate in certificates:
             yield Target(certificate, _model_of(certificate))
-        if _is_saved(here) and not any(weights_beside(c) == here / WEIGHTS for c in certificates):
+        if is_saved(here) and not any(weights_beside(c) == here / WEIGHTS for c in certificates):
             yield Target(here / f"model{SUFFIX}", str(here))
-
-
-def _is_saved(folder: Path) -> bool:
-    """Whether save_pretrained wrote this folder."""
-    try:
-        config = json.loads((folder / CONFIG).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(config, dict) and config.get("model_type") == "trm_verify" and (folder / WEIGHTS).is_file()
 
 
 def _model_of(file: Path) -> str | None:
     weights = file if file.suffix == ".safetensors" else weights_beside(file)
-    return str(file.parent) if weights == file.parent / WEIGHTS and _is_saved(file.parent) else None
+    return str(file.parent) if weights == file.parent / WEIGHTS and is_saved(file.parent) else None
 
 
 def _one(target: Target, options: Any, cache: Cache | None) -> Item:

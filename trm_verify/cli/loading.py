@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trm_verify.cli.outcome import Exit, Failure, cannot, usage
+from trm_verify.naming import WEIGHTS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +76,7 @@ def load_model(text: str) -> Loaded:
     """
     source = Path(text)
     if source.is_dir():
-        from trm_verify.pretrained import WEIGHTS, from_pretrained
+        from trm_verify.pretrained import from_pretrained
 
         try:
             with model_errors("the model"):

@@ -20,8 +20,8 @@ from pathlib import Path
 from trm_verify import __version__
 from trm_verify.kernel import document
 from trm_verify.kernel.errors import CheckError
-from trm_verify.naming import SUFFIX
-from trm_verify.pretrained import CONFIG, HINTS, WEIGHTS
+from trm_verify.naming import CONFIG, SUFFIX, WEIGHTS
+from trm_verify.pretrained import HINTS
 
 BUNDLE_SUFFIX, MANIFEST, REPORT, ACCURACY = ".trmbundle", "manifest.json", "report.html", "accuracy.json"
 FORMAT = "https://trm-verify.dev/bundle/v1"

@@ -15,8 +15,8 @@ from trm_verify.deploy.bundle import MAX_BYTES, BundleError, unpack
 from trm_verify.deploy.signature import MAX_SIGNATURE, SIGNATURE_SUFFIX, SignatureError, Signer, verify
 from trm_verify.export import ExportError
 from trm_verify.kernel.document import read_file
-from trm_verify.naming import SUFFIX, weights_beside
-from trm_verify.pretrained import WEIGHTS, PretrainedError, from_pretrained, packed, read_tensors
+from trm_verify.naming import SUFFIX, WEIGHTS, weights_beside
+from trm_verify.pretrained import PretrainedError, from_pretrained, packed, read_tensors
 from trm_verify.verification.deployed import Deployed
 
 # certificate, weights, expected claims, digest of the graph ↦ exit code and report

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from trm_verify.kernel.document import read_file
 from trm_verify.kernel.errors import CheckError
-from trm_verify.pretrained import WEIGHTS, PretrainedError, read_tensors, write_files
+from trm_verify.naming import WEIGHTS
+from trm_verify.pretrained import PretrainedError, read_tensors, write_files
 from trm_verify.verification.deployed import Deployed
 
 INDEX = "model.safetensors.index.json"

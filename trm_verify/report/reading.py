@@ -17,8 +17,8 @@ from trm_verify.kernel import document
 from trm_verify.kernel.check import Valid, check
 from trm_verify.kernel.claims import Conclusion, Run
 from trm_verify.kernel.errors import CheckError
-from trm_verify.naming import SUFFIX, weights_beside
-from trm_verify.pretrained import CONFIG, WEIGHTS, from_pretrained
+from trm_verify.naming import CONFIG, SUFFIX, WEIGHTS, weights_beside
+from trm_verify.pretrained import from_pretrained
 from trm_verify.report.accuracy import AccuracyCurve, AccuracyPoint
 from trm_verify.verification.deployed import Deployed
 

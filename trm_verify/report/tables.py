@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,11 @@ def print_check(console: Console, item: Mapping[str, Any]) -> None:
     """The kernel's report on one certificate."""
     missing = [m for m in item.get("not_compared", ()) if m in ("claim", "graph")]
     note = f" ({' and '.join(missing)} not compared)" if missing else ""
-    console.print(Text.assemble(verdict(item["verdict"]), f"{note}  {short(item['certificate'])}"), soft_wrap=True)
+    name = short(item["certificate"])
+    weights = Path(item.get("weights_file") or name).name
+    if not Path(name).name.startswith(weights.removesuffix(".safetensors")):
+        name += f", about {short(weights)}"  # not what its own name says
+    console.print(Text.assemble(verdict(item["verdict"]), f"{note}  {name}"), soft_wrap=True)
     if item["verdict"] != "VALID":
         console.print(f"  {short(item['message'])}", soft_wrap=True)
         return
