@@ -226,13 +226,15 @@ class Reached:
 class Settled:
     """For each x of the domain there is one z* with Tᵏ(z_0) = z* for all states z_0 and all k ≥ steps.
 
-    So z* is the only fixed point in all of Rⁿ (`region`).
+    So z* is the only fixed point in all of Rⁿ (`region`). Entries of part p of Tᵏ(z) depend on those of earlier `parts`
+    alone.
     """
 
     operator: Operator
     domain: Tensor
     steps: int
     region: Tensor | None = field(default=None, compare=False)
+    parts: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)

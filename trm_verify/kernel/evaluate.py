@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
+from trm_verify.kernel.again import apply_again
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.graph import CONSTANT, Function, Graph, Node
 from trm_verify.kernel.operations import apply_operation
@@ -76,8 +78,14 @@ def _constants(graph: Graph, function: Function) -> tuple[dict[int, Tensor], dic
     return graph.once(function, "constants", values)
 
 
-def evaluate(graph: Graph, function: Function, state: Tensor, given: Tensor) -> list[Tensor]:
-    """Enclosures of all nodes over state × input (flat tensors; unbounded ones are allowed)."""
+def evaluate(
+    graph: Graph, function: Function, state: Tensor, given: Tensor, last: Sequence[Tensor] = ()
+) -> list[Tensor]:  # fmt: skip
+    """Enclosures of all nodes over state × input (flat tensors; unbounded ones are allowed).
+
+    Args:
+        last: those over another pair: what they have in common is not worked out again.
+    """
     graph.charge(function.cost)
     known, bits = _constants(graph, function)
     values: list[Tensor] = []
@@ -87,7 +95,11 @@ def evaluate(graph: Graph, function: Function, state: Tensor, given: Tensor) -> 
             values.append(known[i])
         elif node.args:
             lengths.before(i)
-            values.append(apply_operation(node, [values[j] for j in node.args]))
+            args = [values[j] for j in node.args]
+            if last:
+                values.append(apply_again(node, args, [last[j] for j in node.args], last[i]))
+            else:
+                values.append(apply_operation(node, args))
         else:
             values.append(_leaf(node, graph, state, given))
         lengths.after(i, bits[i] if i in known else values[i].bits)

@@ -51,7 +51,8 @@ def _row_gain(context: Context, premises: list[Conclusion], witness: Witness) ->
 
 def _triangular(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
     parts = _parts(witness["parts"], context.graph.size)
-    return Settled(PICARD, context.box(witness["domain"], "input"), max(parts), Tensor((context.graph.size,)))
+    domain, everywhere = context.box(witness["domain"], "input"), Tensor((context.graph.size,))
+    return Settled(PICARD, domain, max(parts), everywhere, tuple(parts))
 
 
 def _contraction(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from fractions import Fraction as F
 from itertools import product
+from random import Random
 
 import pytest
 
-from tests.corpus.good_triangular import shifted
+from tests.corpus.good_triangular import causal, shifted
 from tests.corpus.sheet import Nodes, Sheet, canonical, graph, identity_readout, real, stored
 from trm_verify.kernel.check import check
+from trm_verify.kernel.claims import Settled
 from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.evaluate import step as step_of
+from trm_verify.kernel.graph import parse
 from trm_verify.kernel.inequality import Sum
 from trm_verify.kernel.numbers import require_bits
+from trm_verify.kernel.operators import PICARD
+from trm_verify.kernel.rules.answers import _end
+from trm_verify.kernel.tensor import Tensor
+from trm_verify.kernel.weights import Weights
 
 
 def settled_from(numerator: int) -> Sheet:
@@ -97,6 +105,22 @@ def test_a_settled_answer_over_symbols_is_that_of_every_word_in_the_box() -> Non
                 accepted = False
             assert not accepted or answers == {answer}, (low, high, answer)
             assert accepted or low != high or answers != {answer}
+
+
+@pytest.mark.parametrize("width", [0, 1 << 50])
+def test_the_end_is_where_the_iterates_end_from_every_start(width: int) -> None:
+    """Part by part or step by step: the same box, to the last bit, for a point and for a box of inputs."""
+    sheet, rng = causal(7), Random(5)
+    graph = parse(sheet.graph, Weights(sheet.weights))
+    low = [rng.randint(-1 << 62, 1 << 62) for _ in range(7)]
+    given = Tensor((7,), -62, low, [v + width for v in low] if width else low)
+    parts = tuple(t + 1 for t in range(7) for _ in range(2))
+    found = _end(graph, Settled(PICARD, given, 7, parts=parts), given)
+    for start in ([0] * 14, [rng.randint(-1 << 40, 1 << 40) for _ in range(14)]):
+        state = Tensor((14,), -30, start, start)
+        for _ in range(7):
+            state = step_of(graph, state, given)
+        assert (state.exp, state.ends()) == (found.exp, found.ends())
 
 
 def test_long_entries_of_a_whole_matrix_are_refused_before_they_are_made() -> None:

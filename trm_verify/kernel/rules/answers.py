@@ -10,7 +10,7 @@ from trm_verify.kernel import document
 from trm_verify.kernel.claims import Answer, Conclusion, Convergence, Invariant, Reached, Run, Settled
 from trm_verify.kernel.context import Context, Witness, none, only
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.evaluate import evaluate, initial_state
+from trm_verify.kernel.evaluate import evaluate, flatten, initial_state
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.linear import Forms, linear_forms
 from trm_verify.kernel.numbers import dot, dyadic, power_up
@@ -172,8 +172,27 @@ def _iterate(graph: Graph, operator: Operator, domain: Tensor, steps: int) -> Te
     return state
 
 
+def _end(graph: Graph, settled: Settled, domain: Tensor) -> Tensor:
+    """A box that holds the state in which the loop settles, for every x of the domain.
+
+    Part p of the step is right where the parts before it are, whatever the later ones: these stay 0, so that each
+    evaluation differs from the one before in little else than part p.
+    """
+    zeros = [0] * graph.size
+    state = Tensor((graph.size,), 0, zeros, zeros)
+    values: list[Tensor] = []
+    for part in range(1, settled.steps + 1):
+        values = evaluate(graph, graph.step, state, domain, values)
+        image = flatten([values[i] for i in graph.step.outputs])
+        low, high = (
+            [v if own <= part else 0 for v, own in zip(end, settled.parts, strict=True)] for end in image.ends()
+        )
+        state = Tensor(image.shape, image.exp, low, low if image.is_point else high)
+    return state
+
+
 def answer_when_settled(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
-    """R9 by R12: the iterate in which the loop settles, enclosed step by step.
+    """R9 by R12: the state in which the loop settles, enclosed part by part.
 
     Sound if: proofs/answer_when_settled.md.
     """
@@ -184,7 +203,8 @@ def answer_when_settled(context: Context, premises: list[Conclusion], witness: W
         raise CheckError("CONTEXT", "a domain inside that of the settled recursion", "another")
     if steps > MAX_LOOP:
         raise CheckError("LIMIT", f"at most {MAX_LOOP} steps to follow", steps)
-    box_margins(context.graph, _iterate(context.graph, premise.operator, domain, steps), answer)
+    initial_state(context.graph, domain)  # init(x) exists for every x of the domain
+    box_margins(context.graph, _end(context.graph, premise, domain), answer)
     return Answer(premise.operator, domain, answer, steps)
 
 

@@ -46,7 +46,7 @@ def triangular(context: Context, premises: list[Conclusion], witness: Witness) -
     for entry, (level, part) in enumerate(zip(flat, parts, strict=True)):
         if level >= part:
             raise CheckError("INEQUALITY", f"entry {entry} of part {part} to depend on earlier parts alone", level)
-    return Settled(PICARD, domain, max(parts), everywhere)
+    return Settled(PICARD, domain, max(parts), everywhere, tuple(parts))
 
 
 def settled_in(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
