@@ -58,7 +58,7 @@ def linear(matrix: np.ndarray, dtype: torch.dtype = torch.float64) -> nn.Linear:
     return layer
 
 
-def one_layer(matrix: np.ndarray) -> tv.RecursiveModel:
+def one_layer(matrix: np.ndarray) -> nn.Module:
     """z ← ReLU(Wz + x). Without an input the call would enclose the one fixed point as well, which nobody asks here."""
     layer, n = linear(matrix), len(matrix)
     return tv.recursive(lambda z, x: torch.relu(layer(z) + x), state_shape=(n,), input_shape=(n,))

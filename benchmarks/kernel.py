@@ -16,20 +16,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from bench import Json, Row, linear
+from torch import nn
 
 import trm_verify as tv
 from trm_verify import archive
 from trm_verify.export import export
 
 
-def two_layers(n: int) -> tv.RecursiveModel:
+def two_layers(n: int) -> nn.Module:
     """z ← W₂ ReLU(W₁ z) + x, both n × n, with a norm product of about 0.8."""
     rng = np.random.default_rng(2)
     first, second = (linear(rng.normal(size=(n, n)) * 0.45 / n**0.5, torch.float32) for _ in range(2))
     return tv.recursive(lambda z, x: second(torch.relu(first(z))) + x, state_shape=(n,), input_shape=(n,))
 
 
-def dense(n: int) -> tv.RecursiveModel:
+def dense(n: int) -> nn.Module:
     """z ← ReLU(W z + x), n × n."""
     layer = linear(np.random.default_rng(3).normal(size=(n, n)) * 0.8 / n, torch.float32)
     return tv.recursive(lambda z, x: torch.relu(layer(z) + x), state_shape=(n,), input_shape=(n,))
@@ -40,7 +41,7 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def measure(name: str, model: tv.RecursiveModel, norm: str, most: dict[str, float]) -> list[Row]:
+def measure(name: str, model: nn.Module, norm: str, most: dict[str, float]) -> list[Row]:
     """Prove, save, and re-check with nothing but Python."""
     before, wall = time.process_time(), time.perf_counter()
     result = tv.verify_fixed_point(model, norm=norm)

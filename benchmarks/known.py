@@ -9,17 +9,18 @@ import networkx as nx
 import numpy as np
 import torch
 from bench import Json, Row, linear
+from torch import nn
 
 import trm_verify as tv
 
 
-def error(model: tv.RecursiveModel, true: float, **options: object) -> float:
+def error(model: nn.Module, true: float, **options: object) -> float:
     """Relative distance of the certified rate from the truth; infinite when it lies below or nothing is proved."""
     rate = tv.verify_fixed_point(model, **options).rate  # type: ignore[arg-type]
     return float("inf") if rate is None or rate < true * (1 - 1e-12) else abs(rate / true - 1)
 
 
-def value_iteration(gamma: float) -> tv.RecursiveModel:
+def value_iteration(gamma: float) -> nn.Module:
     """V ← max over actions of r + γ P V on a random Markov decision process."""
     rng = np.random.default_rng(0)
     future = linear(gamma * rng.dirichlet(np.full(30, 0.3), size=120))
@@ -27,13 +28,13 @@ def value_iteration(gamma: float) -> tv.RecursiveModel:
     return tv.recursive(lambda z: (future(z).reshape(-1, 30, 4) + rewards).amax(-1), state_shape=(30,))
 
 
-def pagerank(damping: float) -> tv.RecursiveModel:
+def pagerank(damping: float) -> nn.Module:
     """PageRank of the karate club."""
     adjacency = nx.to_numpy_array(nx.karate_club_graph())
     return tv.recursive(linear(damping * (adjacency / adjacency.sum(1, keepdims=True)).T), state_shape=(34,))
 
 
-def conditioned(n: int, radius: float) -> tuple[tv.RecursiveModel, float]:
+def conditioned(n: int, radius: float) -> tuple[nn.Module, float]:
     """An affine map whose eigenvectors have condition 1000."""
     rng = np.random.default_rng(0)
     left, right = (np.linalg.qr(rng.normal(size=(n, n)))[0] for _ in range(2))

@@ -17,7 +17,7 @@ SIZES = (8, 16, 32, 64, 128, 256)
 LIMITS = {"weighted linf": 1e-6, "l2": 1e-5}  # of the relative excess
 
 
-def certified(model: tv.RecursiveModel, norm: str) -> float:
+def certified(model: nn.Module, norm: str) -> float:
     """The proved rate, or infinity."""
     rate = tv.verify_fixed_point(model, norm=norm).rate
     return float("inf") if rate is None else rate

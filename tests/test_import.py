@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 from importlib.metadata import version
@@ -81,3 +82,51 @@ def test_importing_a_submodule_does_not_replace_a_function() -> None:
 
 def test_the_version_is_the_installed_one() -> None:
     assert trm_verify.__version__ == version("trm-verify")
+
+
+TYPED = """
+import torch
+import trm_verify as tv
+from trm_verify.models import TinyRecursive
+
+def use(model: torch.nn.Module, x: torch.Tensor) -> tv.VerificationResult:
+    whole = tv.verify_fixed_point(model, norm="l2", timeout=5)
+    reveal_type(whole.rate)
+    reveal_type(tv.verify_fixed_point(model, tv.Box(0, 1), eps="0.1"))
+    reveal_type(tv.verify_fixed_point(model, x, workers=2))
+    reveal_type(TinyRecursive.from_pretrained("directory"))
+    tv.verify_fixed_point(model, eps=0.1, nrom="l2")
+    tv.verify_fixedpoint(model)
+    return whole
+"""
+
+
+@pytest.mark.slow
+def test_a_type_checker_knows_the_public_calls(tmp_path: Path) -> None:
+    source = tmp_path / "typed.py"
+    source.write_text(TYPED)
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", str(source)],
+        capture_output=True,
+        text=True,
+        cwd=INIT.parents[1],
+        check=False,
+    )
+    lines = [line.split(": ", 1)[1] for line in ran.stdout.splitlines() if line.startswith(str(source))]
+    revealed = [line.split('"')[1] for line in lines if "Revealed" in line]
+    result = "trm_verify.result.VerificationResult"
+    assert revealed == [
+        "float | None", result, f"{result} | {result}s", "trm_verify.models.tiny.TinyRecursive",
+    ]  # fmt: skip
+    errors = [line for line in lines if line.startswith("error")]
+    assert "nrom" in errors[0] and "has no attribute" in errors[-1], ran.stdout
+    assert all("[call-overload]" in error for error in errors[:-1])
+
+
+def test_the_typed_arguments_are_those_of_the_call() -> None:
+    """The overloads take theirs from a dictionary type, which nothing else holds to the function."""
+    from trm_verify import api
+
+    parameters = inspect.signature(api.verify_fixed_point).parameters.values()
+    own = {p.name: p.annotation for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert own == {name: str(kind.__forward_arg__) for name, kind in api.Options.__annotations__.items()}

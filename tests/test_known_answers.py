@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import trm_verify as tv
 
@@ -32,11 +32,11 @@ def linear(matrix: np.ndarray, offset: float = 0.0) -> torch.nn.Linear:
     return layer
 
 
-def affine(matrix: np.ndarray) -> tv.RecursiveModel:
+def affine(matrix: np.ndarray) -> nn.Module:
     return tv.recursive(linear(matrix, 0.5), state_shape=(len(matrix),))
 
 
-def scalar(step: Callable[[Tensor], Tensor], **options: Any) -> tv.RecursiveModel:
+def scalar(step: Callable[[Tensor], Tensor], **options: Any) -> nn.Module:
     """A one-dimensional recursion in double precision, with two classes: whether z is above 1/2."""
 
     def init(rows: int) -> Tensor:
@@ -178,7 +178,7 @@ def test_averaged_rotations_have_the_cosine_of_half_the_angle(angle: float) -> N
     assert result.rate >= math.cos(angle / 2) * (1 - 1e-12)
 
 
-NOT_CONTRACTIVE: dict[str, tuple[Callable[[], tv.RecursiveModel], bool | None]] = {
+NOT_CONTRACTIVE: dict[str, tuple[Callable[[], nn.Module], bool | None]] = {
     # True: exactly one fixed point (it may be proved); False: several or none (it must not be).
     "rotation": (lambda: affine(rotation(1.0)), True),
     "rotation by a right angle": (lambda: affine(rotation(math.pi / 2)), True),

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from trm_verify import pretrained
 from trm_verify.export import export
-from trm_verify.models import SandwichRefiner
+from trm_verify.models import CausalRefiner, ConfiguredModel, SandwichRefiner
 from trm_verify.pretrained import PretrainedError, from_pretrained, save_pretrained
 
 FILES = {"model.safetensors", "checkpoint.safetensors", "hints.safetensors", "config.json"}
@@ -232,3 +232,16 @@ def test_saving_over_a_model_replaces_it(saved):
     save_pretrained(small(seed=6), saved)
     assert {p.name for p in saved.iterdir()} == FILES
     assert equal(from_pretrained(saved).state_dict(), small(seed=6).bake().state_dict())
+
+
+def test_models_save_themselves_and_classes_load_their_own(saved, tmp_path):
+    model = small()
+    path = model.save_pretrained(tmp_path / "other")
+    assert path.read_bytes() == (saved / "model.safetensors").read_bytes()
+    for family in (SandwichRefiner, ConfiguredModel):
+        loaded = family.from_pretrained(path.parent)
+        assert type(loaded) is SandwichRefiner and loaded.baked
+    trainable = SandwichRefiner.from_pretrained(path.parent, trainable=True, device="cpu")
+    assert equal(trainable.state_dict(), model.state_dict())
+    with pytest.raises(ValueError, match=r"expected a saved CausalRefiner in .*, found a SandwichRefiner"):
+        CausalRefiner.from_pretrained(path.parent)

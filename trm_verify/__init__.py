@@ -81,14 +81,16 @@ _NAMES = {
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'trm_verify' has no attribute {name!r}")
-    if name not in _HOME:
-        return import_module(f"trm_verify.{name}")
-    value: object = getattr(import_module(f"trm_verify.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # type checkers read the imports above, and see that there is no other name
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'trm_verify' has no attribute {name!r}")
+        if name not in _HOME:
+            return import_module(f"trm_verify.{name}")
+        value: object = getattr(import_module(f"trm_verify.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

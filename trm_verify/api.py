@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypedDict, Unpack, overload
 
 from torch import nn
 
@@ -46,6 +47,33 @@ ANSWERING, BALLS = ["trm_verify.verification.answering"], ["trm_verify.provers.f
 """What worker processes import while they wait for their job: always, and where inputs are balls."""
 
 
+class Options(TypedDict, total=False):
+    """The keyword arguments of `verify_fixed_point`, for its overloads."""
+
+    eps: Number | None
+    answer: Labels | None
+    domain: Box | None
+    region: Box | None
+    norm: str
+    provers: Sequence[str] | None
+    timeout: float | None
+    budget: float | None
+    workers: int | str | None
+    executor: str | Executor
+    ledger: str | os.PathLike[str] | None
+    seed: int
+    progress: bool | Progress | None
+
+
+# A type checker cannot see whether an array holds one input or a batch; without x, or for a box, there is one result.
+@overload
+def verify_fixed_point(
+    model: nn.Module | Deployed, x: Box | None = None, **options: Unpack[Options]
+) -> VerificationResult: ...  # fmt: skip
+@overload
+def verify_fixed_point(
+    model: nn.Module | Deployed, x: Input, **options: Unpack[Options]
+) -> VerificationResult | VerificationResults: ...
 def verify_fixed_point(
     model: nn.Module | Deployed,
     x: Input | None = None,

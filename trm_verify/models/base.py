@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
@@ -99,6 +100,31 @@ class ConfiguredModel(RecursiveModel):
         clone = cast(Self, layers.bake(self))
         clone.baked = True
         return clone
+
+    def save_pretrained(self, directory: Path | str) -> Path:
+        """`tv.save_pretrained(self, directory)`, see there."""
+        import trm_verify  # its public names are found when asked for: models do not depend on what saves them
+
+        return trm_verify.save_pretrained(self, directory)
+
+    @classmethod
+    def from_pretrained(
+        cls, directory: Path | str, *, trainable: bool = False, device: torch.device | str | None = None
+    ) -> Self:
+        """`tv.from_pretrained(directory, …)`, see there, of a model of this class.
+
+        Raises:
+            ValueError: another class is saved there.
+        """
+        import trm_verify
+
+        found = trm_verify.from_pretrained(directory, trainable=trainable, device=device)
+        if not isinstance(found, cls):
+            raise ValueError(
+                f"{cls.__name__}.from_pretrained: expected a saved {cls.__name__} in {str(directory)!r}, found a "
+                f"{type(found).__name__}; tv.from_pretrained loads any"
+            )
+        return found
 
     def at(self, *, shared: bool = False, **changes: Any) -> Self:
         """The same weights in a model of another size: a causal model at other lengths, a planner on other grids.

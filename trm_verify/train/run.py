@@ -140,7 +140,6 @@ def certified(
     # The norm that the model is built for; a search through all of them may take longer than the whole training.
     norm = _NORMS[model.norm] if model.rate is not None else "auto"
     whole = verify_fixed_point(model, norm=norm, timeout=timeout)
-    assert isinstance(whole, VerificationResult)
     if any(whole.claims.values()):
         whole.certificate.save(out / CERTIFICATE)
     if not count or model.readout is None:
