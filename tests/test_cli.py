@@ -21,6 +21,7 @@ from trm_verify import archive
 from trm_verify.cli import main
 from trm_verify.cli.arguments import COMMANDS
 from trm_verify.cli.outcome import Exit, Outcome, combined
+from trm_verify.models import CausalRefiner
 
 FACTORY = """
 import torch, trm_verify as tv
@@ -722,6 +723,20 @@ def test_audit_of_what_does_not_converge_is_unknown(run: Any, factory: str, tmp_
     np.save(tmp_path / "x.npy", np.zeros(2))
     found = run("audit", f"{factory}:expanding", "--input", tmp_path / "x.npy", "--norm", "linf", "--json")
     assert found.code == 3 and "no norm was found" in found.json["reason"]
+
+
+def test_audit_of_a_loop_that_settles(run: Any, tmp_path: Path) -> None:
+    """No rate, so distances come from where it ends; by default it runs that far."""
+    model = CausalRefiner(tokens=40, features=8, hidden=12, channels=2, seed=3)
+    model.save_pretrained(tmp_path / "m")
+    np.save(tmp_path / "x.npy", np.full((40, 2), 0.5, dtype=np.float32))
+    found = run("audit", tmp_path / "m", "--input", tmp_path / "x.npy", "--json")
+    data = found.json
+    assert (found.code, data["verdict"], data["rate"], data["settles"]) == (0, "PROVED", None, 40)
+    assert len(data["trace"]) == 41 and data["trace"][-1]["distance"] < 1e-5
+    assert run("check", data["certificate"], "--expect", "run(norm=linf)", "--expect", "settles(steps<=40)").code == 0
+    shown = run("audit", tmp_path / "m", "--input", tmp_path / "x.npy")
+    assert shown.code == 0 and "settles exactly after 40 steps" in shown.out
 
 
 def test_audit_usage(run: Any, saved: Path, factory: str, tmp_path: Path) -> None:

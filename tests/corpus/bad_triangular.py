@@ -7,14 +7,17 @@ from typing import Any
 
 from tests.corpus.bad import edit, refused
 from tests.corpus.good_triangular import (
+    CHAIN_RUN,
     a_chain_settles_and_answers,
+    audited,
     causal_tokens_settle,
     followed,
     gated,
+    oscillation,
     settled,
     shifted,
 )
-from tests.corpus.sheet import F, Nodes, Sheet, graph, real, stored, vector
+from tests.corpus.sheet import F, Nodes, Sheet, dyadic, graph, real, stored, vector
 
 CAUSAL, CHAIN, GATE = "causal_tokens_settle", "a_chain_settles_and_answers", "a_closed_gate_cuts_the_way_back"
 
@@ -223,4 +226,76 @@ def followed_while_it_converges() -> Sheet:
     ends = sheet.step("convergence", sheet.contraction(F(1, 2), norm, domain), start=sheet.all())
     done = sheet.step("answer_when_settled", ends, domain=domain, answer=[0])
     sheet.claim(done, "answer", operator="picard", domain=domain, answer=[0], steps=1)
+    return sheet
+
+
+# audits
+
+RUN, STEEP_RUN = "a_run_of_a_chain_that_settles", "a_run_of_a_steep_chain"
+edit("CLAIM", "a distance below the true one", "settled_run_nearer", RUN,
+     claims__3__distances=vector([F(11, 2), F(11, 2), F(6), F(-1), F(0)]))  # fmt: skip
+edit("CLAIM", "a radius in ℓ2, in which nothing was measured", "settled_run_in_another_norm", RUN,
+     norms=[{"kind": "block", "runs": [[1, 3]], "weights": vector([1])}])  # fmt: skip
+edit("CLAIM", "a final step before the one that was shown", "settled_run_final_sooner", STEEP_RUN, claims__3__final=4)
+edit("PREMISE", "nothing that settles", "settled_run_without_a_recursion", STEEP_RUN, steps__2__premises=[])
+edit("PREMISE", "an answer in place of an invariant box", "settled_run_by_an_answer", STEEP_RUN,
+     steps__2__premises=[0, 1])  # fmt: skip
+edit("BOX", "a box of inputs", "settled_run_over_a_box", RUN, steps__4__domain=2, claims__3__domain=2)
+edit("MARGIN", "an answer that a stored state does not have", "settled_run_of_another_answer", RUN,
+     steps__4__answers=[None, None, [1], [1], [1]])  # fmt: skip
+
+
+def leaving(*states: list[F]) -> Sheet:
+    """z_1 ← 0, z_2 ← 100 z_1, read off whether z_2 < ½: from (2⁻⁷, 0) the next z_2 is 100/128, and then it is 0 again."""
+    nodes, readout = Nodes(), Nodes()
+    out = nodes.scale(nodes.linear(nodes.state(), "W"), 100)
+    logits = readout.add("sub", readout.constant([F(1, 2), 0]), readout.linear(readout.state(), "R"))
+    tensors = {"W": stored([[0, 0], [1, 0]]), "R": stored([[0, 1], [0, 0]])}
+    sheet = Sheet(graph(nodes.function(out), [[2]], None, None, readout.function(logits)), tensors)
+    step, far = settled(sheet, [[1, 1], [1, 2]], 2, sheet.nothing()), [F(1)] * len(states)
+    answers = [[0]] * len(states)
+    done = sheet.step("settled_run", step, domain=sheet.nothing(), states=vector(states), answers=answers, final=0)
+    sheet.claim(
+        done, "run", operator="picard", domain=sheet.nothing(), norm=sheet.block([1, 1]), state=vector(states[-1]),
+        radius=dyadic(1), answer=[0], final=0, drifts=vector(far), distances=vector(far), answers=answers,
+    )  # fmt: skip
+    return sheet
+
+
+@refused("MARGIN", "a state whose next iterate answers otherwise, although it settles where it answers so again")
+def settled_run_that_leaves_its_answer() -> Sheet:
+    return leaving([F(1, 128), F(0)])
+
+
+@refused("MARGIN", "a final state whose next iterate answers otherwise, and a last one that keeps its answer")
+def settled_run_whose_final_state_leaves_its_answer() -> Sheet:
+    return leaving([F(1, 128), F(0)], [F(0), F(0)])
+
+
+@refused("INCLUSION", "a final state outside the invariant box")
+def settled_run_outside_the_box() -> Sheet:
+    sheet = oscillation()
+    states = [*CHAIN_RUN[:3], [F(1), F(11, 2), F(-1)], CHAIN_RUN[4]]
+    drifts = [F(0), F(0), F(0), F(1), F(3)]
+    return audited(sheet, [0, 1], sheet.point([0, 0, 1]), states, [None, None, [0], [1], [1]], 3, drifts)
+
+
+@refused("CONTEXT", "a box that is invariant for other inputs")
+def settled_run_in_the_box_of_other_inputs() -> Sheet:
+    sheet = oscillation()
+    x = [F(1, 2), F(0), F(1)]
+    last = [F(3, 2), F(4), F(-1)]
+    states = [[F(0)] * 3, [F(-1, 2), F(0), F(-1)], [F(3, 2), F(-2), F(-1)], last, last]
+    return audited(sheet, [0, 1], sheet.point(x), states, [None, None, [0], [1], [1]], 3)
+
+
+@refused("CONTEXT", "an invariant box of the damped loop")
+def settled_run_in_the_box_of_another_loop() -> Sheet:
+    sheet = oscillation()
+    audited(sheet, [0, 1], sheet.point([0, 0, 1]), CHAIN_RUN, [None, None, [0], [1], [1]], 3)
+    damped = sheet.step("invariant_box", operator={"outer_damped": vector([F(1, 2)])}, domain=2, region=3)
+    sheet.steps[4]["premises"] = [0, damped]
+    sheet.steps[4], sheet.steps[5] = sheet.steps[5], sheet.steps[4]
+    sheet.steps[5]["premises"] = [0, 4]
+    sheet.claims[3]["step"] = 5
     return sheet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.corpus.good import good
-from tests.corpus.sheet import F, Nodes, Sheet, draw, graph, real, stored
+from tests.corpus.sheet import F, Nodes, Sheet, draw, dyadic, graph, real, stored, vector
 
 
 def shifted(nodes: Nodes, z: int, tokens: int) -> int:
@@ -91,6 +91,51 @@ def followed(tokens: int = 5) -> Sheet:
 def a_steep_chain_is_followed() -> Sheet:
     """A factor of 20 at every token: a single input is followed to where the loop settles."""
     return followed()
+
+
+def audited(
+    sheet: Sheet, premises: list[int], domain: int, states: list[list[F]], answers: list[Any], final: int,
+    drifts: list[F] | None = None,
+) -> Sheet:  # fmt: skip
+    """The run of a loop that settles in the last of these states, each of which is the exact step of the one before."""
+    done = sheet.step("settled_run", *premises, domain=domain, states=vector(states), answers=answers, final=final)
+    far = [max(abs(a - b) for a, b in zip(state, states[-1], strict=True)) for state in states]
+    sheet.claim(
+        done, "run", operator="picard", domain=domain, norm=sheet.block([1] * len(states[0])),
+        state=vector(states[-1]), radius=dyadic(far[-1]), answer=answers[-1], final=final,
+        drifts=vector(drifts or [0] * len(states)), distances=vector(far), answers=answers,
+    )  # fmt: skip
+    return sheet
+
+
+CHAIN_RUN = [
+    [F(0), F(0), F(0)], [F(0), F(0), F(-1)], [F(2), F(-1, 2), F(-1)], [F(2), F(11, 2), F(-1)], [F(2), F(11, 2), F(-1)],
+]  # fmt: skip
+
+
+@good
+def a_run_of_a_chain_that_settles() -> Sheet:
+    """Four steps of the chain: at rest from the third on, inside the invariant box; every distance is exact."""
+    sheet = oscillation()
+    return audited(sheet, [0, 1], sheet.point([0, 0, 1]), CHAIN_RUN, [None, None, [0], [1], [1]], 3)
+
+
+def steep_run(sheet: Sheet, tokens: int = 5) -> Sheet:
+    """The run of `followed`, whose end no box can hold: the iterates of the last state are followed."""
+    ends = [F((-1) ** t, 1024) for t in range(tokens)]
+    x = [20 * a - b for a, b in zip([0, *ends], ends, strict=False)]
+    states = [[F(0)] * tokens]
+    for _ in range(tokens + 1):
+        seen = [F(0), *states[-1][:-1]]
+        states.append([min(max(20 * a - b, F(-1)), F(1)) for a, b in zip(seen, x, strict=True)])
+    answer = [t % 2 for t in range(tokens)]
+    return audited(sheet, [0], sheet.point(x), states, [None] * tokens + [answer] * 2, tokens)
+
+
+@good
+def a_run_of_a_steep_chain() -> Sheet:
+    """A factor of 20 at every token: the iterates of the last state answer as it does, until the chain has settled."""
+    return steep_run(followed())
 
 
 def gated(gate: Any) -> Sheet:

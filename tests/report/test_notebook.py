@@ -36,6 +36,9 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "input": lambda: tv.verify_fixed_point(model(), X[0]),
     "inputs": results,
     "run": lambda: tv.audit(model(), X[0], steps=30),
+    "settled run": lambda: tv.audit(
+        tv.models.CausalRefiner(tokens=40, features=8, hidden=12, channels=2, seed=3), torch.full((40, 2), 0.5)
+    ),
     "map": lambda: tv.attractors(autonomous(lambda z: torch.tanh(3 * z)), starts=8, steps=60),
     "curve": lambda: AccuracyCurve((AccuracyPoint("0.1", 3, 1, 5), AccuracyPoint("0.2", 1, 2, 5))),
 }

@@ -129,3 +129,88 @@ def test_what_cannot_be_audited_is_refused(model: Any, x: Any, arguments: dict[s
 def test_an_answer_that_is_not_final_yet_is_refused() -> None:
     with pytest.raises(tv.CheckError, match="MARGIN"):
         tv.audit(tanh_model(norm=0.9), X, steps=1)
+
+
+# loops that settle
+
+
+def causal(**changes: Any) -> tv.models.CausalRefiner:
+    sizes = {"tokens": 40, "features": 8, "hidden": 12, "channels": 2, "seed": 3}
+    return tv.models.CausalRefiner(**{**sizes, **changes})
+
+
+def rules(run: Any) -> list[str]:
+    return [step["rule"] for step in run.certificate.predicate["steps"]]
+
+
+@pytest.mark.parametrize(("bound", "boxed"), [("tanh", True), ("hardtanh", False)])
+def test_a_loop_that_settles_without_a_rate_is_audited_by_its_end(bound: str, boxed: bool) -> None:
+    model = causal(bound=bound)
+    x = torch.rand(40, 2, generator=torch.Generator().manual_seed(1))
+    run = tv.audit(model, x)
+    assert run.rate is None and run.settles == 40 and run.norm == "linf" and len(run.states) == 41
+    assert rules(run)[-1] == "settled_run" and ("invariant_box" in rules(run)) == boxed and run.final < 40
+    exact = iterates(model, x[None], 40)[-1, 0].numpy().ravel()
+    assert np.all(np.abs(run.states - exact).max(axis=1) <= run.distances + 1e-12) and run.radius < 1e-5
+    assert run.answer == tuple(model.double().readout(model.settled(x[None].double()))[0].argmax(-1).tolist())
+    expected = tv.claims.Run(answer=run.answer, radius=run.radius, final=run.final, drift=run.drifts.max(), norm="linf")
+    weights = export(causal(bound=bound)).to_bytes()
+    tv.check(run.certificate, weights, expect=[expected, tv.claims.Settles(steps=40)], model=causal(bound=bound))
+    with pytest.raises(tv.CheckError, match="EXPECTED"):
+        tv.check(run.certificate, weights, expect=tv.claims.Run(final=run.final - 1))
+
+
+def steep(tokens: int, factor: int) -> tuple[Any, torch.Tensor]:
+    """z_t ← clamp(factor · z_{t−1} − x_t), and an input for which entry t settles at (−1)ᵗ/1024: read as the sign."""
+    signs = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    pad = torch.nn.functional.pad
+    model = tv.recursive(
+        lambda z, x: (factor * pad(z[:, :-1], (0, 0, 1, 0)) - x).clamp(-1, 1), state_shape=(tokens, 1),
+        input_shape=(tokens, 1), readout=lambda z: torch.nn.functional.linear(z, signs),
+    )  # fmt: skip
+    ends = [(-1.0) ** t / 1024 for t in range(tokens)]
+    x = torch.tensor([[factor * a - b] for a, b in zip([0.0, *ends], ends, strict=False)], dtype=torch.float64)
+    return model.double(), x
+
+
+def test_where_no_box_holds_it_the_last_state_is_followed() -> None:
+    model, x = steep(9, 500)
+    run = tv.audit(model, x)
+    assert "invariant_box" not in rules(run) and rules(run)[-1] == "settled_run"
+    assert run.answer == tuple(t % 2 for t in range(9)) and run.final == 9 and run.radius == 0
+    assert len(run.states) == 31, "the usual number of steps, which is more than it needs"
+    with pytest.raises(tv.CheckError, match="MARGIN"):
+        tv.audit(model, x, steps=5)
+
+
+def test_a_float_trace_that_ends_elsewhere_is_not_final() -> None:
+    """Doubles lose a factor of 500 a token after six tokens: the exact loop goes on to another answer."""
+    model, x = steep(24, 500)
+    noisy = x.clone()
+    noisy[0, 0] += 2.0**-45  # the exact loop leaves (−1)ᵗ/1024 behind, too, and every double of it is exact no longer
+    for given in (x.float().double() + 2.0**-30, noisy):
+        exact = tv.verify_fixed_point(model, given).answer
+        try:
+            assert tv.audit(model, given).answer == exact
+        except tv.CheckError as error:
+            assert error.code == "MARGIN"
+
+
+def test_the_end_is_preferred_to_a_rate_in_a_norm_of_enormous_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weighted ℓ∞ gives a chain any rate, and distances that say nothing; where the end does not do, the rate may."""
+    chain = tv.recursive(
+        lambda z: torch.nn.functional.pad(8 * z[:, :-1], (1, 0)) + torch.tensor([0.25, -1.0, -1.0]),
+        state_shape=(3,), readout=lambda z: torch.stack([z[:, 2], 0 * z[:, 2] + 3], dim=1),
+    ).double()  # fmt: skip
+    whole = tv.verify_fixed_point(chain)
+    assert whole.rate is not None and whole.norm == "weighted_linf"
+    run = tv.audit(chain, steps=4)
+    assert rules(run)[-1] == "settled_run" and (run.rate, run.norm, run.settles) == (None, "linf", 3)
+    assert run.distances.tolist() == [7, 8, 16, 0, 0] and run.final == 3
+
+    def refused(*arguments: Any) -> Any:
+        raise tv.CheckError("MARGIN", "margins", "none")
+
+    monkeypatch.setattr("trm_verify.verification.runs.prove_settled_run", refused)
+    by_rate = tv.audit(chain, steps=4)
+    assert rules(by_rate)[-1] == "run" and by_rate.rate == whole.rate and by_rate.distances[0] > 1e20

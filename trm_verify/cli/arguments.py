@@ -208,8 +208,9 @@ def _audit(command: argparse.ArgumentParser) -> None:
                          help="prove the rounds that fill in open cells whose largest logit leads by it")  # fmt: skip
     command.add_argument("--blank", metavar="C", type=_count, default=0,
                          help="with --commit, the input channel of open cells (default: 0)")  # fmt: skip
-    command.add_argument("--steps", type=int, help="steps to run (default: 30; with --attractors 2000; with --commit "
-                         "the least that can be proved)")  # fmt: skip
+    command.add_argument("--steps", type=int, help="steps to run (default: 30, or as many as a loop that settles "
+                         "exactly needs; with --attractors 2000; with --commit the least that can be "
+                         "proved)")  # fmt: skip
     command.add_argument("--starts", type=int, default=256, help="how many starts a map follows (default: 256)")
     command.add_argument("--seed", type=int, default=0, help="of the random starts of a map (default: 0)")
     command.add_argument("--norm", default="auto", choices=("auto", "linf", "l2", "parts", "tokens", "metric"),

@@ -10,7 +10,6 @@ from trm_verify.cli.loading import Loaded, box, load_array, load_model, load_tas
 from trm_verify.cli.outcome import Exit, Outcome, cannot, usage
 
 SUFFIX = ".run.trmcert.json"
-STEPS = 30
 FIGURES = (".png", ".pdf", ".svg")
 
 
@@ -53,7 +52,8 @@ def run(options: Any) -> Outcome:
     residuals = [None, *map(float, found.residuals)]
     data = {
         "model": options.model, "verdict": "PROVED", "answer": list(found.answer), "final": found.final,
-        "radius": found.radius, "rate": found.rate, "norm": found.norm, "certificate": str(target),
+        "radius": found.radius, "rate": found.rate, "norm": found.norm, "settles": found.settles,
+        "certificate": str(target),
         "weights_file": str(weights), "figure": None if figure is None else str(figure),
         "trace": [
             {"step": k, "residual": residuals[k], "distance": float(found.distances[k]),
@@ -78,15 +78,15 @@ def _audited(options: Any, loaded: Loaded, x: Any, region: Any) -> Any:
     from trm_verify.api import audit, verify_fixed_point
     from trm_verify.kernel.errors import CheckError
 
-    steps = STEPS if options.steps is None else options.steps
     with model_errors(options.model):
         try:
-            return audit(loaded.module, x, steps=steps, norm=options.norm, region=region)
+            return audit(loaded.module, x, steps=options.steps, norm=options.norm, region=region)
         except CheckError as error:
             if error.code != "MARGIN":
                 raise
+            after = "" if options.steps is None else f" after {options.steps} steps"
             reason = (
-                f"no answer of this run was shown to be final after {steps} steps ({error}); run more with --steps, "
+                f"no answer of this run was shown to be final{after} ({error}); run more with --steps, "
                 "try another --norm, or prove the answer without a run: trm-verify certify MODEL --test-images N"
             )
         except ValueError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trm_verify.kernel.graph import ROW_NORMS, Node
+from trm_verify.kernel.graph import ROW_NORMS, Function, Node
 from trm_verify.kernel.operations import apply_operation
 from trm_verify.kernel.tensor import Tensor
 
@@ -38,4 +38,12 @@ def apply_again(node: Node, args: list[Tensor], before: list[Tensor], done: Tens
         for k, i in enumerate(places):
             end[i * out : (i + 1) * out] = part[k * out : (k + 1) * out]
         merged.append(end)
-    return Tensor(node.shape, done.exp, merged[0], merged[0] if merged[0] == merged[1] else merged[1])
+    # a point where a fresh evaluation gives one: of exact points, or where rounding has joined all ends
+    point = merged[0] == merged[1] and (done.is_point or found.is_point)
+    return Tensor(node.shape, done.exp, merged[0], merged[0] if point else merged[1])
+
+
+def kept(function: Function, values: list[Tensor]) -> list[Tensor]:
+    """The part of an evaluation that `apply_again` reads, without what else would be held in memory."""
+    read = {j for i, node in enumerate(function.nodes) if node.op in OF_ROWS for j in (i, *node.args)}
+    return [value if i in read else Tensor(value.shape) for i, value in enumerate(values)]

@@ -234,7 +234,7 @@ class Settled:
     domain: Tensor
     steps: int
     region: Tensor | None = field(default=None, compare=False)
-    parts: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    parts: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)  # runs: entries, their part
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def evaluate(
     """Enclosures of all nodes over state × input (flat tensors; unbounded ones are allowed).
 
     Args:
-        last: those over another pair: what they have in common is not worked out again.
+        last: those over another pair, or what is `kept` of them: what they have in common is not worked out again.
     """
     graph.charge(function.cost)
     known, bits = _constants(graph, function)

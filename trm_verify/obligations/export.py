@@ -25,6 +25,7 @@ from trm_verify.obligations import (
     loops,
     refutations,
     row_gains,
+    runs,
     triangular,
 )
 from trm_verify.obligations.claims import claim
@@ -45,7 +46,7 @@ CONDITIONS: dict[str, Callable[[Scene], None]] = {
         contraction.log_norm_convergence, loops.invariant_box, loops.invariant_radius, loops.invariant_ball,
         loops.at_most_one, loops.exactly_one, loops.convergence, loops.initial_bound, loops.several_steps,
         loops.answer_by_convergence, loops.answer_by_invariance, loops.answer_when_settled,
-        loops.answer_at, committing.commits, loops.run,
+        loops.answer_at, committing.commits, runs.run, runs.settled_run,
         loops.answer_by_fixed_point, enclosures.enclosure, enclosures.located,
         enclosures.reach,
         fixed_points.exhibited, triangular.triangular, triangular.settled_in,
@@ -65,6 +66,7 @@ EITHER_WAY = {
     in (
         contraction.__name__,
         loops.__name__,
+        runs.__name__,
         lipschitz.__name__,
         row_gains.__name__,
         triangular.__name__,

@@ -13,7 +13,6 @@ from trm_verify.kernel.claims import (
     FixedPointAnswer,
     Invariant,
     Reached,
-    Run,
     Settled,
 )  # fmt: skip
 from trm_verify.kernel.norms import BlockNorm
@@ -229,7 +228,7 @@ def _answer(scene: Scene) -> Answer:
     return scene.conclusion
 
 
-def _followed(scene: Scene, operator: Operator, domain: Tensor, steps: int) -> Tensor:
+def followed(scene: Scene, operator: Operator, domain: Tensor, steps: int) -> Tensor:
     """Boxes that the first iterates lie in, each shown from the one before; the last one."""
     if steps > MOST_STEPS:
         raise NotExported(f"more than {MOST_STEPS} iterations")
@@ -250,9 +249,7 @@ def answer_by_invariance(scene: Scene) -> None:
     if not isinstance(premise, Invariant):
         raise NotExported("a premise that is no invariant box")
     scene.inside(done.domain, premise.domain, "the domain lies in the premise's")
-    last = (
-        _reached(scene, done) if len(scene.premises) > 1 else _followed(scene, done.operator, done.domain, done.steps)
-    )
+    last = _reached(scene, done) if len(scene.premises) > 1 else followed(scene, done.operator, done.domain, done.steps)
     scene.inside(last, premise.region, "the iterate lies in the invariant box")
     scene.box_margins(premise.region, scene.leads(done.answer))
 
@@ -272,51 +269,13 @@ def answer_when_settled(scene: Scene) -> None:
     if not isinstance(premise, Settled) or (premise.operator, premise.steps) != (done.operator, done.steps):
         raise NotExported("a premise that is no recursion which settles there")
     scene.inside(done.domain, premise.domain, "the domain lies in the premise's")
-    scene.box_margins(_followed(scene, done.operator, done.domain, done.steps), scene.leads(done.answer))
+    scene.box_margins(followed(scene, done.operator, done.domain, done.steps), scene.leads(done.answer))
 
 
 def answer_at(scene: Scene) -> None:
     """The K-th iterate, followed step by step, has these margins."""
     done = _answer(scene)
-    scene.box_margins(_followed(scene, done.operator, done.domain, done.steps), scene.leads(done.answer))
-
-
-def run(scene: Scene) -> None:
-    """Drifts and distances have their bounds, and the margins hold at the states and on the last balls."""
-    done, premise, script = scene.conclusion, premise_of(scene), scene.script
-    if not isinstance(done, Run):
-        raise NotExported("no run is stated")
-    n, domain = scene.graph.size, done.domain
-    ints, exp = document.vector(scene.witness["states"], None, "states")
-    states = [Tensor((n,), exp, part, part) for part in (ints[i : i + n] for i in range(0, len(ints), n))]
-    if len(states) > MOST_STEPS:
-        raise NotExported(f"more than {MOST_STEPS} states")
-    if any(a != done.answer for a in done.answers[done.final :]):
-        raise NotExported("another answer after the final step")
-    scene.inside(domain, premise.domain, "the input lies in the premise's domain")
-    scene.same(done.state, states[-1], "the result is the last state")
-    script.show(at_most(number(done.distances[-1]), number(done.radius)), "the radius is the last distance")
-    expected, _ = scene.start(domain)
-    inputs = scene.inputs(domain)
-    for k, (state, drift, distance) in enumerate(zip(states, done.drifts, done.distances, strict=True)):
-        _near(scene, expected, state, drift)
-        residual = scene.residual(premise, domain, state, f"c{k}.")
-        script.show(at_most(residual, number(distance)), "N(T(z_k) − z_k)/(1 − ρ) is at most the stated distance")
-        expected = scene.image(premise.operator, state, domain, point(state), inputs, f"f{k}.")
-        answer = done.answers[k]
-        if answer is not None:
-            scene.box_margins(state, scene.leads(answer), f"a{k}.")
-    for k in {done.final, len(states) - 1}:
-        if premise.region is not None:
-            scene.ball_inside(
-                premise.norm, states[k], number(done.distances[k]), premise.region, "the ball lies in the region"
-            )
-        scene.ball_margins(premise.norm, states[k], done.distances[k], scene.leads(done.answer), f"b{k}.")
-
-
-def _near(scene: Scene, expected: Sequence[Term], state: Tensor, drift: Fraction) -> None:
-    for term, own in zip(expected, point(state), strict=True):
-        scene.script.show(between(-drift, sub(own, term), drift), "stored states drift by at most the stated bounds")
+    scene.box_margins(followed(scene, done.operator, done.domain, done.steps), scene.leads(done.answer))
 
 
 def answer_by_fixed_point(scene: Scene) -> None:

@@ -32,7 +32,7 @@ from trm_verify.kernel.numbers import dot, dyadic
 from trm_verify.kernel.operators import PICARD, Operator, parse_operator
 from trm_verify.kernel.rules.refutation import _rationals
 from trm_verify.kernel.rules.row_gains import _place
-from trm_verify.kernel.rules.triangular import _parts
+from trm_verify.kernel.rules.triangular import parse_runs
 from trm_verify.kernel.rules.wellposed import PROJECTIONS, _implicit_form
 from trm_verify.kernel.tensor import Tensor
 
@@ -50,9 +50,9 @@ def _row_gain(context: Context, premises: list[Conclusion], witness: Witness) ->
 
 
 def _triangular(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
-    parts = _parts(witness["parts"], context.graph.size)
+    runs = parse_runs(witness["parts"], context.graph.size)
     domain, everywhere = context.box(witness["domain"], "input"), Tensor((context.graph.size,))
-    return Settled(PICARD, domain, max(parts), everywhere, tuple(parts))
+    return Settled(PICARD, domain, max(part for _, part in runs), everywhere, runs)
 
 
 def _contraction(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:

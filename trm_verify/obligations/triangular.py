@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from trm_verify.kernel.claims import Invariant, Settled
 from trm_verify.kernel.graph import ACTIVATIONS, ROW_NORMS, Node
-from trm_verify.kernel.rules.triangular import _parts
+from trm_verify.kernel.rules.triangular import parse_runs, parts_of
 from trm_verify.obligations.scene import Scene
 from trm_verify.obligations.terms import NotExported, Term, at_most, below, number
 from trm_verify.obligations.values import Values
@@ -78,7 +78,7 @@ def triangular(scene: Scene) -> None:
         raise NotExported("no settled recursion is stated")
     states, inputs = scene.states(done.region), scene.inputs(done.domain)
     values = scene.values(graph.step, done.region, done.domain, states, inputs)
-    parts = _parts(scene.witness["parts"], graph.size)
+    parts = parts_of(parse_runs(scene.witness["parts"], graph.size))
     for part, own in zip(parts, Ingredients(values, parts).flat(), strict=True):
         scene.script.show(below(number(max(own, default=0)), number(part)), "entries are made of earlier parts")
     for part in dict.fromkeys(parts):

@@ -25,7 +25,7 @@ from trm_verify.kernel.rules.invariance import from_init, residual_bound
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.provers.problem import Problem, point
 
-__all__ = ["AnswerAttempt", "point", "prove_answer", "prove_run"]
+__all__ = ["AnswerAttempt", "point", "prove_answer", "prove_run", "strict_answers"]
 
 MOST_STEPS = 1_000_000
 MOST_ENTRIES = 1 << 16  # of a linear readout whose margins are worked out once for all radii
@@ -161,15 +161,9 @@ def prove_run(
     if not isinstance(premise, Convergence):
         raise TypeError(f"expected a derivation of convergence, found {type(premise).__name__}")
     box = problem.box(domain)
-    strict: list[list[int] | None] = []
-    for state, labels in zip(states, answers, strict=True):
-        strict.append(None if labels is None or not _is_strict(problem, state, labels) else [int(v) for v in labels])
+    strict, first = strict_answers(problem, states, answers)
     last = strict[-1]
-    if last is None:
-        raise CheckError("MARGIN", "a strict answer at the last state", "none")
-    first = len(strict) - 1
-    while first > 0 and strict[first - 1] == last:
-        first -= 1
+    assert last is not None
 
     def is_final(k: int) -> bool:
         try:
@@ -185,6 +179,25 @@ def prove_run(
     if not isinstance(concluded, Run):
         raise TypeError(f"expected a run, found {type(concluded).__name__}")
     return done, concluded
+
+
+def strict_answers(
+    problem: Problem, states: np.ndarray, answers: Sequence[Sequence[int] | None]
+) -> tuple[list[list[int] | None], int]:
+    """The answers that are a strict arg-max at their stored state, and from which state on they are those of the last.
+
+    Raises:
+        CheckError: the last state has none.
+    """
+    strict: list[list[int] | None] = []
+    for state, labels in zip(states, answers, strict=True):
+        strict.append(None if labels is None or not _is_strict(problem, state, labels) else [int(v) for v in labels])
+    if strict[-1] is None:
+        raise CheckError("MARGIN", "a strict answer at the last state", "none")
+    first = len(strict) - 1
+    while first > 0 and strict[first - 1] == strict[-1]:
+        first -= 1
+    return strict, first
 
 
 def _is_strict(problem: Problem, state: np.ndarray, labels: Sequence[int]) -> bool:

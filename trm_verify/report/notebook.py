@@ -23,7 +23,7 @@ from trm_verify.report.figures import (
 )
 from trm_verify.report.maps import attractor_figure
 from trm_verify.report.markup import Child, Markup, tag
-from trm_verify.report.text import abbreviated, labels, upper
+from trm_verify.report.text import abbreviated, labels, pace, upper
 from trm_verify.result import CAVEAT, VerificationResult, VerificationResults
 from trm_verify.verification.commits import CommitResult
 from trm_verify.verification.lipschitz import LipschitzResult
@@ -115,7 +115,7 @@ def _run(run: RunResult) -> Markup:
          f"≤ {upper(float(run.distances[k]))}", "final from here on" if k == run.final else ""]
         for k, answer in enumerate(run.answers)
     ]  # fmt: skip
-    text = f"answer {labels(run.answer)}, final from step {run.final}; rate ≤ {upper(run.rate, 6)} in {run.norm}"
+    text = f"answer {labels(run.answer)}, final from step {run.final}; {pace(run).replace('<=', '≤')}"
     return tag("div", _head("PROVED", text), _table(["step", "answer", "moved by", "distance to z*", ""], rows))
 
 

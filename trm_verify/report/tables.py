@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from trm_verify.report.text import abbreviated, labels, short, size, upper
+from trm_verify.report.text import abbreviated, labels, pace, short, size, upper
 from trm_verify.result import CAVEAT, VerificationResult, remedies
 
 MOST_OF_A_KIND = 6
@@ -128,10 +128,7 @@ def print_run(console: Console, run: Any) -> None:
         found.add_row(str(k), labels(answer), moved, f"<= {upper(run.distances[k])}", Text(note, style="green"))
     console.print(Padding(found, (1, 0, 1, 0)))
     worst = upper(float(run.drifts.max()))
-    console.print(
-        f"contracts at rate <= {upper(run.rate, 9)} in {run.norm}; stored states are within {worst} of exact steps",
-        soft_wrap=True,
-    )
+    console.print(f"{pace(run)}; stored states are within {worst} of exact steps", soft_wrap=True)
 
 
 def print_refutations(console: Console, result: Any) -> None:

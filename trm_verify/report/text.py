@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
+from typing import Any
 
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
@@ -55,3 +56,10 @@ def size(count: int) -> str:
     return (
         f"{count} bytes" if count < 1000 else f"{count / 1000:.0f} kB" if count < 10**6 else f"{count / 10**6:.1f} MB"
     )
+
+
+def pace(run: Any) -> str:
+    """How a `RunResult` gets to its fixed point."""
+    if run.rate is not None:
+        return f"contracts at rate <= {upper(run.rate, 9)} in {run.norm}"
+    return f"settles exactly after {run.settles} steps; distances in {run.norm}"

@@ -139,7 +139,7 @@ def decide(problem: Problem, grounds: Grounds, question: Question, deadline: flo
 
 def _at_the_end(problem: Problem, settled: Derivation, question: Question, deadline: float) -> Found:
     """The answer of a loop that settles exactly; another answer at the centre refutes the one that was asked for."""
-    from trm_verify.provers.triangular import prove_settled_answer
+    from trm_verify.provers.settled import prove_settled_answer
 
     if question.wanted is None or question.own is None:
         return Found(AnswerAttempt(None, reason="the model has no readout"))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
 from trm_verify.kernel import document
-from trm_verify.kernel.claims import Answer, Conclusion, Convergence, Invariant, Reached, Run, Settled
+from trm_verify.kernel.claims import Answer, Conclusion, Convergence, Invariant, Reached, Run
 from trm_verify.kernel.context import Context, Witness, none, only
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.evaluate import evaluate, flatten, initial_state
+from trm_verify.kernel.evaluate import evaluate, initial_state
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.linear import Forms, linear_forms
 from trm_verify.kernel.numbers import dot, dyadic, power_up
@@ -172,42 +173,6 @@ def _iterate(graph: Graph, operator: Operator, domain: Tensor, steps: int) -> Te
     return state
 
 
-def _end(graph: Graph, settled: Settled, domain: Tensor) -> Tensor:
-    """A box that holds the state in which the loop settles, for every x of the domain.
-
-    Part p of the step is right where the parts before it are, whatever the later ones: these stay 0, so that each
-    evaluation differs from the one before in little else than part p.
-    """
-    zeros = [0] * graph.size
-    state = Tensor((graph.size,), 0, zeros, zeros)
-    values: list[Tensor] = []
-    for part in range(1, settled.steps + 1):
-        values = evaluate(graph, graph.step, state, domain, values)
-        image = flatten([values[i] for i in graph.step.outputs])
-        low, high = (
-            [v if own <= part else 0 for v, own in zip(end, settled.parts, strict=True)] for end in image.ends()
-        )
-        state = Tensor(image.shape, image.exp, low, low if image.is_point else high)
-    return state
-
-
-def answer_when_settled(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
-    """R9 by R12: the state in which the loop settles, enclosed part by part.
-
-    Sound if: proofs/answer_when_settled.md.
-    """
-    premise = only(premises, Settled)
-    raw = document.fields(witness, "domain", "answer", where="answer_when_settled")
-    domain, answer, steps = context.box(raw[0], "input"), context.answer(raw[1]), premise.steps
-    if not contains(premise.domain, domain):
-        raise CheckError("CONTEXT", "a domain inside that of the settled recursion", "another")
-    if steps > MAX_LOOP:
-        raise CheckError("LIMIT", f"at most {MAX_LOOP} steps to follow", steps)
-    initial_state(context.graph, domain)  # init(x) exists for every x of the domain
-    box_margins(context.graph, _end(context.graph, premise, domain), answer)
-    return Answer(premise.operator, domain, answer, steps)
-
-
 def answer_at(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
     """The K-th iterate of one input, enclosed step by step. Sound if: proofs/answer_at.md."""
     none(premises)
@@ -221,15 +186,31 @@ def answer_at(context: Context, premises: list[Conclusion], witness: Witness) ->
     return Answer(operator, domain, answer, steps, at=True)
 
 
-def run(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
-    """The audit of one inference. Sound if: proofs/run.md."""
-    premise = only(premises, Convergence)
-    raw = document.fields(witness, "domain", "states", "answers", "final", where="run")
+@dataclass(frozen=True)
+class Trace:
+    """A stored run: what each state answers (None: nothing that is said), and how far each is from an exact step."""
+
+    domain: Tensor
+    states: list[Tensor]
+    answers: tuple[tuple[int, ...] | None, ...]
+    final: int
+    drifts: tuple[Fraction, ...]
+
+    @property
+    def ends(self) -> list[Tensor]:
+        """The final state and the last one, whose real iterates are to keep the answer."""
+        first, last = self.states[self.final], self.states[-1]
+        return [last] if first == last else [first, last]
+
+
+def trace_of(
+    context: Context, operator: Operator, inside: Tensor, witness: Witness, rule: str
+) -> tuple[Trace, tuple[int, ...]]:
+    """The stored run of a witness, with drifts and answers worked out, and the answer of its last state."""
+    raw = document.fields(witness, "domain", "states", "answers", "final", where=rule)
     graph, n, domain = context.graph, context.graph.size, context.box(raw[0], "input")
-    if not domain.is_point or not contains(premise.domain, domain):
+    if not domain.is_point or not contains(inside, domain):
         raise CheckError("BOX", "a single input inside the premise's domain", "another")
-    if premise.constant != 1:  # the balls about the states must be invariant
-        raise CheckError("CONTEXT", "a loop that contracts in every step", f"the constant {premise.constant}")
     ints, exp = document.vector(raw[1], None, "states")
     if not ints or len(ints) % n:
         raise CheckError("NUMBER", f"whole states of {n} entries", len(ints))
@@ -242,19 +223,29 @@ def run(context: Context, premises: list[Conclusion], witness: Witness) -> Concl
     last = answers[-1]
     if last is None or any(a != last for a in answers[final:]):
         raise CheckError("WITNESS", "one and the same answer from the final step on", answers[final])
-    expected, drifts, distances = initial_state(graph, domain), [], []
+    expected, drifts = initial_state(graph, domain), []
     for state, answer in zip(states, answers, strict=True):
         drift = difference(state, expected)
         drifts.append(dyadic(max(drift.magnitude()), drift.exp))
-        expected = apply(graph, premise.operator, state, domain)
-        distances.append(residual_bound(graph, premise, domain, state))
+        expected = apply(graph, operator, state, domain)
         if answer is not None:
             box_margins(graph, state, answer)
-    for k in {final, len(states) - 1}:
-        if premise.region is not None and not contains(premise.region, ball_box(premise.norm, states[k], distances[k])):
+    return Trace(domain, states, answers, final, tuple(drifts)), last
+
+
+def run(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
+    """The audit of one inference. Sound if: proofs/run.md."""
+    premise, graph = only(premises, Convergence), context.graph
+    if premise.constant != 1:  # the balls about the states must be invariant
+        raise CheckError("CONTEXT", "a loop that contracts in every step", f"the constant {premise.constant}")
+    trace, last = trace_of(context, premise.operator, premise.domain, witness, "run")
+    distances = [residual_bound(graph, premise, trace.domain, state) for state in trace.states]
+    for k in {trace.final, len(distances) - 1}:
+        ball = ball_box(premise.norm, trace.states[k], distances[k])
+        if premise.region is not None and not contains(premise.region, ball):
             raise CheckError("INCLUSION", "the ball around the stored state inside the region", "one that is not")
-        ball_margins(graph, premise, states[k], distances[k], last)
+        ball_margins(graph, premise, trace.states[k], distances[k], last)
     return Run(
-        premise.operator, domain, premise.norm, states[-1], distances[-1], last, final,
-        tuple(drifts), tuple(distances), answers,
+        premise.operator, trace.domain, premise.norm, trace.states[-1], distances[-1], last, trace.final,
+        trace.drifts, tuple(distances), trace.answers,
     )  # fmt: skip

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from trm_verify.kernel import document
-from trm_verify.kernel.claims import Conclusion, Invariant, Reached, Settled
+from trm_verify.kernel.claims import Conclusion, Settled
 from trm_verify.kernel.context import Context, Witness, none
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.evaluate import evaluate, initial_state
+from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.influence import levels_of
 from trm_verify.kernel.operators import PICARD
-from trm_verify.kernel.tensor import Tensor, contains
+from trm_verify.kernel.tensor import Tensor
 
 
-def _parts(raw: object, size: int) -> list[int]:
-    """The part of each entry of the flattened state, from runs [count, part]."""
-    found: list[int] = []
+def parts_of(runs: Iterable[tuple[int, int]]) -> list[int]:
+    """The part of each entry of the flattened state."""
+    return [part for count, part in runs for _ in range(count)]
+
+
+def parse_runs(raw: object, size: int) -> tuple[tuple[int, int], ...]:
+    """Runs [count, part] that cover the flattened state."""
+    found: list[tuple[int, int]] = []
+    covered = 0
     for run in document.items(raw, "parts"):
         pair = document.items(run, "run")
         if len(pair) != 2:
             raise CheckError("FIELD", "[count, part] in a run", pair)
         count, part = (document.integer(v, 1, size, "run") for v in pair)
-        if len(found) + count > size:
+        covered += count
+        if covered > size:
             break
-        found += [part] * count
+        found.append((count, part))
     else:
-        if len(found) == size:
-            return found
+        if covered == size:
+            return tuple(found)
     raise CheckError("WITNESS", f"a part for each of the {size} entries of the state", "another number")
 
 
@@ -34,7 +43,8 @@ def triangular(context: Context, premises: list[Conclusion], witness: Witness) -
     none(premises)
     raw_domain, raw_parts = document.fields(witness, "domain", "parts", where="triangular")
     graph, domain = context.graph, context.box(raw_domain, "input")
-    parts = _parts(raw_parts, graph.size)
+    runs = parse_runs(raw_parts, graph.size)
+    parts = parts_of(runs)
     everywhere = Tensor((graph.size,))
     ranges = evaluate(graph, graph.step, everywhere, domain)  # the step exists everywhere
     graph.charge(graph.step.cost)
@@ -46,18 +56,4 @@ def triangular(context: Context, premises: list[Conclusion], witness: Witness) -
     for entry, (level, part) in enumerate(zip(flat, parts, strict=True)):
         if level >= part:
             raise CheckError("INEQUALITY", f"entry {entry} of part {part} to depend on earlier parts alone", level)
-    return Settled(PICARD, domain, max(parts), everywhere, tuple(parts))
-
-
-def settled_in(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
-    """What every start ends in lies in every invariant box. Sound if: proofs/settled_in.md."""
-    document.fields(witness, where="settled_in")
-    if len(premises) != 2 or not isinstance(premises[0], Settled) or not isinstance(premises[1], Invariant):
-        raise CheckError("PREMISE", "a settled recursion and an invariant box", [type(p).__name__ for p in premises])
-    settled, invariant = premises[0], premises[1]
-    if invariant.ball is not None or invariant.operator != settled.operator:
-        raise CheckError("CONTEXT", "an invariant box of the same operator", invariant.operator)
-    if not contains(settled.domain, invariant.domain):
-        raise CheckError("CONTEXT", "an invariant box on a domain inside that of the settled recursion", "another")
-    initial_state(context.graph, invariant.domain)  # init(x) exists for every x of the domain
-    return Reached(settled.operator, invariant.domain, settled.steps, invariant.region)
+    return Settled(PICARD, domain, max(parts), everywhere, runs)

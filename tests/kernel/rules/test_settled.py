@@ -1,4 +1,4 @@
-"""What a fresh reading of `settled_in` and `row_gain` found: each was accepted, or cost far more than its file."""
+"""Where loops that settle end, what they answer there, and audits of them; also what fresh readings had found."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from random import Random
 import pytest
 
 from tests.corpus.good_triangular import causal, shifted
-from tests.corpus.sheet import Nodes, Sheet, canonical, graph, identity_readout, real, stored
+from tests.corpus.sheet import Nodes, Sheet, canonical, graph, identity_readout, real, stored, vector
 from trm_verify.kernel.check import check
-from trm_verify.kernel.claims import Settled
+from trm_verify.kernel.claims import Conclusion, Run, Settled
+from trm_verify.kernel.context import Context
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import step as step_of
 from trm_verify.kernel.graph import parse
 from trm_verify.kernel.inequality import Sum
 from trm_verify.kernel.numbers import require_bits
 from trm_verify.kernel.operators import PICARD
-from trm_verify.kernel.rules.answers import _end
-from trm_verify.kernel.tensor import Tensor
+from trm_verify.kernel.rules.invariance import invariant_box
+from trm_verify.kernel.rules.settled import end_of, settled_run
+from trm_verify.kernel.rules.triangular import triangular
+from trm_verify.kernel.tensor import Tensor, from_fractions
 from trm_verify.kernel.weights import Weights
 
 
@@ -114,8 +117,8 @@ def test_the_end_is_where_the_iterates_end_from_every_start(width: int) -> None:
     graph = parse(sheet.graph, Weights(sheet.weights))
     low = [rng.randint(-1 << 62, 1 << 62) for _ in range(7)]
     given = Tensor((7,), -62, low, [v + width for v in low] if width else low)
-    parts = tuple(t + 1 for t in range(7) for _ in range(2))
-    found = _end(graph, Settled(PICARD, given, 7, parts=parts), given)
+    parts = tuple((2, t + 1) for t in range(7))
+    found = end_of(graph, Settled(PICARD, given, 7, parts=parts), given)
     for start in ([0] * 14, [rng.randint(-1 << 40, 1 << 40) for _ in range(14)]):
         state = Tensor((14,), -30, start, start)
         for _ in range(7):
@@ -130,3 +133,98 @@ def test_long_entries_of_a_whole_matrix_are_refused_before_they_are_made() -> No
     total = Sum(512)
     with pytest.raises(CheckError, match="LIMIT"):
         total.add([[1] * 512 for _ in range(512)], -40_000)
+
+
+def test_parts_are_kept_as_they_are_written() -> None:
+    """A number an entry, kept for each of many steps, would be gigabytes from a small file."""
+    sheet = spelled([0, 0, 0], [0, 0, 0], spelling((0, 0, 0)))
+    graph = parse(sheet.graph, Weights(sheet.weights))
+    context = Context(graph, (("input", Tensor((3,), 0, [0] * 3, [0] * 3)),), ())
+    found = triangular(context, [], {"domain": 0, "parts": [[1, 1], [1, 2], [1, 3]]})
+    assert isinstance(found, Settled) and found.parts == ((1, 1), (1, 2), (1, 3))
+    with pytest.raises(CheckError, match="INEQUALITY"):
+        triangular(context, [], {"domain": 0, "parts": [[2, 1], [1, 2]]})
+
+
+# audits: whatever the rule concludes about random chains and random "runs" of them, exact arithmetic agrees
+
+
+def steps_exactly(weights: list[list[F]], shift: list[F], z: list[F]) -> list[F]:
+    return [
+        min(max(sum((w * v for w, v in zip(row, z, strict=True)), b), F(-2)), F(2))
+        for row, b in zip(weights, shift, strict=True)
+    ]
+
+
+def answer_exactly(z: list[F], last: int) -> int | None:
+    """Of the logits (z_last, 1/4)."""
+    return None if z[last] == F(1, 4) else int(z[last] < F(1, 4))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_accepted_audit_is_true(seed: int) -> None:
+    rng, n, accepted, nothing = Random(seed), 3, 0, list[int]()
+    scale = rng.choice([2, 2, 16])
+    order = rng.sample(range(n), n)
+    weights = [[F(0)] * n for _ in range(n)]
+    for place, i in enumerate(order):
+        for j in order[:place]:
+            weights[i][j] = F(rng.randint(-12, 12), scale)
+    shift, last = [F(rng.randint(-8, 8), 4) for _ in range(n)], order[-1]
+    nodes, readout = Nodes(), Nodes()
+    moved = nodes.add("add", nodes.linear(nodes.state(), "W"), nodes.constant(shift))
+    picked = readout.linear(readout.state(), "R")
+    logits = readout.function(readout.add("add", picked, readout.constant([0, F(1, 4)])))
+    tensors = {"W": stored(weights), "R": stored([[F(int(i == last)) for i in range(n)], [F(0)] * n])}
+    sheet = Sheet(graph(nodes.function(nodes.clamp(moved, -2, 2)), [[n]], None, None, logits), tensors)
+    parsed = parse(sheet.graph, Weights(sheet.weights))
+    end = [F(0)] * n
+    for _ in range(n):
+        end = steps_exactly(weights, shift, end)
+    for _ in range(60):
+        states = [[F(0)] * n]
+        while len(states) < rng.choice([2, 4, 6]):
+            noise = [F(rng.choice([0, 0, 1, -1]), rng.choice([1, 1, 4, 64])) for _ in range(n)]
+            after = steps_exactly(weights, shift, states[-1])
+            states.append([a + b for a, b in zip(after, noise, strict=True)])
+        labels = [answer_exactly(z, last) for z in states]
+        final = max(rng.randrange(len(states)), rng.randrange(len(states)))
+        lo, hi = ([v - F(rng.randint(0, 9), 8) * sign for v in end] for sign in (1, -1))
+        boxes = (
+            ("input", Tensor((0,), 0, nothing, nothing)),
+            ("state", from_fractions(list(zip(lo, hi, strict=True)), -8)),
+        )
+        context = Context(parsed, boxes, ())
+        runs = [[1, 1 + order.index(i)] for i in range(n)]
+        premises: list[Conclusion] = [triangular(context, [], {"domain": 0, "parts": runs})]
+        answers = [
+            None if label is None or k < final and rng.random() < 0.5 else [label] for k, label in enumerate(labels)
+        ]
+        witness = {"domain": 0, "states": vector(states), "answers": answers, "final": final}
+        try:
+            if rng.random() < 0.5:
+                premises.append(invariant_box(context, [], {"operator": "picard", "domain": 0, "region": 1}))
+            found = settled_run(context, premises, witness)
+        except CheckError:
+            continue
+        accepted += 1
+        assert isinstance(found, Run) and found.answer == (labels[-1],)
+        for k, (z, drift, distance) in enumerate(zip(states, found.drifts, found.distances, strict=True)):
+            before = [F(0)] * n if k == 0 else steps_exactly(weights, shift, states[k - 1])
+            assert drift >= max(abs(a - b) for a, b in zip(z, before, strict=True))
+            assert distance >= max(abs(a - b) for a, b in zip(z, end, strict=True))
+            assert k < final or labels[k] == labels[-1]
+        for z in (states[final], states[-1], end):
+            for _ in range(n + 2):
+                assert answer_exactly(z, last) == labels[-1]
+                z = steps_exactly(weights, shift, z)
+    ACCEPTED.append(accepted)
+
+
+ACCEPTED: list[int] = []
+
+
+def test_many_audits_were_accepted() -> None:
+    """The test above would hold of a rule that accepts nothing."""
+    if len(ACCEPTED) == 40:  # they ran in this process
+        assert sum(ACCEPTED) > 200 and min(sum(ACCEPTED[k::2]) for k in range(2)) > 0
