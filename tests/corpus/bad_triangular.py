@@ -246,7 +246,7 @@ edit("MARGIN", "an answer that a stored state does not have", "settled_run_of_an
 
 
 def leaving(*states: list[F]) -> Sheet:
-    """z_1 ← 0, z_2 ← 100 z_1, read off whether z_2 < ½: from (2⁻⁷, 0) the next z_2 is 100/128, and then it is 0 again."""
+    """z_1 ← 0, z_2 ← 100 z_1, read off whether z_2 < ½: from (2⁻⁷, 0) the next z_2 is 100/128, then 0 again."""
     nodes, readout = Nodes(), Nodes()
     out = nodes.scale(nodes.linear(nodes.state(), "W"), 100)
     logits = readout.add("sub", readout.constant([F(1, 2), 0]), readout.linear(readout.state(), "R"))
