@@ -11,6 +11,7 @@ import torch
 import trm_verify as tv
 from tests.small import autonomous, gate_model, iterates, tanh_model
 from trm_verify.export import export
+from trm_verify.provers.answers import NotFinal
 
 X = torch.tensor([0.25, -0.5, 0.125])
 
@@ -115,6 +116,7 @@ def test_integer_inputs() -> None:
         (tanh_model, X * 9, {}, "outside"),
         (tanh_model, tv.Box(0, 1), {}, "binary fractions"),
         (tanh_model, X, {"norm": "l9"}, "found 'l9'"),
+        (tanh_model, X, {"region": (-2, 2)}, "region as a Box"),
         (lambda: tanh_model(readout=False), X, {}, "no answer to audit"),
         (lambda: tanh_model(iteration="implicit"), X, {}, "says how it is iterated"),
         (lambda: gate_model(), torch.ones(2), {}, "convergence can be proved"),
@@ -143,13 +145,15 @@ def rules(run: Any) -> list[str]:
     return [step["rule"] for step in run.certificate.predicate["steps"]]
 
 
-@pytest.mark.parametrize(("bound", "boxed"), [("tanh", True), ("hardtanh", False)])
-def test_a_loop_that_settles_without_a_rate_is_audited_by_its_end(bound: str, boxed: bool) -> None:
+@pytest.mark.parametrize("bound", ["tanh", "hardtanh"])
+def test_a_loop_that_settles_without_a_rate_is_audited_by_its_end(bound: str) -> None:
     model = causal(bound=bound)
     x = torch.rand(40, 2, generator=torch.Generator().manual_seed(1))
     run = tv.audit(model, x)
     assert run.rate is None and run.settles == 40 and run.norm == "linf" and len(run.states) == 41
-    assert rules(run)[-1] == "settled_run" and ("invariant_box" in rules(run)) == boxed and run.final < 40
+    assert rules(run)[-2:] == ["invariant_box", "settled_run"]
+    assert run.final < 20, "long before the last part has settled"
+    assert run.final <= tv.audit(model, x, steps=25).final, "more steps leave it as early as fewer do"
     exact = iterates(model, x[None], 40)[-1, 0].numpy().ravel()
     assert np.all(np.abs(run.states - exact).max(axis=1) <= run.distances + 1e-12) and run.radius < 1e-5
     assert run.answer == tuple(model.double().readout(model.settled(x[None].double()))[0].argmax(-1).tolist())
@@ -179,8 +183,24 @@ def test_where_no_box_holds_it_the_last_state_is_followed() -> None:
     assert "invariant_box" not in rules(run) and rules(run)[-1] == "settled_run"
     assert run.answer == tuple(t % 2 for t in range(9)) and run.final == 9 and run.radius == 0
     assert len(run.states) == 31, "the usual number of steps, which is more than it needs"
-    with pytest.raises(tv.CheckError, match="MARGIN"):
+    with pytest.raises(NotFinal, match="MARGIN") as refused:
         tv.audit(model, x, steps=5)
+    assert refused.value.remedy.startswith("run 9 steps")
+
+
+def test_a_loop_whose_exact_iterates_grow_too_long_is_left_open() -> None:
+    """z_t ← 4 z_{t−1}(1 − z_{t−1}) from x: every part doubles the digits of the one before."""
+
+    def step(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        before = torch.cat([x, z[:, :-1]], dim=1)
+        return 4 * before * (1 - before)
+
+    model = tv.recursive(
+        step, state_shape=(170,), input_shape=(1,), domain=tv.Box(0, 1),
+        readout=lambda z: torch.stack([z[:, -1], 0 * z[:, -1] + 0.5], dim=1),
+    )  # fmt: skip
+    with pytest.raises(NotFinal):
+        tv.audit(model.double(), torch.tensor([0.3], dtype=torch.float64))
 
 
 def test_a_float_trace_that_ends_elsewhere_is_not_final() -> None:
@@ -192,8 +212,8 @@ def test_a_float_trace_that_ends_elsewhere_is_not_final() -> None:
         exact = tv.verify_fixed_point(model, given).answer
         try:
             assert tv.audit(model, given).answer == exact
-        except tv.CheckError as error:
-            assert error.code == "MARGIN"
+        except NotFinal as error:
+            assert error.code == "MARGIN" and "rounding" in error.remedy
 
 
 def test_the_end_is_preferred_to_a_rate_in_a_norm_of_enormous_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +229,7 @@ def test_the_end_is_preferred_to_a_rate_in_a_norm_of_enormous_weights(monkeypatc
     assert run.distances.tolist() == [7, 8, 16, 0, 0] and run.final == 3
 
     def refused(*arguments: Any) -> Any:
-        raise tv.CheckError("MARGIN", "margins", "none")
+        raise NotFinal(tv.CheckError("MARGIN", "margins", "none"), "run more steps")
 
     monkeypatch.setattr("trm_verify.verification.runs.prove_settled_run", refused)
     by_rate = tv.audit(chain, steps=4)

@@ -76,18 +76,15 @@ def run(options: Any) -> Outcome:
 def _audited(options: Any, loaded: Loaded, x: Any, region: Any) -> Any:
     """A `RunResult`, the outcome UNKNOWN, or why convergence is not proved."""
     from trm_verify.api import audit, verify_fixed_point
-    from trm_verify.kernel.errors import CheckError
+    from trm_verify.provers.answers import NotFinal
 
     with model_errors(options.model):
         try:
             return audit(loaded.module, x, steps=options.steps, norm=options.norm, region=region)
-        except CheckError as error:
-            if error.code != "MARGIN":
-                raise
-            after = "" if options.steps is None else f" after {options.steps} steps"
+        except NotFinal as error:
             reason = (
-                f"no answer of this run was shown to be final{after} ({error}); run more with --steps, "
-                "try another --norm, or prove the answer without a run: trm-verify certify MODEL --test-images N"
+                f"no answer of this run was shown to be final ({error}); {error.remedy}; or prove the answer without a "
+                "run: trm-verify certify MODEL --test-images N"
             )
         except ValueError:
             # Either the arguments do not fit, or convergence cannot be proved: only the second is a verdict.

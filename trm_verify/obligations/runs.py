@@ -47,8 +47,10 @@ def settled_run(scene: Scene) -> None:
     leads = scene.leads(done.answer)
     if len(scene.premises) > 1:
         box = scene.premises[1]
-        if not isinstance(box, Invariant):
+        if not isinstance(box, Invariant) or box.ball is not None:
             raise NotExported("a premise that is no invariant box")
+        if box.operator != premise.operator:
+            script.show("false", "the same operator")
         scene.inside(done.domain, box.domain, "the box is invariant for this input")
         for k in {done.final, len(states) - 1}:
             scene.inside(states[k], box.region, "the stored state lies in the invariant box")

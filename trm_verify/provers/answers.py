@@ -25,7 +25,7 @@ from trm_verify.kernel.rules.invariance import from_init, residual_bound
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.provers.problem import Problem, point
 
-__all__ = ["AnswerAttempt", "point", "prove_answer", "prove_run", "strict_answers"]
+__all__ = ["AnswerAttempt", "NotFinal", "point", "prove_answer", "prove_run", "strict_answers"]
 
 MOST_STEPS = 1_000_000
 MOST_ENTRIES = 1 << 16  # of a linear readout whose margins are worked out once for all radii
@@ -144,6 +144,18 @@ def _reach(problem: Problem, norm: Norm, centre: Tensor, answer: tuple[int, ...]
     return least
 
 
+class NotFinal(CheckError):
+    """Nothing final can be said at the last state of a run.
+
+    Attributes:
+        remedy: what may help.
+    """
+
+    def __init__(self, error: CheckError, remedy: str) -> None:
+        super().__init__(error.code, error.expected, error.got)
+        self.remedy = remedy
+
+
 def prove_run(
     problem: Problem, convergence: Derivation, domain: Json, states: np.ndarray, answers: Sequence[Sequence[int] | None]
 ) -> tuple[Derivation, Run]:
@@ -155,7 +167,7 @@ def prove_run(
         answers: the arg-max at each state; those that are no strict arg-max are dropped.
 
     Raises:
-        CheckError: nothing final can be said at the last state.
+        NotFinal: nothing can be said at the last state.
     """
     premise = problem.conclude(convergence)
     if not isinstance(premise, Convergence):
@@ -175,10 +187,10 @@ def prove_run(
 
     final = next((k for k in range(first, len(strict)) if is_final(k)), len(strict) - 1)
     done = convergence.then("run", domain=domain, states=vector(states), answers=strict, final=final)
-    concluded = problem.conclude(done)
-    if not isinstance(concluded, Run):
-        raise TypeError(f"expected a run, found {type(concluded).__name__}")
-    return done, concluded
+    try:
+        return done, problem.conclude_as(done, Run)
+    except CheckError as error:
+        raise NotFinal(error, "run more steps, or try another norm") from error
 
 
 def strict_answers(
@@ -187,13 +199,13 @@ def strict_answers(
     """The answers that are a strict arg-max at their stored state, and from which state on they are those of the last.
 
     Raises:
-        CheckError: the last state has none.
+        NotFinal: the last state has none.
     """
     strict: list[list[int] | None] = []
     for state, labels in zip(states, answers, strict=True):
         strict.append(None if labels is None or not _is_strict(problem, state, labels) else [int(v) for v in labels])
     if strict[-1] is None:
-        raise CheckError("MARGIN", "a strict answer at the last state", "none")
+        raise NotFinal(CheckError("MARGIN", "a strict answer at the last state", "none"), "run more steps")
     first = len(strict) - 1
     while first > 0 and strict[first - 1] == strict[-1]:
         first -= 1

@@ -18,14 +18,16 @@ from trm_verify.kernel.claims import Run, Settled
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import step
 from trm_verify.kernel.operators import difference
+from trm_verify.kernel.rules.answers import box_margins
 from trm_verify.kernel.tensor import Tensor, contains
-from trm_verify.provers.answers import AnswerAttempt, strict_answers
+from trm_verify.provers.answers import AnswerAttempt, NotFinal, strict_answers
 from trm_verify.provers.contraction.gains import Gains, NotCovered
 from trm_verify.provers.problem import Floats, Problem, floats, point
 
 FIRST, GROWTH, WIDEST, TRIES = 1e-7, 1.25, 1e3, 10  # radii about the settled state within which slopes are taken
 LEAST = 1e-18  # added to every radius, which is thus never 0
-GRID_BITS = 8  # of the smallest radius, below which the ends of a box are rounded outward
+GRID_BITS = 16  # of the smallest radius, below which the ends of a box are rounded outward
+SLACK = 2.0**-14  # of what radii bring about, for that rounding: twice what it can add
 PACE = 4  # how much longer an evaluation takes at the kernel's full precision than at a state in doubles
 SHARE = 1 / 16  # of an evaluation that is left when only one part of the state has changed
 
@@ -111,12 +113,12 @@ def invariant_about(problem: Problem, domain: Json, state: Floats, image: Tensor
 
 
 def _settled_radii(gains: Gains, away: Floats, most: int) -> Floats:
-    """r with gains(r) + away ≤ r: it stops to change after as many rounds as there are parts."""
+    """r with (1 + SLACK) gains(r) + away ≤ r: it stops to change after as many rounds as there are parts."""
     radii = away
     for _ in range(most + 1):
-        after = (gains(radii[:, None])[:, 0] + away) * (1 + 1e-12) + LEAST
+        after = gains(radii[:, None])[:, 0] * (1 + SLACK) + away + LEAST
         if not float(after.max()) < WIDEST or (after <= radii * (1 + 1e-9)).all():
-            return np.asarray(after * (1 + 2.0**-6))
+            return np.asarray(after)
         radii = after
     return radii
 
@@ -134,7 +136,7 @@ def _about(state: Floats, radii: Floats) -> Json:
 def prove_settled_run(
     problem: Problem, settled: Derivation, domain: Json, states: Floats, answers: Sequence[Sequence[int] | None]
 ) -> tuple[Derivation, Run]:
-    """The audit of one trace, by an invariant box about its last state, else by the iterates of that state.
+    """The audit of one trace, by an invariant box about one of its states, else by the iterates of the last one.
 
     Shape: states (N + 1, n), exactly as stored.
 
@@ -142,27 +144,64 @@ def prove_settled_run(
         answers: the arg-max at each state; those that are no strict arg-max are dropped.
 
     Raises:
-        CheckError: nothing final can be said at the last state.
+        NotFinal: nothing can be said at the last state.
     """
     strict, first = strict_answers(problem, states, answers)
-    last = states[-1]
-
-    def done(final: int, stays: Derivation | None = None) -> tuple[Derivation, Run]:
-        joined: Derivation = settled
-        premises: Sequence[int] = (-1,)
-        if stays is not None:
-            joined, *premises = settled.join(stays)
-        trace = {"domain": domain, "states": vector(states), "answers": strict, "final": final}
-        found = joined.then("settled_run", premises, **trace)
-        return found, problem.conclude_as(found, Run)
-
+    found = _earliest(problem, domain, states, first, strict[-1] or [])
+    joined, premises = settled, [-1]
+    if found is not None:
+        final, stays = found
+        joined, *premises = settled.join(stays)
+    else:
+        final = next(k for k in range(first, len(states)) if (states[k] == states[-1]).all())
+    done = joined.then(
+        "settled_run", premises, domain=domain, states=vector(states), answers=strict, final=final
+    )  # fmt: skip
     try:
-        image = step(problem.graph, point(last), problem.box(domain))
-        region = invariant_about(problem, domain, last, image, float("inf"))
-        box = problem.box(region)
-        final = next(k for k in range(first, len(states)) if contains(box, point(states[k])))  # the last one is
-        stays = derive("invariant_box", operator="picard", domain=domain, region=region)
-        return done(final, stays)
-    except (CheckError, NotCovered):
-        final = next(k for k in range(first, len(states)) if (states[k] == last).all())
-        return done(final)
+        return done, problem.conclude_as(done, Run)
+    except CheckError as error:
+        steps = problem.conclude_as(settled, Settled).steps
+        if len(states) <= steps:
+            remedy = f"run {steps} steps, after which the exact loop has settled"
+        else:
+            remedy = (
+                "more steps change nothing: rounding has led the stored states elsewhere than the exact loop goes; "
+                "run the model in a wider type, or ask verify_fixed_point, which works out where that ends"
+            )
+        raise NotFinal(error, remedy) from error
+
+
+def _earliest(
+    problem: Problem, domain: Json, states: Floats, first: int, answer: Sequence[int]
+) -> tuple[int, Derivation] | None:  # fmt: skip
+    """The earliest state, from `first` on, that an invariant box holds together with the last one and that answers so.
+
+    Boxes about the last state or, where it has none, about three before it; then about those half-way between states of
+    which it is known and others. None where no such box is found.
+    """
+
+    def boxed(k: int) -> tuple[int, Derivation] | None:
+        try:
+            image = step(problem.graph, point(states[k]), problem.box(domain))
+            region = invariant_about(problem, domain, states[k], image, float("inf"))
+            stays = derive("invariant_box", operator="picard", domain=domain, region=region)
+            problem.conclude(stays)
+            box = problem.box(region)
+            box_margins(problem.graph, box, tuple(answer))
+        except (CheckError, NotCovered):
+            return None
+        inside = [j for j in range(first, len(states)) if contains(box, point(states[j]))]
+        return (inside[0], stays) if inside and inside[-1] == len(states) - 1 else None
+
+    last = len(states) - 1
+    tried = dict.fromkeys((last, (first + last) // 2, (3 * first + last) // 4, first))
+    best = next((found for k in tried if (found := boxed(k)) is not None), None)
+    low = first
+    while best is not None and low < best[0]:
+        middle = (low + best[0]) // 2
+        found = boxed(middle)
+        if found is None:
+            low = middle + 1
+        else:
+            best = found
+    return best

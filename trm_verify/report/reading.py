@@ -19,6 +19,7 @@ from trm_verify.kernel.claims import Conclusion, Run
 from trm_verify.kernel.errors import CheckError
 from trm_verify.naming import CONFIG, SUFFIX, WEIGHTS, weights_beside
 from trm_verify.pretrained import from_pretrained
+from trm_verify.provers.problem import floats
 from trm_verify.report.accuracy import AccuracyCurve, AccuracyPoint
 from trm_verify.verification.deployed import Deployed
 
@@ -142,7 +143,7 @@ def read_certificate(file: Path, weights: Path) -> ReadCertificate:
 def _states(step: dict[str, Any], size: int) -> np.ndarray:
     """The stored states of a run, as the kernel read them. Shape: (steps + 1, n)."""
     ints, exp = document.vector(step["states"], None, "states")
-    return np.array([float(v) * 2.0**exp for v in ints]).reshape(-1, size)
+    return floats(ints, exp).reshape(-1, size)
 
 
 def _accuracy(file: Path) -> AccuracyCurve:

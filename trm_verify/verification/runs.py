@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,8 @@ from trm_verify.certificate import Certificate, Derivation, Filing
 from trm_verify.display import Plotted
 from trm_verify.encode import Json, block_json, box_json, dyadic, fractions, integers, round_up
 from trm_verify.kernel.claims import Run
-from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.norms import coordinate_scale
-from trm_verify.provers.answers import prove_run
+from trm_verify.provers.answers import NotFinal, prove_run
 from trm_verify.provers.problem import NO_INPUT
 from trm_verify.provers.settled import prove_settled_run
 from trm_verify.verification.batch import Limits
@@ -77,8 +77,10 @@ def audit(
 
     Raises:
         ValueError: x does not fit, the model has no readout or names no iteration, or its convergence was not proved.
-        CheckError: the answer at the last state is not final (run more steps).
+        CheckError: the answer at the last state was not shown to be final; its `remedy` says what may help.
     """
+    if region is not None and not isinstance(region, Box):
+        raise ValueError(f"expected region as a Box, such as tv.Box(lo, hi), found {region!r}")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise ValueError(f"expected steps >= 1, found {steps!r}")
     session = Verification(model, None, region)
@@ -103,7 +105,9 @@ def audit(
     settles = None if facts.settling is None else facts.settling.steps
     states = session.deployed.trace(task.centres, steps or max(STEPS, settles or 0))
     if not np.isfinite(states).all():
-        raise ValueError("expected a finite trace, found NaN or an infinity; run the model in a wider type")
+        bad = int(np.flatnonzero(~np.isfinite(states).all(axis=1))[0])
+        advice = "run the model in a wider type" if bad else "that is init(x), which does not exist in floats"
+        raise ValueError(f"expected a finite trace, found NaN or an infinity in state {bad}; {advice}")
     domain = NO_INPUT if box is None else box_json("input", box)
     answers = [[int(v) for v in row] for row in session.deployed.labels(states)]
     derivation, run = _prove(facts, domain, states, answers)
@@ -130,14 +134,16 @@ def _prove(
     facts: Facts, domain: Json, states: np.ndarray, answers: Sequence[Sequence[int] | None]
 ) -> tuple[Derivation, Run]:
     """By where the loop settles, if it does: distances are exact then. Else, or if that is too little, by its rate."""
-    if facts.settled is not None:
-        try:
-            return prove_settled_run(facts.problem, facts.settled, domain, states, answers)
-        except CheckError:
-            if facts.convergence is None:
-                raise
-    assert facts.convergence is not None
-    return prove_run(facts.problem, facts.convergence, domain, states, answers)
+    if facts.settled is None:
+        assert facts.convergence is not None
+        return prove_run(facts.problem, facts.convergence, domain, states, answers)
+    try:
+        return prove_settled_run(facts.problem, facts.settled, domain, states, answers)
+    except NotFinal:
+        if facts.convergence is not None:
+            with suppress(NotFinal):
+                return prove_run(facts.problem, facts.convergence, domain, states, answers)
+        raise
 
 
 def run_filing(derivation: Derivation, run: Run, facts: Facts) -> Filing:

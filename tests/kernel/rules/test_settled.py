@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from fractions import Fraction as F
 from itertools import product
 from random import Random
@@ -228,3 +229,26 @@ def test_many_audits_were_accepted() -> None:
     """The test above would hold of a rule that accepts nothing."""
     if len(ACCEPTED) == 40:  # they ran in this process
         assert sum(ACCEPTED) > 200 and min(sum(ACCEPTED[k::2]) for k in range(2)) > 0
+
+
+def test_long_states_are_not_all_held_at_once() -> None:
+    """A thousand states that are 20,000 bits apart from the end: gigabytes, if their differences were kept."""
+    n, count = 100, 300
+    nodes, readout = Nodes(), Nodes()
+    logits = readout.add("concat", readout.linear(readout.state(), "R"), readout.constant([-1]), axis=0)
+    tensors = {"R": stored([[F(int(i == 0)) for i in range(n)]])}
+    step = nodes.function(nodes.constant([0] * n))
+    sheet = Sheet(graph(step, [[n]], None, None, readout.function(logits)), tensors)
+    nothing: list[int] = []
+    context = Context(
+        parse(sheet.graph, Weights(sheet.weights)), (("input", Tensor((0,), 0, nothing, nothing)),), ()
+    )  # fmt: skip
+    settled = triangular(context, [], {"domain": 0, "parts": [[n, 1]]})
+    states = {"exp": 20_000, "int": " ".join(["1"] * n * (count - 1) + ["0"] * n)}
+    witness = {"domain": 0, "states": states, "answers": [None] * (count - 1) + [[0]], "final": count - 1}
+    tracemalloc.start()
+    found = settled_run(context, [settled], witness)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(found, Run) and found.distances[0] >= F(2) ** 20_000 and peak < 20e6
+    assert all(v.numerator.bit_length() < 400 or v == F(2) ** 20_000 for v in found.distances)

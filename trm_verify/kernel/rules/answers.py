@@ -14,7 +14,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate, initial_state
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.linear import Forms, linear_forms
-from trm_verify.kernel.numbers import dot, dyadic, power_up
+from trm_verify.kernel.numbers import dot, dyadic, power_up, round_up
 from trm_verify.kernel.operators import Operator, apply, difference, require_loop
 from trm_verify.kernel.rules.invariance import ball_box, from_init, midpoint, residual_bound
 from trm_verify.kernel.tensor import Tensor, contains
@@ -226,7 +226,7 @@ def trace_of(
     expected, drifts = initial_state(graph, domain), []
     for state, answer in zip(states, answers, strict=True):
         drift = difference(state, expected)
-        drifts.append(dyadic(max(drift.magnitude()), drift.exp))
+        drifts.append(round_up(dyadic(max(drift.magnitude()), drift.exp)))
         expected = apply(graph, operator, state, domain)
         if answer is not None:
             box_margins(graph, state, answer)
@@ -239,7 +239,7 @@ def run(context: Context, premises: list[Conclusion], witness: Witness) -> Concl
     if premise.constant != 1:  # the balls about the states must be invariant
         raise CheckError("CONTEXT", "a loop that contracts in every step", f"the constant {premise.constant}")
     trace, last = trace_of(context, premise.operator, premise.domain, witness, "run")
-    distances = [residual_bound(graph, premise, trace.domain, state) for state in trace.states]
+    distances = [round_up(residual_bound(graph, premise, trace.domain, state)) for state in trace.states]
     for k in {trace.final, len(distances) - 1}:
         ball = ball_box(premise.norm, trace.states[k], distances[k])
         if premise.region is not None and not contains(premise.region, ball):

@@ -10,7 +10,7 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate, flatten, initial_state
 from trm_verify.kernel.graph import Graph
 from trm_verify.kernel.norms import BlockNorm
-from trm_verify.kernel.numbers import dyadic
+from trm_verify.kernel.numbers import dyadic, round_up
 from trm_verify.kernel.operators import difference
 from trm_verify.kernel.rules.answers import MAX_LOOP, box_margins, trace_of
 from trm_verify.kernel.rules.triangular import parts_of
@@ -84,8 +84,8 @@ def settled_run(context: Context, premises: list[Conclusion], witness: Witness) 
     settled, graph, n = only(premises[:1], Settled), context.graph, context.graph.size
     trace, last = trace_of(context, settled.operator, settled.domain, witness, "settled_run")
     end = end_of(graph, settled, trace.domain)
-    away = [difference(end, state) for state in trace.states]
-    distances = tuple(dyadic(max(each.magnitude()), each.exp) for each in away)
+    away = (difference(end, state) for state in trace.states)  # one after the other: they may be long
+    distances = tuple(round_up(dyadic(max(each.magnitude()), each.exp)) for each in away)
     if len(premises) > 1:
         stays = _invariant(settled, only(premises[1:], Invariant))
         if not contains(stays.domain, trace.domain):
