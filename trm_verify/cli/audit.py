@@ -83,8 +83,8 @@ def _audited(options: Any, loaded: Loaded, x: Any, region: Any) -> Any:
             return audit(loaded.module, x, steps=options.steps, norm=options.norm, region=region)
         except NotFinal as error:
             reason = (
-                f"no answer of this run was shown to be final ({error}); {error.remedy}; or prove the answer without a "
-                "run: trm-verify certify MODEL --test-images N"
+                f"no answer of this run was shown to be final ({error}); {error.remedy} (--steps, --norm); or prove "
+                "the answer without a run: trm-verify certify MODEL --test-images N"
             )
         except ValueError:
             # Either the arguments do not fit, or convergence cannot be proved: only the second is a verdict.
