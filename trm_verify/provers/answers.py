@@ -173,9 +173,7 @@ def prove_run(
     if not isinstance(premise, Convergence):
         raise TypeError(f"expected a derivation of convergence, found {type(premise).__name__}")
     box = problem.box(domain)
-    strict, first = strict_answers(problem, states, answers)
-    last = strict[-1]
-    assert last is not None
+    strict, last, first = strict_answers(problem, states, answers)
 
     def is_final(k: int) -> bool:
         try:
@@ -195,8 +193,8 @@ def prove_run(
 
 def strict_answers(
     problem: Problem, states: np.ndarray, answers: Sequence[Sequence[int] | None]
-) -> tuple[list[list[int] | None], int]:
-    """The answers that are a strict arg-max at their stored state, and from which state on they are those of the last.
+) -> tuple[list[list[int] | None], list[int], int]:
+    """The answers that are a strict arg-max at their stored state, that of the last, and from which state on it is so.
 
     Raises:
         NotFinal: the last state has none.
@@ -204,12 +202,12 @@ def strict_answers(
     strict: list[list[int] | None] = []
     for state, labels in zip(states, answers, strict=True):
         strict.append(None if labels is None or not _is_strict(problem, state, labels) else [int(v) for v in labels])
-    if strict[-1] is None:
+    last, first = strict[-1], len(strict) - 1
+    if last is None:
         raise NotFinal(CheckError("MARGIN", "a strict answer at the last state", "none"), "run more steps")
-    first = len(strict) - 1
-    while first > 0 and strict[first - 1] == strict[-1]:
+    while first > 0 and strict[first - 1] == last:
         first -= 1
-    return strict, first
+    return strict, last, first
 
 
 def _is_strict(problem: Problem, state: np.ndarray, labels: Sequence[int]) -> bool:

@@ -146,8 +146,8 @@ def prove_settled_run(
     Raises:
         NotFinal: nothing can be said at the last state.
     """
-    strict, first = strict_answers(problem, states, answers)
-    found = _earliest(problem, domain, states, first, strict[-1] or [])
+    strict, last, first = strict_answers(problem, states, answers)
+    found = _earliest(problem, domain, states, first, last)
     joined, premises = settled, [-1]
     if found is not None:
         final, stays = found
@@ -165,8 +165,9 @@ def prove_settled_run(
             remedy = f"run {steps} steps, after which the exact loop has settled"
         else:
             remedy = (
-                "more steps change nothing: rounding has led the stored states elsewhere than the exact loop goes; "
-                "run the model in a wider type, or ask verify_fixed_point, which works out where that ends"
+                "more steps change nothing: rounding may have led the stored states elsewhere than the exact loop goes "
+                "(run the model in a wider type), or its exact iterates are too long; verify_fixed_point asks where "
+                "the loop itself ends"
             )
         raise NotFinal(error, remedy) from error
 

@@ -188,11 +188,12 @@ def answer_at(context: Context, premises: list[Conclusion], witness: Witness) ->
 
 @dataclass(frozen=True)
 class Trace:
-    """A stored run: what each state answers (None: nothing that is said), and how far each is from an exact step."""
+    """A stored run: what each state answers (None: nothing that is said), the last one's `answer`, and the drifts."""
 
     domain: Tensor
     states: list[Tensor]
     answers: tuple[tuple[int, ...] | None, ...]
+    answer: tuple[int, ...]
     final: int
     drifts: tuple[Fraction, ...]
 
@@ -203,10 +204,8 @@ class Trace:
         return [last] if first == last else [first, last]
 
 
-def trace_of(
-    context: Context, operator: Operator, inside: Tensor, witness: Witness, rule: str
-) -> tuple[Trace, tuple[int, ...]]:
-    """The stored run of a witness, with drifts and answers worked out, and the answer of its last state."""
+def trace_of(context: Context, operator: Operator, inside: Tensor, witness: Witness, rule: str) -> Trace:
+    """The stored run of a witness, its drifts worked out and its answers checked."""
     raw = document.fields(witness, "domain", "states", "answers", "final", where=rule)
     graph, n, domain = context.graph, context.graph.size, context.box(raw[0], "input")
     if not domain.is_point or not contains(inside, domain):
@@ -230,7 +229,7 @@ def trace_of(
         expected = apply(graph, operator, state, domain)
         if answer is not None:
             box_margins(graph, state, answer)
-    return Trace(domain, states, answers, final, tuple(drifts)), last
+    return Trace(domain, states, answers, last, final, tuple(drifts))
 
 
 def run(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
@@ -238,14 +237,14 @@ def run(context: Context, premises: list[Conclusion], witness: Witness) -> Concl
     premise, graph = only(premises, Convergence), context.graph
     if premise.constant != 1:  # the balls about the states must be invariant
         raise CheckError("CONTEXT", "a loop that contracts in every step", f"the constant {premise.constant}")
-    trace, last = trace_of(context, premise.operator, premise.domain, witness, "run")
+    trace = trace_of(context, premise.operator, premise.domain, witness, "run")
     distances = [round_up(residual_bound(graph, premise, trace.domain, state)) for state in trace.states]
     for k in {trace.final, len(distances) - 1}:
         ball = ball_box(premise.norm, trace.states[k], distances[k])
         if premise.region is not None and not contains(premise.region, ball):
             raise CheckError("INCLUSION", "the ball around the stored state inside the region", "one that is not")
-        ball_margins(graph, premise, trace.states[k], distances[k], last)
+        ball_margins(graph, premise, trace.states[k], distances[k], trace.answer)
     return Run(
-        premise.operator, trace.domain, premise.norm, trace.states[-1], distances[-1], last, trace.final,
+        premise.operator, trace.domain, premise.norm, trace.states[-1], distances[-1], trace.answer, trace.final,
         trace.drifts, tuple(distances), trace.answers,
     )  # fmt: skip

@@ -82,7 +82,7 @@ def answer_when_settled(context: Context, premises: list[Conclusion], witness: W
 def settled_run(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
     """The audit of one inference of a loop that settles, in plain ℓ∞. Sound if: proofs/settled_run.md."""
     settled, graph, n = only(premises[:1], Settled), context.graph, context.graph.size
-    trace, last = trace_of(context, settled.operator, settled.domain, witness, "settled_run")
+    trace = trace_of(context, settled.operator, settled.domain, witness, "settled_run")
     end = end_of(graph, settled, trace.domain)
     away = (difference(end, state) for state in trace.states)  # one after the other: they may be long
     distances = tuple(round_up(dyadic(max(each.magnitude()), each.exp)) for each in away)
@@ -92,15 +92,15 @@ def settled_run(context: Context, premises: list[Conclusion], witness: Witness) 
             raise CheckError("CONTEXT", "a box that is invariant for this input", "another domain")
         if not all(contains(stays.region, state) for state in trace.ends):
             raise CheckError("INCLUSION", "the final and the last state inside the invariant box", "one that is not")
-        box_margins(graph, stays.region, last)
+        box_margins(graph, stays.region, trace.answer)
     else:
-        box_margins(graph, end, last)
+        box_margins(graph, end, trace.answer)
         for state in trace.ends:
-            _keeps(graph, settled, state, trace.domain, last)
+            _keeps(graph, settled, state, trace.domain, trace.answer)
     norm = BlockNorm((1,) * n, (1,) * n, 0)
     return Run(
-        settled.operator, trace.domain, norm, trace.states[-1], distances[-1], last, trace.final, trace.drifts,
-        distances, trace.answers,
+        settled.operator, trace.domain, norm, trace.states[-1], distances[-1], trace.answer, trace.final,
+        trace.drifts, distances, trace.answers,
     )  # fmt: skip
 
 
