@@ -260,7 +260,7 @@ def test_long_states_are_not_all_held_at_once() -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_gated_loops_end_where_their_exact_iterates_do(seed: int) -> None:
-    """z ← clamp(Wz + relu(−x)·Vz + x), W in some order and V in none: for x ≥ 0 V is never seen, else it closes rings."""
+    """z ← clamp(Wz + relu(−x)·Vz + x), W in some order, V in none: for x ≥ 0 V is not seen, else it closes rings."""
     rng, n = Random(seed), 4
     order = rng.sample(range(n), n)
     ahead = {(i, j) for place, i in enumerate(order) for j in order[:place]}
