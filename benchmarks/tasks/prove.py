@@ -23,6 +23,11 @@ from trm_verify.train.run import ANSWERS, CERTIFICATE
 
 NORMS = {"tokens_l2": "tokens", "linf": "linf"}
 """The norm that a model is made to contract in, as the call names it: it is tried first."""
+REGION = tv.Box(-1024, 1024)
+"""Where the states of a stack are that contracts in no norm for all of them. A planner multiplies its values, which may
+be as large as they like, with gates that the answer of the model before it moves. The loop starts in this box, and is
+proved not to leave it.
+"""
 TIMEOUT, QUICK_TIMEOUT = 60.0, 20.0  # seconds a search
 FIRST = 2  # inputs that show how long one takes
 MOST, SPENT = 100, 150.0  # test inputs whose answers are proved: so many, or those for which the seconds suffice
@@ -38,6 +43,7 @@ def run(job: Job, folder: Path) -> Iterator[Json]:
         task = task.at(config.size)
     spent: dict[str, float] = {}
     timeout = QUICK_TIMEOUT if job.quick else TIMEOUT
+    region: tv.Box | None = None
     with timed(spent, "certify"):
         norm = NORMS.get(model.norm, "auto") if model.rate is not None else "auto"
         norm = "tokens" if isinstance(model, Stack) and model.settles is None else norm
@@ -45,6 +51,9 @@ def run(job: Job, folder: Path) -> Iterator[Json]:
         if not whole and norm != "auto" and not job.quick:
             norm = "auto"
             whole = tv.verify_fixed_point(model, norm=norm, timeout=timeout)
+        if not whole and isinstance(model, Stack) and not job.quick:
+            norm, region = "linf", REGION
+            whole = tv.verify_fixed_point(model, norm=norm, region=region, timeout=timeout)
     assert isinstance(whole, VerificationResult)
     yield {
         "verdict": str(whole.verdict), "rate": whole.rate, "norm": whole.norm, "claims": _claims(whole),
@@ -56,7 +65,7 @@ def run(job: Job, folder: Path) -> Iterator[Json]:
         with timed(spent, "check"):
             tv.check(whole.certificate, weights, model=model)  # against the graph that the model has
         yield {"kernel_seconds": round(isolated(raw, weights), 2), "certificate_bytes": len(raw)}
-    yield {"answers": _answers(job, model, task, norm, folder, weights, spent), "seconds": dict(spent)}
+    yield {"answers": _answers(job, model, task, norm, region, folder, weights, spent), "seconds": dict(spent)}
 
 
 def _claims(result: VerificationResult) -> dict[str, Json]:
@@ -64,8 +73,9 @@ def _claims(result: VerificationResult) -> dict[str, Json]:
 
 
 def _answers(
-    job: Job, model: torch.nn.Module, task: Task, norm: str, folder: Path, weights: bytes, spent: dict[str, float]
-) -> Json:
+    job: Job, model: torch.nn.Module, task: Task, norm: str, region: tv.Box | None, folder: Path, weights: bytes,
+    spent: dict[str, float],
+) -> Json:  # fmt: skip
     """Whose answers are proved, from which step on they are final, and how many inputs the seconds sufficed for."""
     most, budget, timeout = (QUICK_MOST, QUICK_SPENT, QUICK_TIMEOUT) if job.quick else (MOST, SPENT, TIMEOUT)
     x = inputs(model, task.test.x[:most])
@@ -79,7 +89,7 @@ def _answers(
             break
         before = seconds()
         with timed(spent, "answers"):
-            found = tv.verify_fixed_point(model, x[first:last], norm=norm, timeout=timeout)
+            found = tv.verify_fixed_point(model, x[first:last], norm=norm, region=region, timeout=timeout)
         assert isinstance(found, VerificationResults)
         each = max((seconds() - before - spent["certify"]) / len(found), 0.01)
         rows += found

@@ -78,6 +78,15 @@ def test_a_cascade_of_tokenwise_models_contracts_as_its_parts_do():
     assert found and first.rate <= found.rate < 0.95
 
 
+def test_a_cascade_of_planners_contracts_in_a_box_that_it_does_not_leave():
+    part = {"name": "GatedMaxPlanner", "height": 2, "width": 2, "channels": 2, "classes": 3, "features": 2, "hidden": 2}
+    model = Stack([part, {**part, "channels": 5}])
+    x = torch.rand(model.input_shape)
+    assert not tv.verify_fixed_point(model, x, norm="linf"), "gates that move, times states of any size"
+    found = tv.verify_fixed_point(model, x, norm="linf", region=tv.Box(-64, 64))
+    assert found and found.rate < 1 and found.answer is not None, found.explain()
+
+
 def test_parts_that_do_not_fit_are_refused():
     for parts in ([], [{**CAUSAL, "channels": 1}, {**CAUSAL, "channels": 2}], [{"name": "Oracle"}], [{"name": "Stack"}],
                   [{**CAUSAL, "channels": 1}, {**CAUSAL, "channels": 3, "tokens": 5}],
