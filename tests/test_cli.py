@@ -132,7 +132,8 @@ def test_version(run: Any) -> None:
         ["certify", "x", "--input", "a.npy", "--test-images", "3"], ["check"], ["train", "--epochs", "many"],
         ["check", "x", "--exp", "contraction"], ["train", "--task", "no-such-task"], ["train", "extra"],
         ["certify", "no/such/directory"], ["certify", "module-with-dash:make"], ["certify", "x", "--region", "1", "a"],
-        ["certify", "x", "--region", "2", "1"], ["audit", "no/such/directory"], ["show", "no-such.trmcert.json"],
+        ["certify", "x", "--region", "2", "1"], ["certify", "x", "--region", "0", "1", "--invariant-region"],
+        ["audit", "no/such/directory"], ["show", "no-such.trmcert.json"],
         ["check", "no-such.trmcert.json"], ["check", "x", "--expect", "contraction(rate<0.9)"],
         ["check", "x", "--expect", "perfection"],
     ],
@@ -796,4 +797,6 @@ def test_models_without_input(run: Any, factory: str, tmp_path: Path) -> None:
     assert run("certify", f"{factory}:cosine", "-q", "--norm", "linf").code == 3
     local = run("certify", f"{factory}:cosine", "-q", "--norm", "linf", "--region", 0, 1, "--force", "--json")
     assert local.code == 0 and abs(local.json["rate"] - np.sin(1)) < 1e-9
+    looked_for = run("certify", f"{factory}:cosine", "-q", "--norm", "linf", "--invariant-region", "--force", "--json")
+    assert looked_for.code == 0 and 0.8 < looked_for.json["rate"] < 0.85, "within 0 and 1, of which init is one end"
     assert torch.get_default_dtype() == torch.float32

@@ -28,7 +28,7 @@ from trm_verify.verification.inputs import Input, Inputs, Number
 from trm_verify.verification.lipschitz import LipschitzResult, verify_lipschitz
 from trm_verify.verification.outcomes import global_result, input_results
 from trm_verify.verification.runs import RunResult, audit
-from trm_verify.verification.session import Effort, Progress, Verification
+from trm_verify.verification.session import Effort, Progress, Region, Verification
 
 __all__ = [
     "Checked",
@@ -53,7 +53,7 @@ class Options(TypedDict, total=False):
     eps: Number | None
     answer: Labels | None
     domain: Box | None
-    region: Box | None
+    region: Region | None
     norm: str
     provers: Sequence[str] | None
     timeout: float | None
@@ -81,7 +81,7 @@ def verify_fixed_point(
     eps: Number | None = None,
     answer: Labels | None = None,
     domain: Box | None = None,
-    region: Box | None = None,
+    region: Region | None = None,
     norm: str = "auto",
     provers: Sequence[str] | None = None,
     timeout: float | None = None,
@@ -107,7 +107,8 @@ def verify_fixed_point(
             Fractions and Decimals are exact. Not for integer inputs.
         answer: the label to prove (per output position, per row of a batch); default the model's own at the centre.
         domain: further bounds on x.
-        region: bounds on z; then contraction is proved there, with the region's invariance.
+        region: bounds on z; then contraction is proved there, with the region's invariance. "invariant": a box that
+            holds init(x) and that the loop does not leave is looked for; where none is found, it is all states.
         norm: "auto" or one of linf, l2, parts, tokens, metric.
         provers: the strategies to try, by the same names.
         timeout: seconds an input (the last prover that was started ends by itself).
@@ -140,9 +141,8 @@ def verify_fixed_point(
     for name, seconds in (("timeout", timeout), ("budget", budget)):
         if seconds is not None and not (isinstance(seconds, (int, float)) and seconds >= 0):
             raise ValueError(f"expected {name} >= 0 seconds, a number, found {seconds!r}")
-    for name, box in (("domain", domain), ("region", region)):
-        if box is not None and not isinstance(box, Box):
-            raise ValueError(f"expected {name} as a Box, such as tv.Box(lo, hi), found {box!r}")
+    if domain is not None and not isinstance(domain, Box):
+        raise ValueError(f"expected domain as a Box, such as tv.Box(lo, hi), found {domain!r}")
     if not isinstance(norm, str):
         raise ValueError(f"expected one name of a norm, found {norm!r}; provers= takes several")
     if ledger is not None:

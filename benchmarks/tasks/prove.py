@@ -20,14 +20,10 @@ from trm_verify.tasks import Task
 from trm_verify.tasks.base import one_hot
 from trm_verify.train.levels import inputs
 from trm_verify.train.run import ANSWERS, CERTIFICATE
+from trm_verify.verification.session import Region
 
 NORMS = {"tokens_l2": "tokens", "linf": "linf"}
 """The norm that a model is made to contract in, as the call names it: it is tried first."""
-REGION = tv.Box(-1024, 1024)
-"""Where the states of a stack are that contracts in no norm for all of them. A planner multiplies its values, which may
-be as large as they like, with gates that the answer of the model before it moves. The loop starts in this box, and is
-proved not to leave it.
-"""
 TIMEOUT, QUICK_TIMEOUT = 60.0, 20.0  # seconds a search
 FIRST = 2  # inputs that show how long one takes
 MOST, SPENT = 100, 150.0  # test inputs whose answers are proved: so many, or those for which the seconds suffice
@@ -43,7 +39,7 @@ def run(job: Job, folder: Path) -> Iterator[Json]:
         task = task.at(config.size)
     spent: dict[str, float] = {}
     timeout = QUICK_TIMEOUT if job.quick else TIMEOUT
-    region: tv.Box | None = None
+    region: Region | None = None
     with timed(spent, "certify"):
         norm = NORMS.get(model.norm, "auto") if model.rate is not None else "auto"
         norm = "tokens" if isinstance(model, Stack) and model.settles is None else norm
@@ -52,7 +48,7 @@ def run(job: Job, folder: Path) -> Iterator[Json]:
             norm = "auto"
             whole = tv.verify_fixed_point(model, norm=norm, timeout=timeout)
         if not whole and isinstance(model, Stack) and not job.quick:
-            norm, region = "linf", REGION
+            norm, region = "linf", "invariant"
             whole = tv.verify_fixed_point(model, norm=norm, region=region, timeout=timeout)
     assert isinstance(whole, VerificationResult)
     yield {
@@ -73,7 +69,7 @@ def _claims(result: VerificationResult) -> dict[str, Json]:
 
 
 def _answers(
-    job: Job, model: torch.nn.Module, task: Task, norm: str, region: tv.Box | None, folder: Path, weights: bytes,
+    job: Job, model: torch.nn.Module, task: Task, norm: str, region: Region | None, folder: Path, weights: bytes,
     spent: dict[str, float],
 ) -> Json:  # fmt: skip
     """Whose answers are proved, from which step on they are final, and how many inputs the seconds sufficed for."""

@@ -36,7 +36,8 @@ def test_only_what_a_box_of_inputs_can_change_is_tried_again() -> None:
 )
 def test_a_region_bounds_the_flattened_state(region: tv.Box) -> None:
     model = tv.recursive(torch.tanh, state_shape=(2, 2))
-    box = Verification(model, region=region).problem.box(Verification(model, region=region).region)
+    session = Verification(model, region=region)
+    box = session.problem.box(session.region(session.domain)[0])
     assert box.size == 4 and box.fraction(3) == (-1, 1)
 
 

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from trm_verify.auditing.claims import certified, deadline_of, judged
-from trm_verify.box import Box, exact_array
+from trm_verify.box import exact_array
 from trm_verify.display import Plotted
-from trm_verify.encode import box_json
+from trm_verify.encode import Json, box_json
 from trm_verify.provers.problem import NO_INPUT
 from trm_verify.provers.refutation.loops import Loop, inputs_of
 from trm_verify.provers.refutation.orbits import Orbit
@@ -25,7 +25,7 @@ from trm_verify.provers.refutation.search import LONGEST, SHORTEST, Refutation, 
 from trm_verify.provers.refutation.survey import ELSEWHERE, LEAVES, WANDERS, Survey, draw, exponent, survey
 from trm_verify.result import REFUTED, UNKNOWN, Checked, ClaimResult, Verdict, WithCertificate
 from trm_verify.verification.inputs import Input, Inputs
-from trm_verify.verification.session import Verification
+from trm_verify.verification.session import Region, Verification
 
 FIXED, CYCLE, WANDERING, LEAVING, OTHER = "fixed point", "cycle", "wandering", "leaving", "other orbits"
 SHOWN = 60  # first states of every start that a map keeps, for its figure
@@ -128,7 +128,7 @@ def attractors(
     *,
     starts: int | Any = 256,
     steps: int = 2000,
-    region: Box | None = None,
+    region: Region | None = None,
     spread: float = 2.0,
     seed: int = 0,
     timeout: float | None = 60.0,
@@ -142,7 +142,8 @@ def attractors(
         x: one input; none for a model without input.
         starts: how many, or the states themselves.
         steps: applications of the model's iteration (of the step, for an implicit model) at most.
-        region: a box to draw the starts from, and that the claims are about; default: normal about init(x), and all
+        region: a box to draw the starts from, and that the claims are about (or "invariant", see
+            `verify_fixed_point`); default: normal about init(x), and all
             states.
         spread: standard deviation of the starts where there is no region.
         timeout: seconds, after which nothing new is begun; None: no limit.
@@ -163,9 +164,9 @@ def attractors(
     problem, operator = session.problem, session.deployed.operator
     exact = inputs_of(problem, domain, 1)[0]
     loop = Loop(problem, operator, exact)
-    first = _starts(session, loop, starts, spread, seed)
+    first = _starts(session.region(domain)[0], loop, starts, spread, seed)
     seen = survey(loop, first, steps, shown=SHOWN, deadline=deadline)
-    at = Witnesses(problem, domain, session.region, operator, exact, deadline)
+    at = Witnesses(problem, domain, session.region(domain)[0], operator, exact, deadline)
     fixed, twofold = (by_newton(loop, seen, period, deadline) for period in (1, 2))
     two = at.two_fixed_points([*(o for o in seen.orbits if o.period == 1), *fixed])
     cycle = at.cycle(_cycles(loop, seen, twofold, SHORTEST if two else LONGEST, deadline))
@@ -203,11 +204,11 @@ def _input(session: Verification, x: Input | None) -> tuple[np.ndarray | None, d
     return row.centre, box_json("input", row.box)
 
 
-def _starts(session: Verification, loop: Loop, starts: Any, spread: float, seed: int) -> torch.Tensor:
+def _starts(region: Json, loop: Loop, starts: Any, spread: float, seed: int) -> torch.Tensor:
     if isinstance(starts, (int, np.integer)) and not isinstance(starts, bool):
         if starts < 1:
             raise ValueError(f"expected at least one start, found {starts}")
-        return draw(loop, session.region, int(starts), (spread,), seed)
+        return draw(loop, region, int(starts), (spread,), seed)
     given = exact_array(starts, "starts")
     if given.ndim != 2 or given.shape[1] != loop.size or not len(given):
         raise ValueError(f"expected starts of shape (count, {loop.size}), found {given.shape}")

@@ -17,7 +17,7 @@ from trm_verify.kernel.expect import describe
 from trm_verify.provers.refutation.search import Expansion, Refutation, expanding, plain_norm, search
 from trm_verify.result import CAVEAT, REFUTED, UNKNOWN, Checked, Verdict, WithCertificate
 from trm_verify.verification.inputs import Input, Inputs
-from trm_verify.verification.session import Verification
+from trm_verify.verification.session import Region, Verification
 
 Number = float | str | Fraction | Decimal
 
@@ -68,7 +68,7 @@ def refute(
     *,
     eps: Number | None = None,
     domain: Box | None = None,
-    region: Box | None = None,
+    region: Region | None = None,
     norm: str | None = None,
     rate: Number | None = None,
     timeout: float | None = 60.0,
@@ -79,7 +79,7 @@ def refute(
     Args:
         x: one input, with `eps` a ball about it; default: the model's whole domain, of which a few inputs are tried.
         domain: further bounds on x.
-        region: bounds on z.
+        region: bounds on z, or "invariant", see `verify_fixed_point`.
         norm: linf, l2, parts or tokens, with equal weights: refute a contraction in it as well.
         rate: at this rate (default 1: at any rate below 1).
         timeout: seconds, after which nothing new is begun; None: no limit.
@@ -98,11 +98,12 @@ def refute(
     box = None if task is None else task.rows[0].box
     where = session.domain if box is None else box_json("input", box)
     wanted = None if norm is None else plain_norm(problem, norm)
-    found = search(problem, where, session.region, operator, deadline, seed)
+    states = session.region(where)[0]
+    found = search(problem, where, states, operator, deadline, seed)
     refutations: list[Refutation] = list(found.refutations)
     expansion: Expansion | None = None
     if wanted is not None:
-        expansion = expanding(problem, where, session.region, wanted, least, operator, deadline, seed)
+        expansion = expanding(problem, where, states, wanted, least, operator, deadline, seed)
         refutations += [] if expansion.refutation is None else [expansion.refutation]
     checked = certified(session, refutations)
     return RefutationResult(

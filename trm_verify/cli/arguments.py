@@ -90,6 +90,14 @@ def _box(command: argparse.ArgumentParser, name: str, text: str) -> None:
     command.add_argument(f"--{name}", nargs=2, metavar=("LO", "HI"), help=text)
 
 
+def _region(command: argparse.ArgumentParser, text: str) -> None:
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--region", nargs=2, metavar=("LO", "HI"), help=text)
+    which.add_argument("--invariant-region", dest="region", action="store_const", const="invariant",
+                       help="the same in a box that holds init and that the loop does not leave, which is looked "
+                       "for")  # fmt: skip
+
+
 def _train(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", metavar="CONFIG", nargs="?",
                          help="a .json or .toml file, or the name of a recipe (default: digits; a wrong name lists "
@@ -144,7 +152,7 @@ def _certify(command: argparse.ArgumentParser) -> None:
                          help="answer to prove (repeat: one per position); default: the model's own")  # fmt: skip
     command.add_argument("--norm", default="auto", choices=("auto", "linf", "l2", "parts", "tokens", "metric"),
                          help="where to look for a contraction (default: auto, the best of all)")  # fmt: skip
-    _box(command, "region", "prove it for states in this box only, with the box's invariance")
+    _region(command, "prove it for states in this box only, with the box's invariance")
     _box(command, "domain", "further bounds on the input")
     command.add_argument("--timeout", type=float, metavar="SECONDS", help="for each input")
     command.add_argument("--budget", type=float, metavar="SECONDS", help="for the whole call")
@@ -215,7 +223,7 @@ def _audit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, default=0, help="of the random starts of a map (default: 0)")
     command.add_argument("--norm", default="auto", choices=("auto", "linf", "l2", "parts", "tokens", "metric"),
                          help="where to look for a contraction (default: auto, the best of all)")  # fmt: skip
-    _box(command, "region", "for models that contract in this box of states only; the starts of a map lie in it")
+    _region(command, "for models that contract in this box of states only; the starts of a map lie in it")
     command.add_argument("--out", metavar="CERT", help="where the run certificate goes (default: beside the weights)")
     command.add_argument("--figure", metavar="FILE", help="save a figure of the run or the map (.png, .pdf or .svg)")
 
@@ -231,7 +239,7 @@ def _refute(command: argparse.ArgumentParser) -> None:
     command.add_argument("--norm", choices=("linf", "l2", "parts", "tokens"),
                          help="refute a contraction in this norm, with equal weights, as well")  # fmt: skip
     command.add_argument("--rate", help="at this rate, exact (default: at any rate below 1)")
-    _box(command, "region", "states in this box only")
+    _region(command, "states in this box only")
     _box(command, "domain", "further bounds on the input")
     command.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="of the search (default: 60)")
     command.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trm_verify.cli.certify import targets, write
-from trm_verify.cli.loading import Loaded, box, load_array, load_model, load_task_named, model_errors, writable
+from trm_verify.cli.loading import Loaded, load_array, load_model, load_task_named, model_errors, region_of, writable
 from trm_verify.cli.outcome import Exit, Outcome, cannot, usage
 
 SUFFIX = ".run.trmcert.json"
@@ -17,7 +17,7 @@ def run(options: Any) -> Outcome:
     """Run, certify the run, and say from which step on the answer is final; where that cannot be, map the loop."""
     from trm_verify.cli.attractors import mapped
 
-    region = box(options.region, "region")
+    region = region_of(options)
     loaded = load_model(options.model)
     x = _required(options, loaded)
     if options.commit is not None:

@@ -16,6 +16,7 @@ from trm_verify.cli.loading import (
     load_model,
     load_task_named,
     model_errors,
+    region_of,
     writable,
 )
 from trm_verify.cli.outcome import Exit, Failure, Outcome, cannot, combined, usage
@@ -33,7 +34,7 @@ def run(options: Any) -> Outcome:
     from trm_verify.api import verify_fixed_point
     from trm_verify.result import VerificationResults
 
-    region, domain = box(options.region, "region"), box(options.domain, "domain")
+    region, domain = region_of(options), box(options.domain, "domain")
     loaded = load_model(options.model)
     x = inputs(options)
     target, weights = targets(options.out, loaded, SUFFIX)

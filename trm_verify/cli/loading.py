@@ -156,8 +156,13 @@ def load_task_named(name: str | None, model: str) -> Task:
         raise usage(f"{error}; name the task with --task" if name is None else str(error)) from error
 
 
+def region_of(options: Any) -> Any:
+    """What `--region` or `--invariant-region` says, as the calls take it."""
+    return options.region if isinstance(options.region, str) else box(options.region, "region")
+
+
 def box(ends: list[str] | None, what: str) -> Box | None:
-    """`--region LO HI` as a box, its ends exact.
+    """`--domain LO HI` as a box, its ends exact.
 
     Raises:
         Failure: no numbers, or an inverted box.

@@ -6,7 +6,7 @@ from typing import Any
 
 from trm_verify.cli.audit import one_input
 from trm_verify.cli.certify import targets, write
-from trm_verify.cli.loading import box, load_model, model_errors
+from trm_verify.cli.loading import box, load_model, model_errors, region_of
 from trm_verify.cli.outcome import Exit, Outcome
 
 SUFFIX = ".refutation.trmcert.json"
@@ -17,7 +17,7 @@ def run(options: Any) -> Outcome:
     from trm_verify.auditing import refute
     from trm_verify.result import CAVEAT
 
-    region, domain = box(options.region, "region"), box(options.domain, "domain")
+    region, domain = region_of(options), box(options.domain, "domain")
     loaded = load_model(options.model)
     x = one_input(options)
     target, weights = targets(options.out, loaded, SUFFIX)

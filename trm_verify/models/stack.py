@@ -26,7 +26,7 @@ class Stack(ConfiguredModel):
     Proved by: a cascade by the rules of the parts in order; a ring by their gains, where these are small enough.
     Nothing is promised by construction: encoders are free, and so is what the answers do to them. A planner that sees
     another one's answer multiplies its state with gates that this answer moves, which no gain bounds for all states:
-    such a cascade is proved in a box of states, `region=tv.Box(-1024, 1024)` of `verify_fixed_point`, say.
+    such a cascade is proved where its loop goes, by `region="invariant"` of `verify_fixed_point`.
 
     Shape: z a tuple of the parts' states, x (batch, *positions, channels) of reals, readout that of the last part.
 

@@ -9,6 +9,7 @@ import numpy as np
 from trm_verify import claims
 from trm_verify.box import Box
 from trm_verify.claims import Claim
+from trm_verify.encode import Json, box_json
 from trm_verify.kernel.check import Valid
 from trm_verify.kernel.claims import Refuted, equal
 from trm_verify.kernel.operators import Operator, parse_operator
@@ -37,8 +38,8 @@ def asked(session: Verification, task: Inputs | None) -> Iterator[tuple[Claim, .
     """What a PROVED verdict of the call needs; each entry is a choice of claims, any of which will do."""
     operator = session.deployed.operator
     implicit = operator == "implicit"
-    regions = _regions(session)
     for domain in boxes(session, task):
+        regions = _regions(session, domain)
         yield tuple(claims.ExactlyOne(domain=domain, region=region) for region in regions)
         if not implicit:
             # from where the loop starts, or from all of the region; convergence from elsewhere says nothing about it
@@ -55,13 +56,22 @@ def asked(session: Verification, task: Inputs | None) -> Iterator[tuple[Claim, .
             yield (claims.Answer(answer=wanted, operator=_named(session), domain=domain),)
 
 
-def _regions(session: Verification) -> list[Box | str]:
+def _regions(session: Verification, domain: Box | str | None) -> list[Box | str]:
     """Where one fixed point is asked for: all states, or a region (what holds for all states answers that too)."""
-    if session.region == ALL_STATES:
-        return ["all"]
-    ends = session.problem.box(session.region)
-    corners = [ends.fraction(i) for i in range(ends.size)]
-    return [Box([lo for lo, _ in corners], [hi for _, hi in corners]), "all"]
+    found: list[Box | str] = []
+    for region in _states(session, domain):
+        if region != ALL_STATES:
+            ends = session.problem.box(region)
+            corners = [ends.fraction(i) for i in range(ends.size)]
+            found.append(Box([lo for lo, _ in corners], [hi for _, hi in corners]))
+    return [*found, "all"]
+
+
+def _states(session: Verification, domain: Box | str | None) -> list[Json]:
+    """The region that was asked for; of those that were to be found, that for these inputs, and that for all."""
+    own = session.region(box_json("input", domain))[0] if isinstance(domain, Box) else None
+    whole = session.region(session.domain)[0]
+    return [whole] if own is None or own == whole else [own, whole]
 
 
 def refuted(session: Verification, task: Inputs | None, valid: Valid) -> bool:
@@ -79,7 +89,10 @@ def _refutes(session: Verification, claim: Refuted, domain: Box | str | None, an
     """Whether a claim that fails where `claim` says would be one that was asked, for inputs of the domain."""
     if isinstance(domain, Box) and not (claim.domain.bounded and domain.contains(_as_box(claim.domain, domain.shape))):
         return False
-    region = session.problem.box(session.region)
+    return any(_refutes_in(session, claim, session.problem.box(each), answer) for each in _states(session, domain))
+
+
+def _refutes_in(session: Verification, claim: Refuted, region: Tensor, answer: Answered | None) -> bool:
     inside = claim.region is None or contains(region, claim.region)
     if claim.of in ("answer", "fixed_point_answer"):
         implicit = session.deployed.operator == "implicit"

@@ -335,11 +335,13 @@ class Facts:
 
 
 ONE_FACTOR = 'one damping factor for all coordinates and norm="l2", or norm="linf"'
-OTHER_REGION = "another region= (one that the step maps into itself and that holds init), or a smaller domain"
+OTHER_REGION = (
+    'another region= ("invariant", or one that the step maps into itself and that holds init), or a smaller domain'
+)
 OTHER_LOOP = 'stating an iteration that converges, iteration=tv.Damped(alpha), or iteration="implicit"'
 CONTRACT = (
-    "a contractive step (trm_verify.nn.SandwichStep), a smaller ‖W‖, or region= with an invariant box for models that "
-    "contract only locally"
+    "a contractive step (trm_verify.nn.SandwichStep), a smaller ‖W‖, or, for models that contract only where their "
+    'loop goes, region="invariant" or a box of your own'
 )
 SMALLER_REGION = "a smaller region=, a contractive step (trm_verify.nn.SandwichStep), or a smaller ‖W‖"
 

@@ -18,9 +18,10 @@ from trm_verify.provers.fixed_points.search import FixedPointSearch
 from trm_verify.provers.lipschitz.constant import LipschitzAttempt, prove_lipschitz
 from trm_verify.provers.problem import ALL_STATES
 from trm_verify.result import CAVEAT, PROVED, UNKNOWN, Certified, Checked, Verdict
+from trm_verify.verification.facts import Facts
 from trm_verify.verification.inputs import Input, Inputs, Number, Row
 from trm_verify.verification.rounding import up
-from trm_verify.verification.session import Effort, Verification
+from trm_verify.verification.session import Effort, Region, Verification
 from trm_verify.verification.threads import single_threaded
 
 ONE_LAYER = "one layer z = φ(Wz + Ux + b) with slopes in [0, 1] and a linear readout, with exactly one fixed point"
@@ -73,7 +74,7 @@ class LipschitzResult(Certified, Displayed):
 
 def verify_lipschitz(
     model: nn.Module, x: Input | None = None, *, eps: Number | None = None, domain: Box | None = None,
-    region: Box | None = None, timeout: float | None = None, seed: int = 0,
+    region: Region | None = None, timeout: float | None = None, seed: int = 0,
 ) -> LipschitzResult:  # fmt: skip
     """Prove an ℓ2 Lipschitz constant of the map from the input to the logits at the fixed point.
 
@@ -87,7 +88,7 @@ def verify_lipschitz(
         x: one input, or a `Box`.
         eps: radius of the ball about x.
         domain: further bounds on x.
-        region: bounds on z.
+        region: bounds on z, or "invariant", see `verify_fixed_point`.
         timeout: seconds for the searches.
         seed: of the random inputs on which the exported graph is compared with the model.
 
@@ -122,31 +123,31 @@ class _Search:
     def run(self, task: Inputs | None) -> LipschitzResult:
         row = None if task is None else task.rows[0]
         started = time.perf_counter()
-        ground = self.ground(row)
+        facts = self.ground(row)
         self.seconds["one fixed point"] = time.perf_counter() - started
-        if ground is None:
+        if facts is None or facts.anchor is None:
             return self.result(row, LipschitzAttempt(0.0, reason="exactly one fixed point was not proved"), False)
-        enclosed = None if task is None else self.enclosed(ground, task)
-        attempt = prove_lipschitz(self.session.problem, enclosed or ground, self.deadline)
+        enclosed = None if task is None else self.enclosed(facts.anchor, facts.region, task)
+        attempt = prove_lipschitz(self.session.problem, enclosed or facts.anchor, self.deadline)
         self.seconds["constant"] = attempt.seconds
         return self.result(row, attempt, enclosed is not None)
 
-    def ground(self, row: Row | None) -> Derivation | None:
+    def ground(self, row: Row | None) -> Facts | None:
         """Exactly one fixed point for each input: by R4, which is cheap, or by a norm in which the step contracts."""
         box = None if row is None else row.box
         for norms, where in ((False, None), (True, None), *(((True, box),) if box is not None else ())):
             effort = Effort(deadline=self.deadline, norms=norms, thorough=False)
-            found = self.session.facts(effort, where).anchor
-            if found is not None:
+            found = self.session.facts(effort, where)
+            if found.anchor is not None:
                 return found
         return None
 
-    def enclosed(self, ground: Derivation, task: Inputs) -> Derivation | None:
+    def enclosed(self, ground: Derivation, region: Json, task: Inputs) -> Derivation | None:
         """The fixed points of a ball, with the intervals of their units; None where they did not close."""
         session, row = self.session, task.rows[0]
         started = time.perf_counter()
         state = session.deployed.fixed_points(task.centres)[0]
-        search = FixedPointSearch(session.problem, ground, self.inputs(row), session.region, state)
+        search = FixedPointSearch(session.problem, ground, self.inputs(row), region, state)
         found = search.run(None, self.deadline)
         self.seconds["enclosure"] = time.perf_counter() - started
         self.reason = "" if found.enclosure is not None else f"the fixed points were not enclosed: {found.reason}"

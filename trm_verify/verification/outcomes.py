@@ -231,9 +231,7 @@ def _questions(
                 centre = box_json("input", row.centre_box)
             wanted = None if at is None else row.wanted or at
             asked.append((i, Question(place[facts], domain, centre, states[i], wanted, at, effort.branch)))
-    return asked, [
-        Grounds(f.operator, f.convergence, f.anchor, session.region, f.settled, f.enclosing) for f in grounded
-    ]
+    return asked, [Grounds(f.operator, f.convergence, f.anchor, f.region, f.settled, f.enclosing) for f in grounded]
 
 
 def _locally(
@@ -241,7 +239,7 @@ def _locally(
     limits: Limits,
 ) -> Named | None:  # fmt: skip
     """What holds near the state that the loop ends in, where nothing is known of all states: names, and claims."""
-    if facts.operator == "implicit" or session.region != ALL_STATES:
+    if facts.operator == "implicit" or facts.region != ALL_STATES:
         return None
     domain = NO_INPUT if row.box is None else box_json("input", row.box)
     local = local_facts(session, facts, domain, state, replace(effort, deadline=limits.now()))

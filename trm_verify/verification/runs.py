@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from trm_verify.box import Box
 from trm_verify.certificate import Certificate, Derivation, Filing
 from trm_verify.display import Plotted
 from trm_verify.encode import Json, block_json, box_json, dyadic, fractions, integers, round_up
@@ -23,7 +22,7 @@ from trm_verify.verification.facts import Facts
 from trm_verify.verification.inputs import Input, Inputs
 from trm_verify.verification.outcomes import facts_of, global_result
 from trm_verify.verification.rounding import up
-from trm_verify.verification.session import Effort, Verification
+from trm_verify.verification.session import Effort, Region, Verification
 
 STEPS = 30  # of a run, unless asked for otherwise
 
@@ -61,7 +60,7 @@ class RunResult(Plotted):
 
 def audit(
     model: nn.Module, x: Input | None = None, *, steps: int | None = None, norm: str = "auto",
-    region: Box | None = None,
+    region: Region | None = None,
 ) -> RunResult:  # fmt: skip
     """Audit one inference: how far each step is from the fixed point, what it answers, and from where on that is final.
 
@@ -71,7 +70,7 @@ def audit(
     Args:
         steps: how many; by default 30, or more where a loop that settles exactly takes more.
         norm: in which convergence is looked for, see `verify_fixed_point`.
-        region: bounds on z.
+        region: bounds on z, or "invariant", see `verify_fixed_point`.
 
     Shape: x (*input_shape).
 
@@ -79,8 +78,6 @@ def audit(
         ValueError: x does not fit, the model has no readout or names no iteration, or its convergence was not proved.
         CheckError: the answer at the last state was not shown to be final; its `remedy` says what may help.
     """
-    if region is not None and not isinstance(region, Box):
-        raise ValueError(f"expected region as a Box, such as tv.Box(lo, hi), found {region!r}")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise ValueError(f"expected steps >= 1, found {steps!r}")
     session = Verification(model, None, region)

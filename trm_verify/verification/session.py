@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from math import ceil, floor
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -25,18 +25,23 @@ from trm_verify.kernel.check import check as kernel_check
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.graph import CONSTANT, STATE
+from trm_verify.kernel.tensor import Tensor
 from trm_verify.provers.contraction import norms
+from trm_verify.provers.invariant import invariant_box
 from trm_verify.provers.problem import ALL_INPUTS, ALL_STATES, NO_INPUT, Attempt, Problem
 from trm_verify.provers.triangular import prove_settled
 from trm_verify.verification.deployed import Deployed
 from trm_verify.verification.facts import Facts
 from trm_verify.verification.threads import single_threaded
 
-__all__ = ["Deployed", "Effort", "Progress", "Verification", "admissible", "prove_facts"]
+__all__ = ["INVARIANT", "Deployed", "Effort", "Progress", "Region", "Verification", "admissible", "prove_facts"]
 
 MOST_FOR_A_RATE = 256  # state entries up to which a norm is looked for where the loop settles exactly anyway
 REFUTING = 10.0  # seconds to look for a counterexample
 GUESS_ITERATIONS = 2000  # for a likely fixed point, about which regions and initial errors are tried
+INVARIANT = "invariant"
+Region = Box | Literal["invariant"]
+"""Where z may be: a box, or one to be found that holds init and that the loop does not leave."""
 Progress = Callable[[int, int, str], None]
 
 
@@ -85,7 +90,7 @@ class Verification:
     Attributes:
         deployed: the model as it is certified.
         domain_box: the inputs in question, None for all of Rᵐ (or for a model without input).
-        domain, region: the same, and where z may be, as certificates write it.
+        domain: the same, as certificates write it.
 
     Raises:
         ExportError: the step cannot be exported exactly.
@@ -93,8 +98,11 @@ class Verification:
     """
 
     def __init__(
-        self, model: nn.Module | Deployed, domain: Box | None = None, region: Box | None = None, seed: int = 0
+        self, model: nn.Module | Deployed, domain: Box | None = None, region: Region | None = None, seed: int = 0
     ) -> None:
+        found = isinstance(region, str) and region == INVARIANT
+        if not (region is None or isinstance(region, Box) or found):
+            raise ValueError(f"expected region as a Box, such as tv.Box(lo, hi), or {INVARIANT!r}; found {region!r}")
         self.deployed = Deployed.of(model, seed)
         self.spec, self.problem = self.deployed.spec, self.deployed.problem
         self.domain_box = self._domain(domain)
@@ -102,7 +110,9 @@ class Verification:
             NO_INPUT if self.spec.input_shape is None
             else ALL_INPUTS if self.domain_box is None else box_json("input", self.domain_box)
         )  # fmt: skip
-        self.region: Json = ALL_STATES if region is None else box_json("state", self._flat(region))
+        self._region: Json | None = (
+            None if found else box_json("state", self._flat(region)) if isinstance(region, Box) else ALL_STATES
+        )  # fmt: skip
 
     def _domain(self, given: Box | None) -> Box | None:
         domain, shape = self.spec.domain, self.spec.input_shape
@@ -124,7 +134,22 @@ class Verification:
         domain = self.domain if box is None else box_json("input", box)
         guess = cache(lambda: self._likely_fixed_point(box or self.domain_box))
         with single_threaded():
-            return prove_facts(self.problem, domain, self.region, self.deployed.operator, guess, effort)
+            region, looked = self.region(domain, effort.deadline)
+            facts = prove_facts(self.problem, domain, region, self.deployed.operator, guess, effort)
+        facts.attempts = [*looked, *facts.attempts]
+        return facts
+
+    def region(self, domain: Json, deadline: float = float("inf")) -> tuple[Json, tuple[Attempt, ...]]:
+        """Where z may be for the inputs of a domain, as certificates write it; if it was to be found, how that went."""
+        if self._region is not None:
+            return self._region, ()
+        return self.problem.once("region", domain, lambda: self._invariant(domain, deadline))
+
+    def _invariant(self, domain: Json, deadline: float) -> tuple[Json, tuple[Attempt, ...]]:
+        started = time.perf_counter()
+        found, why = invariant_box(self.problem, domain, self.deployed.operator, deadline)
+        how = why if found is None else _extent(self.problem.box(found))
+        return found or ALL_STATES, (Attempt("invariant box", "region", time.perf_counter() - started, reason=how),)
 
     def _likely_fixed_point(self, box: Box | None) -> np.ndarray:
         shape, given = self.spec.input_shape, None
@@ -148,8 +173,11 @@ class Verification:
             return False
         graph = self.problem.graph
         try:
-            wide = self.problem.ranges(self.domain, self.region)
-            small = evaluate(graph, graph.step, self.problem.box(self.region), self.problem.box(narrow))
+            region = self.region(self.domain)[0]
+            if self.region(narrow)[0] != region:
+                return True
+            wide = self.problem.ranges(self.domain, region)
+            small = evaluate(graph, graph.step, self.problem.box(region), self.problem.box(narrow))
         except CheckError:
             return True
         return any(wide[i] != small[i] for i in seen if nodes[i].kind != CONSTANT)
@@ -165,6 +193,13 @@ class Verification:
             builder.file(filing)
         certificate = builder.build()
         return certificate, kernel_check(certificate.to_bytes(), self.deployed.weights)
+
+
+def _extent(box: Tensor) -> str:
+    """What box was found, in the words of a trial."""
+    ends = [box.fraction(i) for i in range(box.size)]
+    lo, hi = float(min(a for a, _ in ends)), float(max(b for _, b in ends))
+    return f"found, its entries between {lo:.3g} and {hi:.3g}"
 
 
 def admissible(box: Box, vocabulary: int | None) -> Box:

@@ -1,0 +1,114 @@
+"""A box of states that holds init and that the loop does not leave (R8), for models that contract only where it is."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+from operator import sub
+
+from trm_verify.encode import Json, state_json
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.evaluate import initial_state
+from trm_verify.kernel.operators import Operator, apply, parse_operator
+from trm_verify.kernel.tensor import Tensor
+from trm_verify.provers.problem import Problem
+
+GRID = -40  # the last binary place of a box's ends
+ROUNDS = 256  # that the loop is followed; at 2, 3, 5, 8, 12, … of them the box is widened to see whether it closes
+REPAIRS = 3  # rounds in which a widened box may take in what its image leaves it by
+SHRINKS = 12  # rounds in which a box that was found becomes smaller
+GAIN = Fraction(15, 16)  # as long as a round leaves at most this share of the widths
+LARGEST = 1 << 48  # of an end that is looked at
+UNBOUNDED = "init(x) is unbounded: give the model a domain, or ask about inputs x"
+GROWING = "the boxes that the loop was followed through from init grow on, and none was found that it stays in"
+
+
+Ends = list[int]
+"""The lower ends of z, then those of −z: a box is smaller where they are larger."""
+
+
+def invariant_box(
+    problem: Problem, domain: Json, operator: object, deadline: float = float("inf"), rounds: int = ROUNDS
+) -> tuple[Json | None, str]:  # fmt: skip
+    """The box as certificates write it; or None, and why. The deadline is on the monotonic clock.
+
+    The hull of init(X) and of its images lies in every such box. It is followed, and now and then widened along its
+    last growth, which is where a contraction brings it back from, to see whether the image of the wider box lies
+    inside. If so, then the image itself, with init(X), is such a box too, and a smaller one.
+    """
+    loop = parse_operator("picard" if operator == "implicit" else operator, problem.graph.size)
+    try:
+        given = problem.box(domain)
+        initial = initial_state(problem.graph, given)
+        if not initial.bounded:
+            return None, UNBOUNDED
+        search = _Search(problem, loop, given, _ends(initial))
+        found = search.closed(deadline, rounds)
+    except CheckError as error:
+        return None, f"the loop cannot be followed from init: {error}"
+    return (None, GROWING) if found is None else (state_json(_box(search.shrunk(found))), "")
+
+
+class _Search:
+    def __init__(self, problem: Problem, loop: Operator, given: Tensor, initial: Ends) -> None:
+        self.problem, self.loop, self.given, self.initial = problem, loop, given, initial
+
+    def image(self, ends: Ends) -> Ends:
+        """Of a box, by interval evaluation, as the kernel's `invariant_box` will do it."""
+        return _ends(apply(self.problem.graph, self.loop, _box(ends), self.given))
+
+    def wider(self, ends: Ends) -> Ends:
+        """The hull of a box and its image."""
+        return list(map(min, ends, self.image(ends)))
+
+    def closed(self, deadline: float, rounds: int) -> Ends | None:
+        """A box that its image lies in."""
+        ends, most, next_time = self.initial, 0, 2
+        for done in range(1, rounds + 1):
+            if time.monotonic() > deadline:
+                return None
+            last, ends = ends, self.wider(ends)
+            growth = list(map(sub, last, ends))
+            before, most = most, max(growth)
+            if not most:
+                return ends
+            if max(map(abs, ends)) >> -GRID > LARGEST:
+                return None
+            if done == next_time:
+                next_time += (next_time + 1) // 2
+                # at this ratio each end still gets most / (before - most) times its last growth ahead; twice that
+                times = 2 * most // (before - most) + 1 if most < before else 0
+                tried = self.repaired([a - times * grown for a, grown in zip(ends, growth, strict=True)])
+                if tried is not None:
+                    return tried
+        return None
+
+    def repaired(self, ends: Ends) -> Ends | None:
+        """The box, or a little more of it, if the image stays inside."""
+        for _ in range(REPAIRS + 1):
+            try:
+                last, ends = ends, self.wider(ends)
+            except CheckError:  # so wide that something overflows, or divides by zero
+                return None
+            if last == ends:
+                return ends
+        return None
+
+    def shrunk(self, ends: Ends) -> Ends:
+        """What the loop stays in from init on, by the image of the box, and the image of that."""
+        for _ in range(SHRINKS):
+            last, ends = ends, list(map(min, self.initial, self.image(ends)))
+            if sum(ends) < GAIN * sum(last):  # minus the widths
+                break
+        return ends
+
+
+def _box(ends: Ends) -> Tensor:
+    size = len(ends) // 2
+    return Tensor((size,), GRID, ends[:size], [-v for v in ends[size:]])
+
+
+def _ends(state: Tensor) -> Ends:
+    """Rounded outward, to the grid."""
+    lo, hi = state.snapped(GRID)
+    return [*lo, *(-v for v in hi)]
