@@ -15,11 +15,13 @@ from trm_verify.provers.problem import Problem
 
 GRID = -40  # the last binary place of a box's ends
 ROUNDS = 256  # that the loop is followed; at 2, 3, 5, 8, 12, … of them the box is widened to see whether it closes
+ENOUGH = 90  # rounds after which a loop is given up that grows four times as fast as after half of them
 REPAIRS = 3  # rounds in which a widened box may take in what its image leaves it by
 SHRINKS = 12  # rounds in which a box that was found becomes smaller
 GAIN = Fraction(15, 16)  # as long as a round leaves at most this share of the widths
 LARGEST = 1 << 48  # of an end that is looked at
 UNBOUNDED = "init(x) is unbounded: give the model a domain, or ask about inputs x"
+LATE = "no box was found that the loop stays in before the time was used up"
 GROWING = "the boxes that the loop was followed through from init grow on, and none was found that it stays in"
 
 
@@ -28,7 +30,7 @@ Ends = list[int]
 
 
 def invariant_box(
-    problem: Problem, domain: Json, operator: object, deadline: float = float("inf"), rounds: int = ROUNDS
+    problem: Problem, domain: Json, operator: object, deadline: float = float("inf")
 ) -> tuple[Json | None, str]:  # fmt: skip
     """The box as certificates write it; or None, and why. The deadline is on the monotonic clock.
 
@@ -43,10 +45,12 @@ def invariant_box(
         if not initial.bounded:
             return None, UNBOUNDED
         search = _Search(problem, loop, given, _ends(initial))
-        found = search.closed(deadline, rounds)
+        found = search.closed(deadline)
     except CheckError as error:
         return None, f"the loop cannot be followed from init: {error}"
-    return (None, GROWING) if found is None else (state_json(_box(search.shrunk(found))), "")
+    if found is None:
+        return None, LATE if time.monotonic() > deadline else GROWING
+    return state_json(_box(search.shrunk(found))), ""
 
 
 class _Search:
@@ -61,26 +65,29 @@ class _Search:
         """The hull of a box and its image."""
         return list(map(min, ends, self.image(ends)))
 
-    def closed(self, deadline: float, rounds: int) -> Ends | None:
+    def closed(self, deadline: float) -> Ends | None:
         """A box that its image lies in."""
-        ends, most, next_time = self.initial, 0, 2
-        for done in range(1, rounds + 1):
+        ends, next_time = self.initial, 2
+        seen = [0]  # the most that any end has grown, round by round
+        for done in range(1, ROUNDS + 1):
             if time.monotonic() > deadline:
                 return None
             last, ends = ends, self.wider(ends)
             growth = list(map(sub, last, ends))
-            before, most = most, max(growth)
+            before, most = seen[-1], max(growth)
+            seen.append(most)
             if not most:
                 return ends
-            if max(map(abs, ends)) >> -GRID > LARGEST:
+            if max(map(abs, ends)) >> -GRID > LARGEST or (done > ENOUGH and most > 4 * seen[done // 2]):
                 return None
             if done == next_time:
                 next_time += (next_time + 1) // 2
                 # at this ratio each end still gets most / (before - most) times its last growth ahead; twice that
-                times = 2 * most // (before - most) + 1 if most < before else 0
-                tried = self.repaired([a - times * grown for a, grown in zip(ends, growth, strict=True)])
-                if tried is not None:
-                    return tried
+                if most < before:
+                    times = 2 * most // (before - most) + 1
+                    tried = self.repaired([a - times * grown for a, grown in zip(ends, growth, strict=True)])
+                    if tried is not None:
+                        return tried
         return None
 
     def repaired(self, ends: Ends) -> Ends | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,36 +10,23 @@ import numpy as np
 from trm_verify.encode import Json
 from trm_verify.provers.answers import AnswerAttempt, prove_answer
 from trm_verify.provers.fixed_points.neighbourhood import prove_entry, regions
-from trm_verify.provers.invariant import invariant_box
-from trm_verify.provers.problem import Problem
 from trm_verify.verification.facts import Facts
 from trm_verify.verification.session import Effort, Verification, prove_facts
 
 LOCAL_NORMS = ("linf", "l2")  # what takes milliseconds a region
 LOCAL = " in a region that was found"
-ROUNDS = 24  # of the loop, to find a box that it stays in: the inputs of a batch are many
 
 
 def local_facts(session: Verification, facts: Facts, domain: Json, state: np.ndarray, effort: Effort) -> Facts | None:
-    """Contraction, exactly one fixed point and convergence in a box of states; None where none was found."""
+    """Contraction, exactly one fixed point and convergence in a box about a state; None where none was found."""
     quick = replace(effort, provers=LOCAL_NORMS, norm="auto", progress=None, thorough=False)
-    for region in _candidates(session.problem, domain, state, facts.operator, effort.deadline):
+    for region in regions(session.problem, domain, state):
         if time.monotonic() > effort.deadline:
             return None
         found = prove_facts(session.problem, domain, region, facts.operator, lambda: state, quick)
         if found.complete:
             return found
     return None
-
-
-def _candidates(
-    problem: Problem, domain: Json, state: np.ndarray, operator: object, deadline: float
-) -> Iterator[Json]:  # fmt: skip
-    """Boxes about the state that the loop ends in, then the one that it does not leave from init on."""
-    yield from regions(problem, domain, state)
-    found, _ = invariant_box(problem, domain, operator, deadline, ROUNDS)
-    if found is not None:
-        yield found
 
 
 def answer_from_init(
