@@ -35,6 +35,7 @@ A = torch.randn(4, 4, dtype=torch.float64)
 V = torch.randn(4, dtype=torch.float64)
 SYSTEM = 2 * torch.eye(4)
 MASK = torch.tensor([True, False, True, True])
+GRU = nn.GRUCell(4, 4).double()
 W34 = torch.randn(3, 4, dtype=torch.float64)
 HEADS = torch.randn(2, 4, 3, dtype=torch.float64)
 TABLE = torch.randn(5, 4, dtype=torch.float64)
@@ -169,6 +170,11 @@ POINTWISE: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("addcmul", lambda z: torch.addcmul(V, z, z, value=0.5)),
     ("lerp", lambda z: torch.lerp(z, V.expand_as(z), 0.25)),
     ("lerp tensor", lambda z: torch.lerp(z, V.expand_as(z), torch.sigmoid(V))),
+    ("gate", lambda z: z + torch.sigmoid(z.flip(-1)) * (V - z)),
+    ("gate, the other way round", lambda z: (z.tanh() - z) * torch.sigmoid(z + V) + z),
+    ("gate of a constant", lambda z: V + torch.sigmoid(z) * (z - V)),
+    ("no gate", lambda z: z + torch.sigmoid(z) * (z - V)),
+    ("gru_cell", lambda z: GRU(z.flip(-1), z)),
     ("maximum", lambda z: torch.maximum(z, V)),
     ("minimum", lambda z: torch.minimum(V, z)),
     ("max other", lambda z: torch.max(z, -z)),
@@ -280,6 +286,24 @@ LAYOUT: list[tuple[str, Callable[[Tensor], Tensor]]] = [
 @pytest.mark.parametrize(("name", "function"), LAYOUT, ids=[n for n, _ in LAYOUT])
 def test_layout_and_products(name: str, function: Callable[[Tensor], Tensor]) -> None:
     agrees(recursive(function, state_shape=(3, 4)).double(), tolerance=1e-11)
+
+
+def test_a_gate_is_a_mean_of_two_values_however_it_is_written() -> None:
+    """Intervals see that it stays between the two where both weights are between 0 and 1."""
+
+    def ops(function: Callable[[Tensor], Tensor]) -> list[str]:
+        graph = export(recursive(function, state_shape=(4,)).double()).graph
+        return [node["op"] for node in graph["step"]["nodes"]]
+
+    mean = lambda z: (1 - torch.sigmoid(z)) * z + torch.sigmoid(z) * V  # noqa: E731
+    for same in (
+        lambda z: z + torch.sigmoid(z) * (V - z),
+        lambda z: (V - z) * torch.sigmoid(z) + z,
+        lambda z: torch.lerp(z, V.expand_as(z), torch.sigmoid(z)),
+    ):
+        assert sorted(ops(same)) == sorted(ops(mean))
+    assert ops(lambda z: z + torch.sigmoid(z) * (z - V)).count("sub") == 1, "away from V is no mean"
+    assert ops(lambda z: z + torch.tanh(z) * (V - z)).count("mul") == 1, "nor are weights that may be negative"
 
 
 VECTOR: list[tuple[str, Callable[[Tensor], Tensor]]] = [

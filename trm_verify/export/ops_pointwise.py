@@ -25,9 +25,34 @@ def _expanded(t: Translator, node: int, out: Axes) -> int:
     return t.b.expand(node, out.shape)
 
 
+def _between(t: Translator, a: int, b: int, weight: int) -> int:
+    """(1 − w) a + w b."""
+    rest = t.b.binary("sub", t.b.constant((), [Fraction(1)]), weight)
+    return t.b.binary("add", t.b.binary("mul", rest, a), t.b.binary("mul", weight, b))
+
+
 @handles("add.Tensor", "add.Scalar")
 def add(t: Translator, out: Axes, a: Operand, b: Operand, alpha: Any = 1) -> int:
-    return _expanded(t, t.b.binary("add", t.align(a, out), _scaled(t, out, b, alpha)), out)
+    p, q = t.align(a, out), _scaled(t, out, b, alpha)
+    for start, moved in ((p, q), (q, p)):
+        gate = _gate(t, start, moved)
+        if gate is not None:
+            return _expanded(t, _between(t, start, *gate), out)
+    return _expanded(t, t.b.binary("add", p, q), out)
+
+
+def _gate(t: Translator, a: int, moved: int) -> tuple[int, int] | None:
+    """b and w, where `moved` is w (b − a) with a gate w, as in `nn.GRUCell`.
+
+    The same number is (1 − w) a + w b, which intervals enclose more tightly: both weights are between 0 and 1.
+    """
+    nodes = t.b.nodes
+    if nodes[moved]["op"] != "mul":
+        return None
+    for weight, change in (nodes[moved]["in"], nodes[moved]["in"][::-1]):
+        if nodes[weight]["op"] == "sigmoid" and nodes[change]["op"] == "sub" and nodes[change]["in"][1] == a:
+            return nodes[change]["in"][0], weight
+    return None
 
 
 @handles("sub.Tensor", "sub.Scalar", "subtract.Tensor")
@@ -110,10 +135,7 @@ def lerp(t: Translator, out: Axes, a: Value, b: Value, weight: Operand) -> int:
     if not isinstance(weight, Value):
         w = t.number(weight)
         return t.b.binary("add", t.b.scale(t.align(a, out), 1 - w), t.b.scale(t.align(b, out), w))
-    w_node = t.align(weight, out)
-    rest = t.b.binary("sub", t.b.constant((), [Fraction(1)]), w_node)
-    kept = t.b.binary("mul", rest, t.align(a, out))
-    return _expanded(t, t.b.binary("add", kept, t.b.binary("mul", w_node, t.align(b, out))), out)
+    return _expanded(t, _between(t, t.align(a, out), t.align(b, out), t.align(weight, out)), out)
 
 
 @handles("maximum.default", "max.other")
