@@ -59,6 +59,7 @@ class _Search:
 
     def image(self, ends: Ends) -> Ends:
         """Of a box, by interval evaluation, as the kernel's `invariant_box` will do it."""
+        self.problem.graph.spent.clear()  # the kernel's cap is on one certificate, not on a search
         return _ends(apply(self.problem.graph, self.loop, _box(ends), self.given))
 
     def wider(self, ends: Ends) -> Ends:

@@ -203,8 +203,9 @@ def facts_of(session: Verification, facts: Facts, row: Row, effort: Effort, limi
     """The facts over the whole domain; where they do not suffice, those over the input's own box if they say more."""
     if facts.complete or row.box is None or time.monotonic() > limits.deadline:
         return facts
-    norms = session.depends_on(row.box)
-    own = session.facts(replace(effort, deadline=limits.now(), norms=norms), row.box)
+    deadline = limits.now()
+    norms = session.depends_on(row.box, deadline)
+    own = session.facts(replace(effort, deadline=deadline, norms=norms), row.box)
     return own if len(own.filings) > len(facts.filings) or own.complete or own.refuted else facts
 
 

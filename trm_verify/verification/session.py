@@ -159,7 +159,7 @@ class Verification:
         found: np.ndarray = self.deployed.fixed_points(given, GUESS_ITERATIONS)[0]
         return found
 
-    def depends_on(self, box: Box) -> bool:
+    def depends_on(self, box: Box, deadline: float = float("inf")) -> bool:
         """Whether anything that a prover looks at gets smaller when the inputs are only those of the box.
 
         A contraction rests on the enclosures of what depends on the state, and of what multiplies it. Where the box
@@ -173,8 +173,8 @@ class Verification:
             return False
         graph = self.problem.graph
         try:
-            region = self.region(self.domain)[0]
-            if self.region(narrow)[0] != region:
+            region = self.region(self.domain, deadline)[0]
+            if self.region(narrow, deadline)[0] != region:
                 return True
             wide = self.problem.ranges(self.domain, region)
             small = evaluate(graph, graph.step, self.problem.box(region), self.problem.box(narrow))
