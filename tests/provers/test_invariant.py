@@ -14,9 +14,10 @@ from torch import Tensor, nn
 import trm_verify as tv
 from trm_verify.auditing import attractors, refute
 from trm_verify.certificate import derive
-from trm_verify.kernel.evaluate import initial_state
+from trm_verify.kernel.evaluate import initial_state, step
+from trm_verify.kernel.operators import PICARD
 from trm_verify.kernel.tensor import contains
-from trm_verify.provers.invariant import UNBOUNDED, invariant_box
+from trm_verify.provers.invariant import UNBOUNDED, _box, _ends, _Search, invariant_box
 from trm_verify.verification.session import Verification
 
 SQUARES = tv.Box("-1/8", "1/8")
@@ -188,3 +189,15 @@ class TestThroughTheCalls:
             tv.verify_fixed_point(module, region="everywhere")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="expected region as a Box"):
             tv.audit(module, torch.tensor([0.1]), region=np.zeros(2))  # type: ignore[arg-type]
+
+
+def test_the_search_evaluates_as_the_kernel_does() -> None:
+    """With an encoder of x, which is evaluated once, and a gate by it."""
+    torch.manual_seed(0)
+    encode, mix = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3)), nn.Linear(3, 3)
+    session = Verification(model(lambda z, x: torch.sigmoid(encode(x)) * torch.tanh(mix(z)) + encode(x), 3))
+    graph, given = session.problem.graph, session.problem.box(session.domain)
+    first = [0] * 6
+    search = _Search(session.problem, PICARD, given, first)
+    for ends in (first, [-(1 << 40)] * 6, [-5, 3 << 38, -(7 << 40), 1, -(1 << 39), 1 << 41], first):
+        assert search.image(ends) == _ends(step(graph, _box(ends), given))

@@ -8,8 +8,11 @@ from operator import sub
 
 from trm_verify.encode import Json, state_json
 from trm_verify.kernel.errors import CheckError
-from trm_verify.kernel.evaluate import initial_state
-from trm_verify.kernel.operators import Operator, apply, parse_operator
+from trm_verify.kernel.evaluate import _leaf as leaf
+from trm_verify.kernel.evaluate import evaluate, flatten, initial_state
+from trm_verify.kernel.graph import STATE
+from trm_verify.kernel.operations import apply_operation
+from trm_verify.kernel.operators import PICARD, Operator, apply, parse_operator
 from trm_verify.kernel.tensor import Tensor
 from trm_verify.provers.problem import Problem
 
@@ -55,12 +58,26 @@ def invariant_box(
 
 class _Search:
     def __init__(self, problem: Problem, loop: Operator, given: Tensor, initial: Ends) -> None:
-        self.problem, self.loop, self.given, self.initial = problem, loop, given, initial
+        self.graph, self.loop, self.given, self.initial = problem.graph, loop, given, initial
+        self.moving = [i for i, node in enumerate(self.graph.step.nodes) if node.kind == STATE]
+        self.values = evaluate(self.graph, self.graph.step, _box(initial), given)
 
     def image(self, ends: Ends) -> Ends:
         """Of a box, by interval evaluation, as the kernel's `invariant_box` will do it."""
-        self.problem.graph.spent.clear()  # the kernel's cap is on one certificate, not on a search
-        return _ends(apply(self.problem.graph, self.loop, _box(ends), self.given))
+        self.graph.spent.clear()  # the kernel's cap is on one certificate, not on a search
+        box = _box(ends)
+        return _ends(self.step(box) if self.loop == PICARD else apply(self.graph, self.loop, box, self.given))
+
+    def step(self, box: Tensor) -> Tensor:
+        """The kernel's `step`; what depends on the input alone, such as a large encoder, is worked out only once."""
+        nodes, values = self.graph.step.nodes, self.values
+        for i in self.moving:
+            node = nodes[i]
+            values[i] = (
+                apply_operation(node, [values[j] for j in node.args]) if node.args
+                else leaf(node, self.graph, box, self.given)
+            )  # fmt: skip
+        return flatten([values[i] for i in self.graph.step.outputs])
 
     def wider(self, ends: Ends) -> Ends:
         """The hull of a box and its image."""
