@@ -24,7 +24,7 @@ from trm_verify.verification.session import Region
 
 NORMS = {"tokens_l2": "tokens", "linf": "linf"}
 """The norm that a model is made to contract in, as the call names it: it is tried first."""
-TIMEOUT, QUICK_TIMEOUT = 60.0, 20.0  # seconds a search
+TIMEOUT, QUICK_TIMEOUT = 120.0, 20.0  # seconds a search
 FIRST = 2  # inputs that show how long one takes
 MOST, SPENT = 100, 150.0  # test inputs whose answers are proved: so many, or those for which the seconds suffice
 QUICK_MOST, QUICK_SPENT = 1, 5.0

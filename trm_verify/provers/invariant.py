@@ -19,7 +19,9 @@ from trm_verify.provers.problem import Problem
 GRID = -40  # the last binary place of a box's ends
 ROUNDS = 256  # that the loop is followed; at 2, 3, 5, 8, 12, … of them the box is widened to see whether it closes
 ENOUGH = 90  # rounds after which a loop is given up that grows four times as fast as after half of them
-REPAIRS = 3  # rounds in which a widened box may take in what its image leaves it by
+FEWER = Fraction(
+    3, 4
+)  # of the ends that an image passes are left by each round of pushing them out, as long as it goes on
 SHRINKS = 12  # rounds in which a box that was found becomes smaller
 GAIN = Fraction(15, 16)  # as long as a round leaves at most this share of the widths
 LARGEST = 1 << 48  # of an end that is looked at
@@ -109,15 +111,19 @@ class _Search:
         return None
 
     def repaired(self, ends: Ends) -> Ends | None:
-        """The box, or a little more of it, if the image stays inside."""
-        for _ in range(REPAIRS + 1):
+        """A box that its image lies in: this one, or one with the few ends pushed out that the image passes."""
+        before = len(ends) + 1
+        while True:
             try:
-                last, ends = ends, self.wider(ends)
+                growth = list(map(sub, ends, self.wider(ends)))
             except CheckError:  # so wide that something overflows, or divides by zero
                 return None
-            if last == ends:
+            passed = sum(map(bool, growth))
+            if not passed:
                 return ends
-        return None
+            if passed > FEWER * before:
+                return None
+            before, ends = passed, [a - 2 * grown for a, grown in zip(ends, growth, strict=True)]
 
     def shrunk(self, ends: Ends) -> Ends:
         """What the loop stays in from init on, by the image of the box, and the image of that."""
