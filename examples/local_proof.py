@@ -25,6 +25,10 @@ def main() -> None:
         print(f"  {claim.verdict} {name}")
     print(f"within 1e-12 after {local.steps('1e-12', initial_error=1)} steps")
 
+    # The box need not be known: one that holds the start, here 0, and that the loop does not leave is looked for.
+    looked_for = tv.verify_fixed_point(model, region="invariant")
+    print(f"looked for: {looked_for.verdict}, rate {looked_for.rate:.6f}, {looked_for.trials[0].reason}")
+
     # [0, 1/2] holds no fixed point, and cos maps it out of itself: nothing may be concluded from the slope there.
     print(f"on [0, 0.5]: {tv.verify_fixed_point(model, region=tv.Box(0, 0.5)).verdict}")
 
