@@ -8,8 +8,8 @@ from operator import sub
 
 from trm_verify.encode import Json, state_json
 from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.evaluate import LONG, evaluate, flatten, initial_state, step
 from trm_verify.kernel.evaluate import _leaf as leaf
-from trm_verify.kernel.evaluate import evaluate, flatten, initial_state
 from trm_verify.kernel.graph import STATE
 from trm_verify.kernel.operations import apply_operation
 from trm_verify.kernel.operators import PICARD, Operator, apply, parse_operator
@@ -68,17 +68,16 @@ class _Search:
         """Of a box, by interval evaluation, as the kernel's `invariant_box` will do it."""
         self.graph.spent.clear()  # the kernel's cap is on one certificate, not on a search
         box = _box(ends)
-        return _ends(self.step(box) if self.loop == PICARD else apply(self.graph, self.loop, box, self.given))
+        return _ends(self.stepped(box) if self.loop == PICARD else apply(self.graph, self.loop, box, self.given))
 
-    def step(self, box: Tensor) -> Tensor:
+    def stepped(self, box: Tensor) -> Tensor:
         """The kernel's `step`; what depends on the input alone, such as a large encoder, is worked out only once."""
         nodes, values = self.graph.step.nodes, self.values
         for i in self.moving:
-            node = nodes[i]
-            values[i] = (
-                apply_operation(node, [values[j] for j in node.args]) if node.args
-                else leaf(node, self.graph, box, self.given)
-            )  # fmt: skip
+            args = [values[j] for j in nodes[i].args]
+            values[i] = apply_operation(nodes[i], args) if args else leaf(nodes[i], self.graph, box, self.given)
+            if values[i].bits > LONG:  # then the kernel counts what it costs, and refuses what would take for ever
+                return step(self.graph, box, self.given)
         return flatten([values[i] for i in self.graph.step.outputs])
 
     def wider(self, ends: Ends) -> Ends:
