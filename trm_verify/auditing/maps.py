@@ -164,9 +164,9 @@ def attractors(
     problem, operator = session.problem, session.deployed.operator
     exact = inputs_of(problem, domain, 1)[0]
     loop = Loop(problem, operator, exact)
-    first = _starts(session.region(domain)[0], loop, starts, spread, seed)
+    first = _starts(session.region(domain, deadline)[0], loop, starts, spread, seed)
     seen = survey(loop, first, steps, shown=SHOWN, deadline=deadline)
-    at = Witnesses(problem, domain, session.region(domain)[0], operator, exact, deadline)
+    at = Witnesses(problem, domain, session.region(domain, deadline)[0], operator, exact, deadline)
     fixed, twofold = (by_newton(loop, seen, period, deadline) for period in (1, 2))
     two = at.two_fixed_points([*(o for o in seen.orbits if o.period == 1), *fixed])
     cycle = at.cycle(_cycles(loop, seen, twofold, SHORTEST if two else LONGEST, deadline))

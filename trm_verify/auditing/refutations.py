@@ -98,7 +98,7 @@ def refute(
     box = None if task is None else task.rows[0].box
     where = session.domain if box is None else box_json("input", box)
     wanted = None if norm is None else plain_norm(problem, norm)
-    states = session.region(where)[0]
+    states = session.region(where, deadline)[0]
     found = search(problem, where, states, operator, deadline, seed)
     refutations: list[Refutation] = list(found.refutations)
     expansion: Expansion | None = None
