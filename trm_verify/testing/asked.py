@@ -89,7 +89,7 @@ def _refutes(session: Verification, claim: Refuted, domain: Box | str | None, an
     """Whether a claim that fails where `claim` says would be one that was asked, for inputs of the domain."""
     if isinstance(domain, Box) and not (claim.domain.bounded and domain.contains(_as_box(claim.domain, domain.shape))):
         return False
-    return any(_refutes_in(session, claim, session.problem.box(each), answer) for each in _states(session, domain))
+    return all(_refutes_in(session, claim, session.problem.box(each), answer) for each in _states(session, domain))
 
 
 def _refutes_in(session: Verification, claim: Refuted, region: Tensor, answer: Answered | None) -> bool:
