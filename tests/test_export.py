@@ -23,6 +23,7 @@ from torch.nn.utils import parametrizations
 
 import trm_verify.export as ex
 import trm_verify.kernel.tensor as kernel
+from trm_verify.api import verify_fixed_point
 from trm_verify.export import export
 from trm_verify.kernel.evaluate import step as exact_step
 from trm_verify.kernel.graph import parse
@@ -288,6 +289,35 @@ def test_layout_and_products(name: str, function: Callable[[Tensor], Tensor]) ->
     agrees(recursive(function, state_shape=(3, 4)).double(), tolerance=1e-11)
 
 
+def test_a_gate_between_two_values_that_are_large_and_close_stays_as_it_is_written() -> None:
+    """What it moves is small, and that is what contracts: σ′ · |b − a| + σ · ¼, of a = x about 10."""
+
+    def step(z: Tensor, x: Tensor) -> Tensor:
+        return x + torch.sigmoid(z - x) * (x + torch.tanh(z) / 4 - x)
+
+    result = verify_fixed_point(recursive(step, state_shape=(1,), input_shape=(1,), domain=Box(10, 11)))
+    assert result and result.rate is not None and result.rate <= 0.5625
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_gate_is_the_number_that_was_written(seed: int) -> None:
+    """Random orders, signs, factors and shapes of gates, some of them none."""
+    draw = random.Random(seed)
+    a, b = draw.sample(
+        [lambda z: z, lambda z: V, lambda z: z.tanh(), lambda z: z.flip(-1), lambda z: z * V, lambda z: z[..., :1]], 2
+    )
+    weight = draw.choice([lambda z: torch.sigmoid(z), lambda z: torch.sigmoid(z[..., 1:2] + V), lambda z: V.sigmoid()])
+    turned, order, first = (draw.random() < share for share in (0.3, 0.5, 0.5))
+    alpha = draw.choice([1, 1, 1, -1, 2, 0.5])
+
+    def step(z: Tensor) -> Tensor:
+        change = a(z) - b(z) if turned else b(z) - a(z)
+        moved = weight(z) * change if order else change * weight(z)
+        return (torch.add(a(z), moved, alpha=alpha) if first else torch.add(moved, a(z), alpha=alpha)).expand_as(z)
+
+    agrees(recursive(step, state_shape=(4,)).double(), tolerance=1e-12)
+
+
 def test_a_gate_is_a_mean_of_two_values_however_it_is_written() -> None:
     """Intervals see that it stays between the two where both weights are between 0 and 1."""
 
@@ -303,6 +333,7 @@ def test_a_gate_is_a_mean_of_two_values_however_it_is_written() -> None:
     ):
         assert sorted(ops(same)) == sorted(ops(mean))
     assert ops(lambda z: z + torch.sigmoid(z) * (z - V)).count("sub") == 1, "away from V is no mean"
+    assert ops(lambda z: z.cos() + torch.sigmoid(z) * (z.sin() - z.cos())).count("mul") == 1, "the state is neither"
     assert ops(lambda z: z + torch.tanh(z) * (V - z)).count("mul") == 1, "nor are weights that may be negative"
 
 

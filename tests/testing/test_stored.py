@@ -83,6 +83,36 @@ def test_a_local_proof_does_not_count_for_all_states(tmp_path: Path) -> None:
     assert certify(model, path=path, region=tv.Box(0.25, 1.5)).verdict is tv.UNKNOWN
 
 
+SQUARES = tv.recursive(
+    lambda z, x: z * z / 2 + x, state_shape=(1,), input_shape=(1,), domain=tv.Box(-10, 10),
+    readout=lambda z: torch.cat([z, 1 - z], -1),
+)  # fmt: skip
+TWOFOLD = tv.recursive(
+    lambda z, x: torch.tanh(3 * z + x / 8), state_shape=(1,), input_shape=(1,), domain=tv.Box(0, 1),
+    readout=lambda z: torch.cat([z, -z], -1),
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [SQUARES, TWOFOLD], ids=["squares", "two attractors"])
+def test_no_stored_certificate_says_what_the_call_itself_would_deny(model: Any, tmp_path: Path) -> None:
+    """Of every question about states and inputs, beside every certificate: nothing holds for all states."""
+    questions = [
+        (x, region) for x in (None, torch.tensor([0.125]))
+        for region in (None, tv.Box("-1/2", "1/2"), tv.Box("1/2", "3/2"), "invariant")
+    ]  # fmt: skip
+    calls = [
+        certify(model, x, path=tmp_path / f"{i}.trmcert.json", update=True, region=region).verdict
+        for i, (x, region) in enumerate(questions)
+    ]
+    assert {tv.PROVED, tv.REFUTED} <= set(calls)
+    for stored in sorted(tmp_path.glob("*.trmcert.json")):
+        for (x, region), call in zip(questions, calls, strict=True):
+            said = certify(model, x, path=stored, region=region).verdict
+            assert said is not tv.PROVED or call is tv.PROVED, (stored, x, region)
+            assert said is not tv.REFUTED or call is not tv.PROVED, (stored, x, region)
+
+
 def test_claims_by_their_names() -> None:
     found = certify(tanh_model(), torch.zeros(3))
     assert found.proves(contraction(rate=0.9)) and not found.proves(contraction(rate=0.1))

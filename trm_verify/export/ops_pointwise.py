@@ -42,16 +42,18 @@ def add(t: Translator, out: Axes, a: Operand, b: Operand, alpha: Any = 1) -> int
 
 
 def _gate(t: Translator, a: int, moved: int) -> tuple[int, int] | None:
-    """b and w, where `moved` is w (b − a) with a gate w, as in `nn.GRUCell`.
+    """b and w, where `moved` is w (b − a) with a gate w, and a or b the state, as in `nn.GRUCell`.
 
-    The same number is (1 − w) a + w b, which intervals enclose more tightly: both weights are between 0 and 1.
+    The same number is (1 − w) a + w b, in which the state has a weight below 1: intervals of the loop can close. Other
+    values are left as they are written: where both are large and close, how far apart they are says more.
     """
     nodes = t.b.nodes
     if nodes[moved]["op"] != "mul":
         return None
     for weight, change in (nodes[moved]["in"], nodes[moved]["in"][::-1]):
         if nodes[weight]["op"] == "sigmoid" and nodes[change]["op"] == "sub" and nodes[change]["in"][1] == a:
-            return nodes[change]["in"][0], weight
+            b = nodes[change]["in"][0]
+            return (b, weight) if "state" in (nodes[a]["op"], nodes[b]["op"]) else None
     return None
 
 
