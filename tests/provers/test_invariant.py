@@ -14,10 +14,13 @@ from torch import Tensor, nn
 import trm_verify as tv
 from trm_verify.auditing import attractors, refute
 from trm_verify.certificate import derive
+from trm_verify.encode import Json
 from trm_verify.kernel.evaluate import initial_state, step
 from trm_verify.kernel.operators import PICARD
 from trm_verify.kernel.tensor import contains
 from trm_verify.provers.invariant import UNBOUNDED, _box, _ends, _Search, invariant_box
+from trm_verify.provers.problem import Problem
+from trm_verify.verification import session
 from trm_verify.verification.session import Verification
 
 SQUARES = tv.Box("-1/8", "1/8")
@@ -45,7 +48,7 @@ def test_the_box_of_a_linear_loop_is_hardly_larger_than_what_it_reaches(rate: st
     gain = float(Fraction(rate))
     (ends,), _ = found(model(lambda z, x: gain * z + x))
     least = 1 / (1 - abs(gain))  # of the intervals that do not grow
-    assert ends[0] <= -least <= least <= ends[1] and max(map(abs, ends)) <= 2 * least
+    assert ends[0] <= -least <= least <= ends[1] and max(map(abs, ends)) <= 2.1 * least
 
 
 def test_entries_that_follow_each_other_take_their_turn() -> None:
@@ -162,6 +165,26 @@ class TestThroughTheCalls:
             z = module(z, x)
         assert [r.answer for r in results] == [(int(i),) for i in module.readout(z).argmax(-1)]
 
+    @pytest.mark.parametrize("kind", ["gru", "lstm"])
+    def test_recurrent_cells_are_audited_in_the_box_of_their_input(self, kind: str) -> None:
+        """Balls about their states reach out of it, and rounded states lie in it."""
+        module, x = recurrent(kind), torch.tensor([0.3, -0.2])
+        run = tv.audit(module, x, steps=40, region="invariant")
+        assert run.final < 10 and 0 < run.radius < 1e-5
+        states = torch.from_numpy(run.states)
+        parts = (states[:, :6], states[:, 6:]) if kind == "lstm" else states
+        z = tuple(p.double() for p in parts) if kind == "lstm" else states.double()
+        exact = module.double()
+        for _ in range(300):
+            z = exact(z, x.double().expand(len(states), 2))
+        away = (torch.cat(z, 1) if kind == "lstm" else z)[-1] - states
+        assert np.all(away.abs().max(dim=1).values.detach().numpy() <= run.distances + 1e-12)
+
+    def test_a_loop_that_expands_first_is_audited_in_its_box(self) -> None:
+        bistable = model(lambda z, x: torch.tanh(3 * z + x / 8), readout=lambda z: torch.cat([z, -z], -1))
+        run = tv.audit(bistable, torch.tensor([0.5]), region="invariant")
+        assert run.answer == (0,) and run.final < 12
+
     def test_without_one_it_is_all_states(self) -> None:
         module = tv.recursive(lambda z, x: z / 2 + x, state_shape=(1,), input_shape=(1,))
         result = tv.verify_fixed_point(module, region="invariant")
@@ -179,9 +202,37 @@ class TestThroughTheCalls:
         result = tv.verify_fixed_point(module, torch.tensor([0.1]))
         assert result.answer == (1,) and not result, "REFUTED or UNKNOWN for all states, and answered all the same"
 
+    def test_an_input_is_answered_near_its_fixed_point_where_nothing_holds_in_the_box_that_was_found(self) -> None:
+        """From so near the repelling point between two attractors the loop takes more steps than are composed."""
+        bistable = model(lambda z, x: torch.tanh(3 * z + x / 8), readout=lambda z: torch.cat([z, -z], -1))
+        for region in (None, "invariant"):
+            result = tv.verify_fixed_point(bistable, torch.tensor([1e-10]), region=region)
+            assert result.answer == (0,) and not result.claims["contraction"]
+            assert result.claims["contraction in a region that was found"]
+
+    def test_the_search_leaves_time_to_prove_something(self) -> None:
+        def late(problem: Problem, domain: Json, operator: object, deadline: float) -> tuple[None, str]:
+            time.sleep(max(deadline - time.monotonic(), 0))
+            return None, "too late"
+
+        turn = torch.tensor([[0.6, -0.6], [0.6, 0.6]])  # contracts in ℓ2 alone, which is not the first norm to be tried
+        module = tv.recursive(lambda z, x: z @ turn.T + x, state_shape=(2,), input_shape=(2,))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(session, "invariant_box", late)
+            assert tv.verify_fixed_point(module, region="invariant", timeout=4)
+
+    def test_that_none_was_found_is_said_everywhere(self) -> None:
+        wide = model(self.squares, domain=tv.Box(-10, 10), readout=self.readout)
+        found = refute(wide, torch.tensor([3.0]), region="invariant", timeout=5)
+        assert any("all states were asked about: the boxes that" in text for text in found.reasons)
+        seen = attractors(wide, torch.tensor([3.0]), starts=20, region="invariant", timeout=5)
+        assert "all states were asked about: the boxes that" in seen.explain() and seen.own == 0
+        near = attractors(wide, torch.tensor([0.1]), starts=20, region="invariant", timeout=5)
+        assert near.reasons == () and near.own is None
+
     def test_other_calls_take_it(self) -> None:
         module = model(self.squares, domain=SQUARES, readout=self.readout)
-        run = tv.audit(module, torch.tensor([0.1]), region="invariant")
+        run = tv.audit(module, torch.tensor([0.125]), region="invariant")
         assert run.final == 0 and run.answer == (1,)
         assert refute(module, region="invariant").refutations == ()
         assert attractors(module, torch.tensor([0.0]), starts=20, region="invariant").refutations == ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from trm_verify.provers.fixed_points import relaxed
 from trm_verify.provers.fixed_points.continuity import Continuity, solve
 from trm_verify.provers.fixed_points.enclosed import Enclosed
 from trm_verify.provers.fixed_points.lean import bounded
+from trm_verify.provers.fixed_points.newton import slopes_at
 from trm_verify.provers.fixed_points.reduced import Ascent, Linearised, Reduced, SmallDual, bending
 from trm_verify.provers.fixed_points.relaxed import Dual, Functionals
 from trm_verify.provers.fixed_points.search import FixedPointSearch
@@ -330,3 +333,24 @@ def test_multipliers_are_kept_where_adapting_them_would_fill_the_memory(monkeypa
     kept.clear()
     monkeypatch.setattr(relaxed, "MOST_ADAPTED", 0)
     assert isinstance(continuity.consistent(search.state, float("inf")), Enclosed) and kept and all(kept)
+
+
+@pytest.mark.parametrize("activation", ["relu", "abs", "leaky_relu", "clamp", "tanh"])
+def test_units_of_one_kind_are_worked_out_as_among_others(activation: str) -> None:
+    """Where all units are of one kind nothing is picked out and put back; the numbers are the same."""
+    _, continuity = case(0, "relu" if activation in ("leaky_relu", "clamp", "abs") else activation)
+    attrs = {"leaky_relu": {"slope": Fraction(1, 8)}, "clamp": {"lo": Fraction(-1), "hi": Fraction(1, 2)}}
+    unit = replace(continuity.system.units[0], op=activation, attrs=attrs.get(activation, {}))
+    points = relaxed._grid_points(unit)
+    alone = replace(continuity.equations.relaxed, kinds=[(torch.arange(SIZE), unit)], points=points)
+    split = replace(alone, kinds=[(torch.arange(0, SIZE, 2), unit), (torch.arange(1, SIZE, 2), unit)])
+    assert alone.only == unit and split.only is None
+    lo = torch.randn(4, SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    hi = lo + torch.rand(4, SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for both in zip(alone.places(lo, hi), split.places(lo, hi), strict=True):
+        assert torch.equal(*both)
+    assert torch.equal(alone.values(lo), split.values(lo))
+    assert torch.equal(slopes_at(alone, lo), slopes_at(split, lo))
+    ends = torch.stack([lo - 1e-6, lo + 1e-6])  # no argument is that near a kink
+    difference = (relaxed.apply(unit, ends[1]) - relaxed.apply(unit, ends[0])) / 2e-6
+    assert torch.allclose(slopes_at(alone, lo), difference, atol=1e-8)

@@ -118,3 +118,8 @@ def test_components_come_after_what_they_depend_on() -> None:
 def test_a_radius_of_one_or_more_gets_no_reducible_weights() -> None:
     assert positive_weights(jordan(8, 1.0)) is None
     assert positive_weights(np.diag([0.5, 1.25])) is None
+
+
+def test_entries_beyond_doubles_get_no_weights() -> None:
+    assert positive_weights(np.array([[np.inf]])) is None
+    assert positive_weights(np.array([[0.5, np.nan], [0.0, 0.5]])) is None

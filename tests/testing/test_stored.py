@@ -93,6 +93,20 @@ TWOFOLD = tv.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("region", "verdict"),
+    [(tv.Box("-1/2", "5/8"), tv.PROVED), (tv.Box("1/4", "3/8"), tv.UNKNOWN)],  # init, which is 0, is not in the other
+)
+def test_any_region_that_the_loop_stays_in_from_init_is_one_that_a_call_may_find(
+    region: tv.Box, verdict: tv.Verdict, tmp_path: Path
+) -> None:
+    """Whichever box a search finds, in this version or another: what counts is that it is such a box."""
+    path, x = tmp_path / "a.trmcert.json", torch.tensor([0.25])
+    made = certify(SQUARES, x, path=path, update=True, region=region)
+    assert made.proves(exactly_one(domain=tv.Box("1/4", "1/4"), region=region))
+    assert certify(SQUARES, x, path=path, region="invariant").verdict is verdict
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [SQUARES, TWOFOLD], ids=["squares", "two attractors"])
 def test_no_stored_certificate_says_what_the_call_itself_would_deny(model: Any, tmp_path: Path) -> None:

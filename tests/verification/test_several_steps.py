@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -75,3 +76,21 @@ def test_two_fixed_points_in_the_region_are_no_proof() -> None:
     # z_1 = z_1²/2 + x/8 has 1 ± √(1 − x/4), and both lie in [0, 2]
     result = tv.verify_fixed_point(Squares([[0.5, 0.0], [0.0, 0.25]]), region=tv.Box(0, 2), domain=tv.Box(0, 0))
     assert result.verdict is not tv.PROVED
+
+
+@pytest.mark.parametrize("squarings", [6, 14])
+def test_steps_too_steep_for_doubles_are_left_open_not_stumbled_over(squarings: int) -> None:
+    """Sigmoids through the logistic map again and again: gains of the enclosures are beyond any double."""
+    torch.manual_seed(0)
+    inner, drive = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def step(z: Tensor, x: Tensor) -> Tensor:
+        y = torch.sigmoid(inner(z) + drive(x))
+        for _ in range(squarings):
+            y = 3.7 * y * (1 - y)
+        return y
+
+    model = tv.recursive(step, state_shape=(2,), input_shape=(2,), domain=tv.Box(0, 1))
+    for region in (None, "invariant"):
+        result = tv.verify_fixed_point(model, region=region, timeout=5)
+        assert not result and not result.claims["contraction"]

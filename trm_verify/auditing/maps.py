@@ -18,7 +18,7 @@ from trm_verify.auditing.claims import certified, deadline_of, judged
 from trm_verify.box import exact_array
 from trm_verify.display import Plotted
 from trm_verify.encode import Json, box_json
-from trm_verify.provers.problem import NO_INPUT
+from trm_verify.provers.problem import ALL_STATES, NO_INPUT
 from trm_verify.provers.refutation.loops import Loop, inputs_of
 from trm_verify.provers.refutation.orbits import Orbit
 from trm_verify.provers.refutation.search import LONGEST, SHORTEST, Refutation, Witnesses, by_newton
@@ -80,6 +80,7 @@ class AttractorMap(WithCertificate, Plotted):
         own: place in `attractors` of the model's own start init(x); None when it was not among the starts.
         claims: "exactly_one" and, unless the model is implicit, "convergence" from every start: REFUTED or UNKNOWN.
         refutations: what the kernel accepted.
+        reasons: why no region was found, where one was to be: then the map and the claims are about all states.
         given: the input. Shape: input_shape; None for a model without input.
         starts: Shape: (starts, n).
         fates: place in `attractors`, per start.
@@ -92,6 +93,7 @@ class AttractorMap(WithCertificate, Plotted):
     own: int | None
     claims: Mapping[str, ClaimResult]
     refutations: tuple[Refutation, ...]
+    reasons: tuple[str, ...]
     given: np.ndarray | None
     starts: np.ndarray
     fates: np.ndarray
@@ -107,7 +109,7 @@ class AttractorMap(WithCertificate, Plotted):
 
     def explain(self) -> str:
         """The map in words."""
-        lines = [f"{len(self.starts)} starts (observed in floating point)"]
+        lines = [f"{len(self.starts)} starts (observed in floating point)", *(f"  {text}" for text in self.reasons)]
         for k, each in enumerate(self.attractors):
             own = " (the model's own start among them)" if k == self.own else ""
             if k < MOST or own:
@@ -164,22 +166,24 @@ def attractors(
     problem, operator = session.problem, session.deployed.operator
     exact = inputs_of(problem, domain, 1)[0]
     loop = Loop(problem, operator, exact)
-    first = _starts(session.region(domain, deadline)[0], loop, starts, spread, seed)
+    states, why = session.region_or_why(domain, deadline)
+    first = _starts(states, loop, starts, spread, seed)
     seen = survey(loop, first, steps, shown=SHOWN, deadline=deadline)
-    at = Witnesses(problem, domain, session.region(domain, deadline)[0], operator, exact, deadline)
+    at = Witnesses(problem, domain, states, operator, exact, deadline)
     fixed, twofold = (by_newton(loop, seen, period, deadline) for period in (1, 2))
     two = at.two_fixed_points([*(o for o in seen.orbits if o.period == 1), *fixed])
     cycle = at.cycle(_cycles(loop, seen, twofold, SHORTEST if two else LONGEST, deadline))
     refuted = tuple(found for found in (two, cycle) if found is not None)
     checked = certified(session, refuted)
     met, places = _fates(loop, seen)
-    drawn = isinstance(starts, (int, np.integer)) and region is None
+    drawn = isinstance(starts, (int, np.integer)) and states == ALL_STATES
     return AttractorMap(
         attractors=tuple(met),
         unreached=tuple(_attractor(loop, orbit, 0.0) for orbit in [*fixed, *twofold][: 4 * MOST]),
         own=int(places[0]) if drawn else None,
         claims=judged(operator, seen, fixed, refuted, at.reasons, checked),
         refutations=refuted,
+        reasons=why,
         given=given,
         starts=seen.starts,
         fates=places,

@@ -30,7 +30,7 @@ class RefutationResult(WithCertificate, Displayed):
         refutations: accepted by the kernel.
         statements: the same in its words, from the certificate.
         observations: what was seen in floating point and is not proved.
-        reasons: why the kernel did not accept more.
+        reasons: why the kernel did not accept more, and why no region was found where one was to be.
         expansion: the largest ratio of distances that was met in the norm that was asked for; None if none was.
     """
 
@@ -98,7 +98,7 @@ def refute(
     box = None if task is None else task.rows[0].box
     where = session.domain if box is None else box_json("input", box)
     wanted = None if norm is None else plain_norm(problem, norm)
-    states = session.region(where, deadline)[0]
+    states, why = session.region_or_why(where, deadline)
     found = search(problem, where, states, operator, deadline, seed)
     refutations: list[Refutation] = list(found.refutations)
     expansion: Expansion | None = None
@@ -110,7 +110,7 @@ def refute(
         tuple(refutations),
         () if checked is None else tuple(map(describe, checked[1].claims)),
         found.observations,
-        found.reasons,
+        (*why, *found.reasons),
         None if expansion is None else expansion.ratio,
         problem.graph.digest,
         problem.graph.weights.sha256,

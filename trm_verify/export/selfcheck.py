@@ -146,5 +146,6 @@ def _require(distance: float, tolerance: float, function: str, where: str) -> No
     if not distance <= tolerance:
         raise NotDeterministic(
             f"expected the exported graph to agree with {function} on {where}, found a relative difference of "
-            f"{distance:.2g}; the trace froze something that changes (a random number, a counter, a flag)"
+            f"{distance:.2g}; look for something that changes and that the trace froze (a random number, a counter, a "
+            "flag), and for steps that amplify rounding so far (long chains of steep layers)"
         )

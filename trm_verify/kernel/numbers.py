@@ -159,7 +159,8 @@ class Packed:
         slots = Struct(f"{slot}s" * columns)
         sums = (dot(filter(None, row), compress(self.packed[1], row)) for row in a)  # a sum with zero is a long one
         raw = ((total + offset).to_bytes(slot * columns, "little") for total in sums)
-        return [[int.from_bytes(entry, "little") - half for entry in slots.unpack(row)] for row in raw]
+        read = int.from_bytes  # looked up once, not for each entry
+        return [[read(entry, "little") - half for entry in slots.unpack(row)] for row in raw]
 
 
 def _spread(entries: list[int], places: list[int], width: int) -> list[int]:

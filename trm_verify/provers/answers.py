@@ -17,9 +17,9 @@ from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.linear import Form, linear_forms, padded
 from trm_verify.kernel.norms import Norm
-from trm_verify.kernel.numbers import dyadic, power_up
+from trm_verify.kernel.numbers import dyadic, power_up, round_up
 from trm_verify.kernel.operators import difference
-from trm_verify.kernel.rules.answers import ball_margins, box_margins
+from trm_verify.kernel.rules.answers import ball_margins, box_margins, orbit_radius
 from trm_verify.kernel.rules.fixed_point_answers import competitors
 from trm_verify.kernel.rules.invariance import from_init, residual_bound
 from trm_verify.kernel.tensor import Tensor
@@ -178,7 +178,8 @@ def prove_run(
     def is_final(k: int) -> bool:
         try:
             at = point(states[k])
-            ball_margins(problem.graph, premise, at, residual_bound(problem.graph, premise, box, at), tuple(last))
+            reach = orbit_radius(premise, at, round_up(residual_bound(problem.graph, premise, box, at)))
+            ball_margins(problem.graph, premise, at, reach, tuple(last))
         except CheckError:
             return False
         return True

@@ -25,8 +25,9 @@ FEWER = Fraction(
 SHRINKS = 12  # rounds in which a box that was found becomes smaller
 GAIN = Fraction(15, 16)  # as long as a round leaves at most this share of the widths
 LARGEST = 1 << 48  # of an end that is looked at
+ROOM, ROUNDING = 8, 20  # binary places of a width, and of an end, by which a box is wider than it has to be
 UNBOUNDED = "init(x) is unbounded: give the model a domain, or ask about inputs x"
-LATE = "no box was found that the loop stays in before the time was used up"
+LATE = "no box was found that the loop stays in within the time that there was for it"
 GROWING = "the boxes that the loop was followed through from init grow on, and none was found that it stays in"
 
 
@@ -55,7 +56,7 @@ def invariant_box(
         return None, f"the loop cannot be followed from init: {error}"
     if found is None:
         return None, LATE if time.monotonic() > deadline else GROWING
-    return state_json(_box(search.shrunk(found))), ""
+    return state_json(_box(search.roomy(search.shrunk(found)))), ""
 
 
 class _Search:
@@ -131,6 +132,15 @@ class _Search:
             if sum(ends) < GAIN * sum(last):  # minus the widths
                 break
         return ends
+
+    def roomy(self, ends: Ends) -> Ends:
+        """A box a little wider on all sides, so that rounded iterates lie in it, too; the same where that is left."""
+        half = len(ends) // 2
+        sides = list(zip(ends[:half], ends[half:], strict=True))  # lo and −hi: the width is −lo − (−hi)
+        room = [(-low - high >> ROOM) + (max(abs(low), abs(high)) >> ROUNDING) + 1 for low, high in sides]
+        asked = [a - r for a, r in zip(ends, room * 2, strict=True)]
+        wider = self.repaired(asked)
+        return ends if wider is None or GAIN * sum(wider) < sum(asked) else wider  # minus the widths
 
 
 def _box(ends: Ends) -> Tensor:

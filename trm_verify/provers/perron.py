@@ -130,8 +130,10 @@ def components(matrix: Floats) -> list[NDArray[np.intp]]:
 def positive_weights(matrix: Floats) -> Weights | None:
     """Weights for any non-negative matrix of spectral radius below 1, or None when none of a sensible size were found.
 
-    Shape: matrix (n, n), finite, non-negative.
+    Shape: matrix (n, n), non-negative; None where doubles were too small for an entry.
     """
+    if not np.isfinite(matrix).all():
+        return None
     parts = components(matrix)
     found = [irreducible(matrix[np.ix_(part, part)]) for part in parts]
     radius = max(w.ratio for w in found)

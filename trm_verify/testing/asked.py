@@ -11,7 +11,9 @@ from trm_verify.box import Box
 from trm_verify.claims import Claim
 from trm_verify.encode import Json, box_json
 from trm_verify.kernel.check import Valid
-from trm_verify.kernel.claims import Refuted, equal
+from trm_verify.kernel.claims import Invariant, Refuted, equal
+from trm_verify.kernel.errors import CheckError
+from trm_verify.kernel.evaluate import initial_state
 from trm_verify.kernel.operators import Operator, parse_operator
 from trm_verify.kernel.tensor import Tensor, contains
 from trm_verify.provers.problem import ALL_STATES
@@ -34,12 +36,19 @@ def boxes(session: Verification, task: Inputs | None) -> Iterator[Box | str | No
             yield row.box
 
 
-def asked(session: Verification, task: Inputs | None) -> Iterator[tuple[Claim, ...]]:
-    """What a PROVED verdict of the call needs; each entry is a choice of claims, any of which will do."""
+def asked(session: Verification, task: Inputs | None, valid: Valid) -> Iterator[tuple[Claim, ...]]:
+    """What a PROVED verdict of the call needs; each entry is a choice of claims, any of which will do.
+
+    Args:
+        valid: what the certificate says; a region that the call would look for may be any that it shows to be one.
+    """
     operator = session.deployed.operator
     implicit = operator == "implicit"
     for domain in boxes(session, task):
-        regions = _regions(session, domain)
+        regions: list[Box | str] = [
+            *_regions(session, domain, valid),
+            "all",
+        ]  # what holds for all states answers the rest, too
         yield tuple(claims.ExactlyOne(domain=domain, region=region) for region in regions)
         if not implicit:
             # from where the loop starts, or from all of the region; convergence from elsewhere says nothing about it
@@ -56,19 +65,30 @@ def asked(session: Verification, task: Inputs | None) -> Iterator[tuple[Claim, .
             yield (claims.Answer(answer=wanted, operator=_named(session), domain=domain),)
 
 
-def _regions(session: Verification, domain: Box | str | None) -> list[Box | str]:
-    """Where one fixed point is asked for: all states, or a region (what holds for all states answers that too)."""
-    found: list[Box | str] = []
-    for region in _states(session, domain):
-        if region != ALL_STATES:
-            ends = session.problem.box(region)
-            corners = [ends.fraction(i) for i in range(ends.size)]
-            found.append(Box([lo for lo, _ in corners], [hi for _, hi in corners]))
-    return [*found, "all"]
+def _regions(session: Verification, domain: Box | str | None, valid: Valid) -> Iterator[Box]:
+    """Where one fixed point is asked for: the region of the call, or each that is what it would look for."""
+    where = box_json("input", domain) if isinstance(domain, Box) else session.domain
+    if session.finds_region:
+        invariants = [c for c in valid.claims if isinstance(c, Invariant) and c.ball is None]
+        found = [c.region for c in invariants if _is_kept(session, c, session.problem.box(where))]
+    else:
+        states = session.region(where)[0]
+        found = [] if states == ALL_STATES else [session.problem.box(states)]
+    yield from (_as_box(region, (region.size,)) for region in found)
+
+
+def _is_kept(session: Verification, claim: Invariant, domain: Tensor) -> bool:
+    """Whether the loop starts in the region of the claim, and does not leave it, for all inputs of the domain."""
+    if claim.operator != own_operator(session) or not contains(claim.domain, domain):
+        return False
+    try:
+        return contains(claim.region, initial_state(session.problem.graph, domain))
+    except CheckError:  # init cannot be evaluated there
+        return False
 
 
 def _states(session: Verification, domain: Box | str | None) -> list[Json]:
-    """The region that was asked for; of those that were to be found, that for these inputs, and that for all."""
+    """The region that was asked for; of those that are to be found, that for these inputs, and that for all."""
     own = session.region(box_json("input", domain))[0] if isinstance(domain, Box) else None
     whole = session.region(session.domain)[0]
     return [whole] if own is None or own == whole else [own, whole]

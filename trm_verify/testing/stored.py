@@ -181,7 +181,7 @@ def _stored(model: nn.Module, x: Any, path: Path, options: dict[str, Any]) -> Ce
     certificate, valid = _read(path, session)
     checked, rate = (certificate, valid), _rate(session, valid)
     missing: list[str] = []
-    for alternatives in asked(session, task):
+    for alternatives in asked(session, task, valid):
         if not any(proves(checked, claim) for claim in alternatives):
             missing.append(str(alternatives[0]))
     if not missing:

@@ -240,7 +240,7 @@ def _locally(
     limits: Limits,
 ) -> Named | None:  # fmt: skip
     """What holds near the state that the loop ends in, where nothing is known of all states: names, and claims."""
-    if facts.operator == "implicit" or facts.region != ALL_STATES:
+    if facts.operator == "implicit" or not (facts.region == ALL_STATES or session.finds_region):
         return None
     domain = NO_INPUT if row.box is None else box_json("input", row.box)
     local = local_facts(session, facts, domain, state, replace(effort, deadline=limits.now()))

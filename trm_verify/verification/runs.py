@@ -70,8 +70,7 @@ def audit(
     Args:
         steps: how many; by default 30, or more where a loop that settles exactly takes more.
         norm: in which convergence is looked for, see `verify_fixed_point`.
-        region: bounds on z, or "invariant", see `verify_fixed_point`. It must hold a ball about each state of the run,
-            which a box that was looked for seldom does: then name one with some room.
+        region: bounds on z, or "invariant", see `verify_fixed_point`. It must hold the states of the run.
 
     Shape: x (*input_shape).
 

@@ -38,6 +38,7 @@ __all__ = ["INVARIANT", "Deployed", "Effort", "Progress", "Region", "Verificatio
 
 MOST_FOR_A_RATE = 256  # state entries up to which a norm is looked for where the loop settles exactly anyway
 REFUTING = 10.0  # seconds to look for a counterexample
+SHARE = 0.5  # of the time that is left may go into looking for a region: proofs in it need some, too
 GUESS_ITERATIONS = 2000  # for a likely fixed point, about which regions and initial errors are tried
 INVARIANT = "invariant"
 Region = Box | Literal["invariant"]
@@ -139,15 +140,26 @@ class Verification:
         facts.attempts = [*looked, *facts.attempts]
         return facts
 
+    @property
+    def finds_region(self) -> bool:
+        """Whether the region is to be found, for each domain one of its own."""
+        return self._region is None
+
     def region(self, domain: Json, deadline: float = float("inf")) -> tuple[Json, tuple[Attempt, ...]]:
         """Where z may be for the inputs of a domain, as certificates write it; if it was to be found, how that went."""
         if self._region is not None:
             return self._region, ()
         return self.problem.once("region", domain, lambda: self._invariant(domain, deadline))
 
+    def region_or_why(self, domain: Json, deadline: float = float("inf")) -> tuple[Json, tuple[str, ...]]:
+        """The same; and, where a region was to be found and was not, why all states are asked about instead."""
+        region, looked = self.region(domain, deadline)
+        return region, tuple(f"all states were asked about: {each.reason}" for each in looked if region == ALL_STATES)
+
     def _invariant(self, domain: Json, deadline: float) -> tuple[Json, tuple[Attempt, ...]]:
-        started = time.perf_counter()
-        found, why = invariant_box(self.problem, domain, self.deployed.operator, deadline)
+        started, now = time.perf_counter(), time.monotonic()
+        until = now + SHARE * (deadline - now)
+        found, why = invariant_box(self.problem, domain, self.deployed.operator, until)
         how = why if found is None else _extent(self.problem.box(found))
         return found or ALL_STATES, (Attempt("invariant box", "region", time.perf_counter() - started, reason=how),)
 

@@ -628,10 +628,40 @@ def test_run_rejects_other_premises_and_domains() -> None:
 def test_stored_states_lie_in_the_region() -> None:
     sheet, step = two_basins(1)
     for states, code in (
-        ([(F(1),), (F(1, 2),)], "INCLUSION"),
+        ([(F(1),), (F(1, 2),)], "MARGIN"),  # the ball [0, 2] about 1 meets class 1, though the orbit does not
         ([(F(1, 4),), (F(1, 8),)], ACCEPTED),
         ([(F(5),), (F(0),)], "INCLUSION"),
     ):
         sheet.steps = sheet.steps[:3]
         run(sheet, step, states, [[0], [0]] if states[0] != (F(5),) else [[1], [0]], 1 if states[0] == (F(5),) else 0)
+        assert sheet.code() == code
+
+
+def test_a_ball_may_reach_out_of_the_region_about_a_state_from_which_the_loop_converges() -> None:
+    """The same loop on [−1, 3], which it does not leave: from 0 it goes to 15/8 and stays within 15 of 0."""
+    nodes = Nodes()
+    step = nodes.function(nodes.add("sub", nodes.constant([F(15, 8)]), nodes.scale(nodes.state(), 7, 8)))
+    for threshold, start, state, code in (
+        (F(-16), (-1, 3), 0, ACCEPTED),
+        (F(-15), (-1, 3), 0, "MARGIN"),  # a tie at the end of [−15, 15]
+        (F(-16), (F(1, 2), 3), 0, "INCLUSION"),  # inside the region, and not where the premise starts
+        (F(-16), (0, 3), 0, ACCEPTED),
+        (F(-64), (-1, 3), -2, "INCLUSION"),
+    ):
+        readout = readout_of(lambda n, z, t=threshold: n.add("concat", z, n.constant([t]), axis=0))
+        sheet = Sheet(graph_json(step, readout=readout))
+        region = sheet.box(-1, 3)
+        contraction = sheet.contraction(F(7, 8), sheet.block(1), region)
+        box = sheet.step("invariant_box", operator="picard", domain=sheet.point(), region=region)
+        done = sheet.step("convergence", contraction, box, start=sheet.box(*start))
+        run(sheet, done, [(F(state),)], [[0]], 0)
+        assert sheet.code() == code
+
+
+def test_a_premise_about_init_alone_says_nothing_about_other_states() -> None:
+    """The ball of radius 1/2 about 1/2 lies in the region; that of radius 1 about 1 does not."""
+    for state, code in ((F(1, 2), ACCEPTED), (F(1), "INCLUSION")):
+        sheet, step = two_basins(F(1, 4))
+        bounded = sheet.step("initial_bound", step, domain=sheet.point(), center=vector([0]))
+        run(sheet, bounded, [(state,)], [[0]], 0)
         assert sheet.code() == code

@@ -11,10 +11,13 @@ import pytest
 
 from tests.kernel.certificates import ACCEPTED, Sheet, graph_json, kernel_graph
 from tests.kernel.graphs import Json, Nodes, dyadic, vector
+from tests.kernel.test_evaluate import flat
 from trm_verify.kernel.check import _box
+from trm_verify.kernel.claims import Convergence
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.norms import BlockNorm
 from trm_verify.kernel.operators import Operator
+from trm_verify.kernel.rules.answers import orbit_radius
 from trm_verify.kernel.rules.several_steps import gains
 
 
@@ -68,6 +71,53 @@ def test_pairs_of_orbits_come_together_as_fast_as_concluded(seed: int) -> None:
             assert all(abs(v) <= F(5, 4) for v in (*a, *b))
             assert norm_of([p - q for p, q in zip(a, b, strict=True)], d) <= gain * start
             a, b = (after(weights, bias, alpha, z) for z in (a, b))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_orbit_leaves_what_a_run_looks_at_about_its_start(seed: int) -> None:
+    draw = Random(100 + seed)
+    n = draw.randint(1, 3)
+    weights = [[F(draw.randint(-6, 6), 8 if n == 1 else 16) for _ in range(n)] for _ in range(n)]
+    bias = [F(draw.randint(-2, 2), 16) for _ in range(n)]
+    alpha = [F(draw.randint(4, 8), 8) if seed % 2 else F(1) for _ in range(n)]
+    sheet = Sheet(squares(weights, bias))
+    region, nothing = ends(sheet, sheet.box([F(-5, 4)] * n, [F(5, 4)] * n)), ends(sheet, sheet.point())
+    operator = Operator("outer_damped", tuple(alpha)) if seed % 2 else Operator("picard")
+    norm = BlockNorm((1,) * n, (1,) * n, 0)
+    try:
+        found = gains(kernel_graph(sheet.graph), operator, nothing, region, norm, 6, [])
+    except CheckError:
+        return  # some coordinate may leave the box
+    for steps in (m for m in range(1, 7) if found[m] < 1):
+        rate = max(F(1, 8), F(int(float(found[steps]) ** (1 / steps) * 2**20) + 2, 2**20))
+        if not rate < 1:
+            continue
+        constant = max(gain / rate**j for j, gain in enumerate(found[:steps]))
+        premise = Convergence(operator, nothing, region, norm, constant, rate, region=region)
+        for _ in range(5):
+            z = [F(draw.choice([-5, 5, draw.randint(-5, 5)]), 4) for _ in range(n)]
+            first, last = flat(z), after(weights, bias, alpha, z)
+            distance = norm_of([p - q for p, q in zip(last, z, strict=True)], [F(1)] * n) * constant / (1 - rate)
+            reach = orbit_radius(premise, first, distance)
+            for _ in range(8):
+                assert norm_of([p - q for p, q in zip(last, z, strict=True)], [F(1)] * n) <= reach
+                last = after(weights, bias, alpha, last)
+
+
+@pytest.mark.parametrize(("margin", "code"), [(F(1, 2**20), ACCEPTED), (F(-1, 2**20), "MARGIN")])
+def test_a_run_looks_as_far_as_an_orbit_may_go(margin: F, code: str) -> None:
+    """z ← z²/2 + 1/8 from 1: 3/8 in one step, so at most 3C to the fixed point, and (1 + C) times that in all."""
+    rate, nodes = F(7, 8), Nodes()
+    constant = F(145, 128) / rate**2
+    threshold = 1 - (1 + constant) * 3 * constant - margin
+    z = nodes.state()
+    read = nodes.function(nodes.add("concat", z, nodes.constant([F(round(threshold * 2**30), 2**30)]), axis=0))
+    sheet = Sheet({**squares([[F(1, 2)]], [F(1, 8)]), "readout": read})
+    region = sheet.box([F(0)], [F(5, 4)])
+    done = sheet.step("several_steps", operator="picard", domain=sheet.point(), region=region, norm=sheet.block(1),
+                      steps=3, rate=dyadic(rate))  # fmt: skip
+    sheet.step("run", done, domain=sheet.point(), states=vector([F(1)]), answers=[[0]], final=0)
+    assert sheet.code() == code
 
 
 def square(steps: int, rate: F, constant: F = F(15, 8), hi: F = F(5, 4), **change: Any) -> str:

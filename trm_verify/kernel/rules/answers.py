@@ -232,18 +232,29 @@ def trace_of(context: Context, operator: Operator, inside: Tensor, witness: Witn
     return Trace(domain, states, answers, last, final, tuple(drifts))
 
 
+def orbit_radius(premise: Convergence, state: Tensor, distance: Fraction) -> Fraction:
+    """R with N(w − state) ≤ R for all real iterates w that start at the state.
+
+    Args:
+        distance: N(T(state) − state) · C/(1 − ρ) or more; from the fixed point it is no further. See proofs/run.md.
+    """
+    one_step = premise.constant == 1  # then the ball of that radius is invariant, as far as the loop contracts in it
+    if one_step and (premise.region is None or contains(premise.region, ball_box(premise.norm, state, distance))):
+        return distance
+    if premise.start is None or not contains(premise.start, state):
+        expected = "a stored state to converge from" + (", or the ball around it inside the region" if one_step else "")
+        raise CheckError("INCLUSION", expected, "one that is not shown to be")
+    return distance if one_step else (1 + premise.constant) * distance
+
+
 def run(context: Context, premises: list[Conclusion], witness: Witness) -> Conclusion:
     """The audit of one inference. Sound if: proofs/run.md."""
     premise, graph = only(premises, Convergence), context.graph
-    if premise.constant != 1:  # the balls about the states must be invariant
-        raise CheckError("CONTEXT", "a loop that contracts in every step", f"the constant {premise.constant}")
     trace = trace_of(context, premise.operator, premise.domain, witness, "run")
     distances = [round_up(residual_bound(graph, premise, trace.domain, state)) for state in trace.states]
     for k in {trace.final, len(distances) - 1}:
-        ball = ball_box(premise.norm, trace.states[k], distances[k])
-        if premise.region is not None and not contains(premise.region, ball):
-            raise CheckError("INCLUSION", "the ball around the stored state inside the region", "one that is not")
-        ball_margins(graph, premise, trace.states[k], distances[k], trace.answer)
+        reach = orbit_radius(premise, trace.states[k], distances[k])
+        ball_margins(graph, premise, trace.states[k], reach, trace.answer)
     return Run(
         premise.operator, trace.domain, premise.norm, trace.states[-1], distances[-1], trace.answer, trace.final,
         trace.drifts, tuple(distances), trace.answers,

@@ -57,7 +57,8 @@ class Gains:
                 values.append(columns[start:end])
                 continue
             args = [values[j] for j in node.args]
-            values.append(None if all(a is None for a in args) else self._node(i, node, args))
+            with np.errstate(over="ignore", invalid="ignore"):  # what doubles cannot hold bounds nothing
+                values.append(None if all(a is None for a in args) else self._node(i, node, args))
         zero = np.zeros((0, columns.shape[1]))
         found = [values[i] for i in self.outputs]
         sizes = [end - start for start, end in self.parts]

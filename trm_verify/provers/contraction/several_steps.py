@@ -64,6 +64,8 @@ def _choices(found: Sequence[Fraction]) -> Iterator[tuple[float, int, Fraction]]
     The least σ has the largest C; halfway to 1, in logarithms, is often the better bargain.
     """
     for steps, gain in enumerate(found[1:], 1):
+        if gain >= 1:  # no power of it is below 1, and it may be too large for a double
+            continue
         for power in (1.0, 0.5, 0.25):
             root = max(float(gain), 2.0**-40) ** (power / steps) * (1 + 1e-12)
             if root < 1 - 1e-9:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trm_verify.provers.fixed_points.relaxed import Relaxed, apply
+from trm_verify.provers.fixed_points.relaxed import Relaxed, slope
 from trm_verify.provers.problem import Floats
 
 STEPS = 60
@@ -19,13 +19,12 @@ def _split(relaxed: Relaxed) -> tuple[Tensor, Tensor, Tensor]:
 
 def slopes_at(relaxed: Relaxed, a: Tensor) -> Tensor:
     """Derivatives of the units at their arguments. Shape: (…, U)."""
+    if relaxed.only is not None and relaxed.only.op is not None:
+        return slope(relaxed.only, a)
     found = torch.zeros_like(a)
     for k, unit in relaxed.kinds:
         if unit.op is not None:
-            at = a[..., k].detach().requires_grad_()
-            with torch.enable_grad():
-                (slope,) = torch.autograd.grad(apply(unit, at).sum(), at)
-            found[..., k] = slope
+            found[..., k] = slope(unit, a[..., k])
     return found
 
 

@@ -81,6 +81,9 @@ class Relaxed:
 
         Shape: lo, hi (…, U); each result (points, …, U).
         """
+        if self.only is not None and self.only.op in PIECEWISE:
+            arguments = torch.stack(self._ends(self.only, lo, hi))
+            return arguments, apply(self.only, arguments)
         arguments = torch.empty((self.points, *lo.shape), dtype=lo.dtype, device=lo.device)
         values = torch.empty_like(arguments)
         for k, unit in self.kinds:
@@ -93,17 +96,27 @@ class Relaxed:
                 values[-1, ..., k] = ends[1]
                 continue
             if unit.op in PIECEWISE:
-                at = [low, *(torch.minimum(torch.maximum(low, _like(low, c)), high) for c in kinks(unit)), high]
-                at += [high] * (self.points - len(at))
-                arguments[..., k] = torch.stack(at)
+                arguments[..., k] = torch.stack(self._ends(unit, low, high))
             else:
                 share = torch.linspace(0, 1, self.points, dtype=lo.dtype, device=lo.device)
                 arguments[..., k] = low + share.reshape(-1, *[1] * low.dim()) * (high - low)
             values[..., k] = apply(unit, arguments[..., k])
         return arguments, values
 
+    def _ends(self, unit: Unit, low: Tensor, high: Tensor) -> list[Tensor]:
+        """Both ends and the kinks between them; as many as all units have, the last one again and again."""
+        at = [low, *(torch.minimum(low.clamp(min=float(c)), high) for c in kinks(unit))]
+        return at + [high] * (self.points - len(at))
+
+    @property
+    def only(self) -> Unit | None:
+        """The kind of all units, if there is only one: then nothing needs to be picked out and put back."""
+        return self.kinds[0][1] if len(self.kinds) == 1 else None
+
     def values(self, a: Tensor) -> Tensor:
         """φ(a); a unit without an argument has the middle of its range. Shape: (…, U)."""
+        if self.only is not None and self.only.op is not None:
+            return apply(self.only, a)
         found = torch.zeros_like(a)
         for k, unit in self.kinds:
             if unit.op is not None:
@@ -111,10 +124,6 @@ class Relaxed:
             elif unit.range is not None:
                 found[..., k] = float(sum(unit.range) / 2)
         return found
-
-
-def _like(tensor: Tensor, number: Fraction) -> Tensor:
-    return torch.full((), float(number), dtype=tensor.dtype, device=tensor.device)
 
 
 def apply(unit: Unit, a: Tensor) -> Tensor:
@@ -134,6 +143,23 @@ def apply(unit: Unit, a: Tensor) -> Tensor:
         "gelu": torch.nn.functional.gelu,
     }  # fmt: skip
     return functions[unit.op](a)
+
+
+def slope(unit: Unit, a: Tensor) -> Tensor:
+    """φ′(a) in doubles; at a kink, one of the slopes beside it, or one between."""
+    one = torch.ones((), dtype=a.dtype, device=a.device)
+    if unit.op == "relu":
+        return (a > 0).to(a.dtype)
+    if unit.op == "abs":
+        return torch.sign(a)
+    if unit.op == "leaky_relu":
+        return torch.where(a >= 0, one, float(unit.attrs["slope"]))
+    if unit.op == "scale":
+        return torch.full_like(a, float(unit.attrs["factor"]))
+    at = a.detach().requires_grad_()
+    with torch.enable_grad():
+        (found,) = torch.autograd.grad(apply(unit, at).sum(), at)
+    return found
 
 
 @dataclass

@@ -66,7 +66,8 @@ class _Box:
 
     def witness(self) -> Json | None:
         """The kernel's numbers; None when I − f′ has no inverse."""
-        slopes, derivative = _linearized(self.forms, self.known, self.size, self.radius)
+        with np.errstate(over="ignore", invalid="ignore"):  # a step too steep for doubles has no inverse here, either
+            slopes, derivative = _linearized(self.forms, self.known, self.size, self.radius)
         inverse = np.linalg.inv(np.eye(self.size) - derivative)
         if not np.isfinite(inverse).all():
             return None
