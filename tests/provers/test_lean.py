@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -26,7 +26,7 @@ from trm_verify.kernel.spans import tables_of
 from trm_verify.provers.fixed_points import relaxed
 from trm_verify.provers.fixed_points.continuity import Continuity, solve
 from trm_verify.provers.fixed_points.enclosed import Enclosed
-from trm_verify.provers.fixed_points.lean import bounded
+from trm_verify.provers.fixed_points.lean import Tree, bounded
 from trm_verify.provers.fixed_points.newton import slopes_at
 from trm_verify.provers.fixed_points.reduced import Ascent, Linearised, Reduced, SmallDual, bending
 from trm_verify.provers.fixed_points.relaxed import Dual, Functionals
@@ -105,29 +105,41 @@ def test_units_that_interval_arithmetic_shows_to_be_constant_are_left_as_wide_as
 def test_lifted_multipliers_give_the_bounds_of_the_small_system(seed: int) -> None:
     _, _, found = enclosed(seed)
     shown = bounded(*asked(found, seed))
-    alone = [j for j in range(ROWS) if j not in shown.parts]
-    np.testing.assert_allclose(whole_bounds(found, seed, shown.multipliers)[alone], shown.least[alone], atol=1e-9)
+    for j, tree in enumerate(shown):
+        if tree.cut is None:
+            assert whole_bound(found, seed, j, tree, found.lo, found.hi) == pytest.approx(tree.least, abs=1e-9)
 
 
-def test_a_cut_is_made_where_one_unit_costs_everything_and_gains_by_it() -> None:
-    """Both parts are bounded as the whole system bounds them, and no bound is worse than without the cut."""
-    cut = 0
+def test_cuts_are_made_where_units_cost_much_and_gain_by_it() -> None:
+    """The bound of a tree is the least of those of its leaves, each in the whole system over its own intervals."""
+    cuts = 0
     for seed in range(12):
         _, _, found = enclosed(seed, eps="1/16")
-        shown = bounded(*asked(found, seed))
-        cut += bool(shown.parts)
-        uncut = whole_bounds(found, seed, shown.multipliers)
-        for j, parts in shown.parts.items():
-            lo, hi = found.lo.clone(), found.hi.clone()
-            assert lo[shown.cut] < shown.kink < hi[shown.cut]
-            ends = []
-            for multipliers, side in zip(parts, (hi, lo), strict=True):
-                kept = float(side[shown.cut])
-                side[shown.cut] = shown.kink
-                ends.append(whole_bounds(found, seed, np.tile(multipliers, (ROWS, 1)), lo, hi)[j])
-                side[shown.cut] = kept
-            assert shown.least[j] == pytest.approx(min(ends), abs=1e-9) and shown.least[j] > uncut[j]
-    assert cut > 2
+        for j, tree in enumerate(bounded(*asked(found, seed))):
+            cuts += sum(node.cut is not None for node in tree.preorder())
+            ends = [whole_bound(found, seed, j, leaf, lo, hi) for leaf, lo, hi in leaves(tree, found.lo, found.hi)]
+            assert tree.least == pytest.approx(min(ends), abs=1e-9)
+            if tree.cut is not None:
+                assert tree.least > whole_bound(found, seed, j, tree, found.lo, found.hi)
+    assert cuts > 20
+
+
+def leaves(tree: Tree, lo: torch.Tensor, hi: torch.Tensor) -> Iterator[tuple[Tree, torch.Tensor, torch.Tensor]]:
+    """The leaves of a tree, and where the arguments lie in each."""
+    if tree.cut is None:
+        yield tree, lo, hi
+        return
+    unit, kink = tree.cut
+    assert lo[unit] < kink < hi[unit]
+    below, above = hi.clone(), lo.clone()
+    below[unit] = above[unit] = kink
+    for part, first, last in zip(tree.parts, (lo, above), (below, hi), strict=True):
+        yield from leaves(part, first, last)
+
+
+def whole_bound(found: Enclosed, seed: int, row: int, tree: Tree, lo: torch.Tensor, hi: torch.Tensor) -> float:
+    multipliers = np.tile(tree.multipliers, (ROWS, 1))
+    return float(whole_bounds(found, seed, multipliers, lo, hi)[row])
 
 
 def test_the_kernel_accepts_answers_with_a_cut() -> None:
@@ -144,7 +156,7 @@ def test_the_kernel_accepts_answers_with_a_cut() -> None:
     assert cut
 
 
-@pytest.mark.parametrize("seed", [4, 15, 29])
+@pytest.mark.parametrize("seed", [4, 6, 15])
 def test_what_the_kernel_makes_of_forged_cuts_is_true(seed: int) -> None:
     """A tree whose parts do not fit may be refused or prove less; what it proves holds at fixed points of the ball."""
     search, continuity = case(seed, eps="1/16")
@@ -220,12 +232,9 @@ def asked(found: Enclosed, seed: int) -> tuple[Reduced, Floats, Floats, Floats]:
     return found.reduced, rows, *(end.numpy()[found.reduced.rest] for end in (found.lo, found.hi))
 
 
-def whole_bounds(
-    found: Enclosed, seed: int, multipliers: Floats, lo: torch.Tensor | None = None, hi: torch.Tensor | None = None
-) -> Floats:
+def whole_bounds(found: Enclosed, seed: int, multipliers: Floats, lo: torch.Tensor, hi: torch.Tensor) -> Floats:
     """The same functionals in the whole system."""
     r = found.relaxed
-    lo, hi = found.lo if lo is None else lo, found.hi if hi is None else hi
     dual = Dual(r, Functionals.of(r, asked(found, seed)[1]), *r.places(lo.expand(ROWS, -1), hi.expand(ROWS, -1)))
     return dual.bound(torch.from_numpy(multipliers))[0].numpy()
 

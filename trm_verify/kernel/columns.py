@@ -77,7 +77,8 @@ class Units:
         reach = sum(map(abs, map(sub, map(mul, w, self.rises), map(mul, v, self.shifted[shift]))))
         least, most = centre - reach, centre + reach
         for k, points in self.several:
-            at = [w[k] * phi - (v[k] * a << shift) for a, phi in points]
+            p, q = w[k], v[k] << shift
+            at = [p * phi - q * a for a, phi in points]
             least += 2 * min(at)
             most += 2 * max(at)
         return least, most

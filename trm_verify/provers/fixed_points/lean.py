@@ -6,7 +6,8 @@ The others only have to stay on their side of every kink. Their intervals come l
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,11 +22,13 @@ FEW = 0.5  # share of the units that may bend
 WIDER = 1.25  # the first intervals, compared to what the derivative says
 GROWING = 4  # times that more units are seen to bend
 ROUNDS, CHORDS, INNER = 60, 3, 4  # rounds of moving the intervals, those by chords alone, steps of ascent in the rest
-ADAPTED, CHANGES = 2, 3  # for functionals: see `SmallDual.vertex`
+ADAPTED, CHANGES = 2, 3  # for functionals: see `SmallDual.best` and `vertex`
 INFLATE = 1e-3  # how much wider the intervals are than what the bounds say
 SETTLED = 3e-3
 LEAST = 1e-7
-COSTLY = 1 / 32  # share of what every functional loses that the relaxation of one unit costs, from which it is cut
+COSTLY = 1 / 128  # share of what a functional loses that the relaxation of one unit costs, from which it is cut
+GAIN = 1 / 512  # of what it loses; a cut that gains less is not kept
+DEPTH = 2  # cuts one after the other
 SLIGHT = 0.02  # share of an interval beyond 0, above which each side of it looks at its own half
 
 
@@ -169,52 +172,74 @@ def plainly_idle(relaxed: Relaxed, lo: Floats, hi: Floats, kept: Floats) -> tupl
     return active[found], (middle - reach)[found], (middle + reach)[found]
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """Lower bounds of functionals, `least` (F,), with multipliers of the whole system (F, E).
+@dataclass
+class Tree:
+    """A lower bound of one functional, by multipliers of the whole system (E,), or by those of the parts of a cut.
 
     Attributes:
-        cut: the unit at whose kink the fixed points are parted, −1 for none.
-        kink: where that is.
-        parts: the multipliers below it and above it, for those functionals that gain by it. Shape: (E,) each.
+        cut: the unit, and the kink of it at which the fixed points are parted; None for a leaf.
+        parts: below the kink, and above it.
     """
 
-    least: Floats
+    least: float
     multipliers: Floats
-    cut: int = -1
-    kink: float = 0.0
-    parts: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
+    cut: tuple[int, float] | None = None
+    parts: tuple[Tree, ...] = ()
+
+    def preorder(self) -> Iterator[Tree]:
+        yield self
+        for part in self.parts:
+            yield from part.preorder()
+
+    def part(self, cut: tuple[int, float], parts: Sequence[Tree], gain: float) -> None:
+        """Take the parts of a cut if they gain more than that."""
+        parted = min(part.least for part in parts)
+        if parted > self.least + gain:
+            self.least, self.cut, self.parts = parted, cut, tuple(parts)
 
 
-def bounded(reduced: Reduced, rows: Floats, lo: Floats, hi: Floats) -> Bounds:
+def bounded(reduced: Reduced, rows: Floats, lo: Floats, hi: Floats) -> list[Tree]:
     """Lower bounds of functionals of the whole system, where the units that bend lie so.
 
-    Where the relaxation of one unit costs all of them much, they are bounded below and above its kink.
+    Where the relaxation of one unit costs a functional much, it is bounded below and above that unit's kink.
 
     Shape: rows (F, width); lo, hi (R,).
     """
     own, unknowns = reduced.functionals(rows)
-    read = unknowns @ reduced.inverse
+    dual = SmallDual(reduced, own, np.zeros((1, len(lo))), lo[None], hi[None])
+    found = dual.vertex(*reduced.tangents(lo, hi), ADAPTED, reduced.ends(lo, hi), CHANGES)
+    lo, hi = (np.broadcast_to(end, (len(own), len(end))) for end in (lo, hi))
+    return _trees(dual, found, unknowns @ reduced.inverse, lo, hi, DEPTH)
 
-    def part(lo: Floats, hi: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        dual = SmallDual(reduced, own, np.zeros((1, len(lo))), lo[None], hi[None])
-        found = dual.vertex(*reduced.tangents(lo, hi), ADAPTED, reduced.ends(lo, hi), CHANGES)
-        return read + reduced.lifted(found), *dual.bound(found)
 
-    multipliers, least, total, terms = part(lo, hi)
-    whole = Bounds(least, multipliers)
+def _trees(dual: SmallDual, found: Floats, read: Floats, lo: Floats, hi: Floats, depth: int) -> list[Tree]:
+    """One for each functional, with at most so many cuts on the way to a leaf; all parts of one depth at once.
+
+    Shape: found (F, R), the multipliers at the root; read (F, E), those of what the functionals read of all unknowns;
+    lo, hi (F, R), where the units that bend lie.
+    """
+    reduced = dual.reduced
+    least, total, terms = dual.bound(found)
+    trees = [Tree(float(b), own) for b, own in zip(least, read + reduced.lifted(found), strict=True)]
     costs = np.ptp(terms, axis=0)
-    shares = costs / (np.abs(total[:, 1 : 1 + reduced.inputs]).sum(axis=1) + costs.sum(axis=1) + LEAST)[:, None]
-    place = int(shares.min(axis=0).argmax()) if shares.size else 0
-    if not shares.size or shares[:, place].min() < COSTLY:
-        return whole
-    unit = int(reduced.rest[place])
-    kink = next((float(c) for c in kinks(reduced.relaxed.system.units[unit]) if lo[place] < c < hi[place]), None)
-    if kink is None:
-        return whole
-    below, above = hi.copy(), lo.copy()
-    below[place] = above[place] = kink
-    (first, under, *_), (second, over, *_) = part(lo, below), part(above, hi)
-    parted = np.minimum(under, over)
-    parts = {int(j): (first[j], second[j]) for j in np.flatnonzero(parted > least)}
-    return Bounds(np.maximum(parted, least), multipliers, unit, kink, parts)
+    if not depth or not costs.size:
+        return trees
+    losses = np.abs(total[:, 1 : dual.first]).sum(axis=1) + costs.sum(axis=1) + LEAST
+    cuts: dict[int, tuple[int, float]] = {}  # functional: place of the unit, and kink
+    for j in np.flatnonzero(costs.max(axis=1) >= COSTLY * losses).tolist():
+        place = int(costs[j].argmax())
+        at = map(float, kinks(reduced.relaxed.system.units[reduced.rest[place]]))
+        kink = next((c for c in at if lo[j, place] < c < hi[j, place]), None)
+        if kink is not None:
+            cuts[j] = place, kink
+    if not cuts:
+        return trees
+    size, twice = len(cuts), [*cuts, *cuts]
+    lo, hi = lo[twice], hi[twice]
+    for k, (place, kink) in enumerate(cuts.values()):
+        hi[k, place] = lo[size + k, place] = kink
+    halves = SmallDual(reduced, dual.rows[twice], dual.shift, lo, hi)
+    parts = _trees(halves, halves.best(*reduced.tangents(lo, hi), ADAPTED), read[twice], lo, hi, depth - 1)
+    for (j, (place, kink)), *both in zip(cuts.items(), parts[:size], parts[size:], strict=True):
+        trees[j].part((int(reduced.rest[place]), kink), both, GAIN * losses[j])
+    return trees

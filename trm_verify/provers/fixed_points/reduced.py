@@ -134,13 +134,16 @@ class Reduced:
         return found
 
     def tangents(self, lo: Floats, hi: Floats) -> tuple[Floats, Floats]:
-        """Slopes of the chords; and from below, for a ReLU of either sign, of that tangent at 0 nearer the graph."""
+        """Slopes of the chords; and from below, for a ReLU of either sign, of that tangent at 0 nearer the graph.
+
+        Shape: lo, hi and the results (…, R).
+        """
         low, high = (self.units.values(torch.from_numpy(end)).numpy() for end in (lo, hi))
         chord = (high - low) / np.maximum(hi - lo, 1e-12)
         lower = chord.copy()
         for k, unit in self.units.kinds:
             if unit.op == "relu":
-                at = k.numpy()
+                at = (..., k.numpy())
                 lower[at] = np.where((lo[at] < 0) & (hi[at] > 0), hi[at] > -lo[at], chord[at])
         return chord, lower
 
@@ -193,8 +196,8 @@ class SmallDual:
     def best(self, slopes: Floats, lower: Floats, times: int) -> Floats:
         """The best multipliers among those of chords and, so many times, those adapted to the signs they lead to.
 
-        As CROWN does it: a unit takes its lower slope where a functional looks at its lower side. Shape: slopes (R,);
-        lower (R,), the slope of a tangent from below, or that of the chord.
+        As CROWN does it: a unit takes its lower slope where a functional looks at its lower side. Shape: slopes (R,) or
+        (F, R); lower the same, the slopes of tangents from below, or of chords.
         """
         return self._adapted(slopes, lower, times)[1]
 
@@ -231,7 +234,7 @@ class SmallDual:
 
     def _adapted(self, slopes: Floats, lower: Floats, times: int) -> tuple[Floats, Floats]:
         """The slopes of the units for each functional, and the multipliers that they lead to. Shape: (F, R) each."""
-        found, chosen = self.chords(slopes), np.tile(slopes, (len(self.rows), 1))
+        found, chosen = self.chords(slopes), np.broadcast_to(slopes, (len(self.rows), slopes.shape[-1])).copy()
         bound, total, _ = self.bound(found)
         for _ in range(times):
             other_slopes = np.where(total[:, self.first :] > 0, lower, slopes)

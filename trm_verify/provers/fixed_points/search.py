@@ -213,7 +213,7 @@ class Question:
         return tuple(int(v) for v in logits.reshape(-1, classes).argmax(axis=1))
 
     def glance(self, found: Enclosed) -> None:
-        """Dual bounds in the small system of the enclosure, if the readout has no units of its own; at most one cut."""
+        """Dual bounds in the small system of the enclosure, if the readout has no units of its own; a few cuts."""
         reduced = found.reduced
         if reduced is None or len(self.lo) > len(found.lo):
             self.bound(QUICK)
@@ -223,10 +223,17 @@ class Question:
             shown = bounded(reduced, self.rows, lo, hi)
         except np.linalg.LinAlgError:
             return
-        self.bounds, self.multipliers = shown.least, torch.from_numpy(shown.multipliers)
-        for j, parts in shown.parts.items():
-            tree = [shown.cut, -1, -1], [shown.kink], [1, 1], list(parts)
-            self.outcomes[j] = Outcome(True, float(self.bounds[j]), 1, 0.0, None, "", *tree)
+        self.bounds = np.array([tree.least for tree in shown])
+        self.multipliers = torch.from_numpy(np.array([tree.multipliers for tree in shown]))
+        for j, tree in enumerate(shown):
+            if tree.cut is not None:
+                nodes = list(tree.preorder())
+                leaves = [node.multipliers for node in nodes if node.cut is None]
+                self.outcomes[j] = Outcome(
+                    True, tree.least, 1, 0.0, splits=[-1 if node.cut is None else node.cut[0] for node in nodes],
+                    at=[node.cut[1] for node in nodes if node.cut is not None], weights=[1] * len(leaves),
+                    multipliers=leaves,
+                )  # fmt: skip
 
     def bound(self, steps: int) -> None:
         """Dual bounds for all competitors at once, until each is positive, then a few steps more."""
