@@ -37,7 +37,7 @@ def test_local_proof(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0] == "on the whole line: PROVED, contraction in one step UNKNOWN"
     assert lines[1] == "on [0, 1]: PROVED, rate 0.841471"
     assert "  PROVED invariant" in lines
-    assert "looked for: PROVED, rate 0.841471, found, its entries between 0 and 1" in lines
+    assert "looked for: PROVED, rate 0.843576, found, its entries between -0.00391 and 1" in lines
     assert lines[-1] == "on [0, 0.5]: UNKNOWN"
 
 

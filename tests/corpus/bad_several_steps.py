@@ -64,11 +64,11 @@ def several_steps_without_a_fixed_point() -> Sheet:
     return sheet
 
 
-@refused("CONTEXT", "the audit of a loop whose balls about the states are not invariant")
+@refused("MARGIN", "an answer as far as the fixed point may be, and not (1 + C) times as far, where the orbit may go")
 def a_run_over_several_steps() -> Sheet:
     sheet, known, step = contracting()
     point = sheet.point([F(1)])
-    run = sheet.step("run", step, domain=point, states=vector([F(1)]), answers=[[0]], final=0)
+    run = sheet.step("run", step, domain=point, states=vector([F(41, 256)]), answers=[[1]], final=0)
     sheet.claim(run, "exactly_one", domain=point, region=sheet.box([F(0)], [F(5, 4)]))
     return sheet
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.corpus.good import first_steps, good
+from tests.corpus.good import audit, first_steps, good
 from tests.corpus.sheet import F, Json, Nodes, Sheet, dyadic, graph, real, stored, vector
 
 
@@ -42,6 +42,22 @@ def three_steps_of_a_square() -> Sheet:
         sheet.claim(done, "answer", operator="picard", domain=domain, answer=[1], steps=steps)
 
     first_steps(sheet, finish)
+    return sheet
+
+
+@good
+def a_run_that_expands_first() -> Sheet:
+    """The audit of that loop at x = 1, its states rounded."""
+    sheet = squares({"W": stored([[F(1, 2)]]), "U": stored([[F(1, 8)]])}, 1, [[1]])
+    domain, region = sheet.box([F(7, 8)], [F(1)], "input"), sheet.box([F(0)], [F(5, 4)])
+    norm = sheet.block([1])
+    contracts = sheet.step(
+        "several_steps", operator="picard", domain=domain, region=region, norm=norm, steps=3, rate=dyadic(F(7, 8))
+    )
+    states = [[F(1)]]
+    for _ in range(12):
+        states.append([F(round((states[-1][0] ** 2 / 2 + F(1, 8)) * 2**20), 2**20)])
+    audit(sheet, contracts, [F(1)], norm, states)
     return sheet
 
 
