@@ -23,7 +23,7 @@ from trm_verify.kernel.evaluate import evaluate
 from trm_verify.kernel.numbers import dyadic
 from trm_verify.kernel.relaxation import Functional, bounds
 from trm_verify.kernel.spans import tables_of
-from trm_verify.provers.fixed_points import relaxed
+from trm_verify.provers.fixed_points import lean, relaxed
 from trm_verify.provers.fixed_points.continuity import Continuity, solve
 from trm_verify.provers.fixed_points.enclosed import Enclosed
 from trm_verify.provers.fixed_points.lean import Tree, bounded
@@ -110,9 +110,11 @@ def test_lifted_multipliers_give_the_bounds_of_the_small_system(seed: int) -> No
             assert whole_bound(found, seed, j, tree, found.lo, found.hi) == pytest.approx(tree.least, abs=1e-9)
 
 
-def test_cuts_are_made_where_units_cost_much_and_gain_by_it() -> None:
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_cuts_are_made_where_units_cost_much_and_gain_by_it(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound of a tree is the least of those of its leaves, each in the whole system over its own intervals."""
     cuts = 0
+    monkeypatch.setattr(lean, "DEPTH", depth)
     for seed in range(12):
         _, _, found = enclosed(seed, eps="1/16")
         for j, tree in enumerate(bounded(*asked(found, seed))):
@@ -121,7 +123,7 @@ def test_cuts_are_made_where_units_cost_much_and_gain_by_it() -> None:
             assert tree.least == pytest.approx(min(ends), abs=1e-9)
             if tree.cut is not None:
                 assert tree.least > whole_bound(found, seed, j, tree, found.lo, found.hi)
-    assert cuts > 20
+    assert cuts > 9 * depth
 
 
 def leaves(tree: Tree, lo: torch.Tensor, hi: torch.Tensor) -> Iterator[tuple[Tree, torch.Tensor, torch.Tensor]]:

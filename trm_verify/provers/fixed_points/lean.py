@@ -28,7 +28,7 @@ SETTLED = 3e-3
 LEAST = 1e-7
 COSTLY = 1 / 128  # share of what a functional loses that the relaxation of one unit costs, from which it is cut
 GAIN = 1 / 512  # of what it loses; a cut that gains less is not kept
-DEPTH = 2  # cuts one after the other
+DEPTH = 1  # cuts one after the other: see docs/decisions/0032
 SLIGHT = 0.02  # share of an interval beyond 0, above which each side of it looks at its own half
 
 
