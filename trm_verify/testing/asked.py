@@ -45,10 +45,8 @@ def asked(session: Verification, task: Inputs | None, valid: Valid) -> Iterator[
     operator = session.deployed.operator
     implicit = operator == "implicit"
     for domain in boxes(session, task):
-        regions: list[Box | str] = [
-            *_regions(session, domain, valid),
-            "all",
-        ]  # what holds for all states answers the rest, too
+        # what holds for all states holds in a region, too
+        regions: list[Box | str] = [*_regions(session, domain, valid), "all"]
         yield tuple(claims.ExactlyOne(domain=domain, region=region) for region in regions)
         if not implicit:
             # from where the loop starts, or from all of the region; convergence from elsewhere says nothing about it

@@ -213,7 +213,7 @@ class Question:
         return tuple(int(v) for v in logits.reshape(-1, classes).argmax(axis=1))
 
     def glance(self, found: Enclosed) -> None:
-        """Dual bounds in the small system of the enclosure, if the readout has no units of its own; a few cuts."""
+        """Dual bounds in the small system of the enclosure, if the readout has no units of its own; with cuts."""
         reduced = found.reduced
         if reduced is None or len(self.lo) > len(found.lo):
             self.bound(QUICK)
