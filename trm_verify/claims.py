@@ -92,7 +92,7 @@ def _uniform(box: Box) -> str | None:
     """`box(lo,hi)` when all coordinates have the same ends, short enough for the text form; it fits any dimension."""
     ends = set(zip(box.lo, box.hi, strict=True))
     text = [str(end) for end in ends.pop()]
-    return f"box({text[0]},{text[1]})" if not ends and max(map(len, text)) < 60 else None
+    return f"box({text[0]},{text[1]})" if not ends and max(map(len, text)) < 30 else None
 
 
 def tensor_of(box: Box) -> Tensor:

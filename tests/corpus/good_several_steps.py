@@ -62,6 +62,19 @@ def a_run_that_expands_first() -> Sheet:
 
 
 @good
+def a_run_from_where_the_loop_converges() -> Sheet:
+    """The audit of that loop on [0, 3/4], where it contracts in every step, from a state whose ball reaches below 0."""
+    sheet = squares({"W": stored([[F(1, 2)]]), "U": stored([[F(1, 8)]])}, 1, [[1]])
+    domain, region = sheet.box([F(7, 8)], [F(1)], "input"), sheet.box([F(0)], [F(3, 4)])
+    norm = sheet.block([1])
+    contracts = sheet.step(
+        "several_steps", operator="picard", domain=domain, region=region, norm=norm, steps=1, rate=dyadic(F(3, 4))
+    )
+    audit(sheet, contracts, [F(1)], norm, [[F(3, 4)], [F(1, 64)]])
+    return sheet
+
+
+@good
 def several_damped_steps_in_groups() -> Sheet:
     """The same in three coordinates, two of them in one group, each damped by a factor of its own."""
     w = [[F(1, 4), F(1, 8), F(0)], [F(-1, 8), F(1, 4), F(1, 16)], [F(1, 16), F(0), F(3, 8)]]

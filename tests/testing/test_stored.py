@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ import torch
 import trm_verify as tv
 from tests.small import autonomous, tanh_model
 from trm_verify.claims import answer, contraction, exactly_one
+from trm_verify.result import proves
 from trm_verify.testing import AffineStep, CertificateProblem, certify
+from trm_verify.testing.asked import asked
+from trm_verify.verification.inputs import Inputs
+from trm_verify.verification.session import Verification
 
 TWO = AffineStep([[2.0]], [[1.0]], activation="tanh")
 HALF = AffineStep([[0.5]], [[1.0]], C=[[1.0], [0.0]], c=[0.0, 0.25], activation="identity")  # z* = 2x, 0 from x = 1/8
@@ -81,6 +86,43 @@ def test_a_local_proof_does_not_count_for_all_states(tmp_path: Path) -> None:
     certify(model, path=path, update=True, region=tv.Box(0.5, 1.5))
     assert certify(model, path=path).verdict is tv.UNKNOWN
     assert certify(model, path=path, region=tv.Box(0.25, 1.5)).verdict is tv.UNKNOWN
+
+
+def bistable(**options: Any) -> Any:
+    """Two attractors, near ±1; the loop begins at −1."""
+    return tv.recursive(
+        lambda z, x: torch.tanh(2 * z + x / 8), state_shape=(1,), input_shape=(1,), domain=tv.Box(0, 0),
+        init=lambda x: -torch.ones_like(x), readout=lambda z: torch.cat([z, -z], -1), **options,
+    )  # fmt: skip
+
+
+UPPER, LOWER, ZERO = tv.Box("1/2", "3/2"), tv.Box("-3/2", "-1/2"), torch.tensor([0.0])
+
+
+def covers(model: Any, region: Any, label: int, *calls: Any) -> bool:
+    """Whether what several calls have proved, in one certificate, answers a call about ZERO."""
+    found = [certify(model, ZERO, region=each).checked for each in calls]
+    assert found[0] is not None
+    valid = replace(found[0][1], claims=tuple(c for each in found if each is not None for c in each[1].claims))
+    session = Verification(model, None, region)
+    return all(
+        any(all(any(proves((found[0][0], valid), c) for c in need) for need in reading) for reading in readings)
+        for readings in asked(session, Inputs.of(session, ZERO, None, label), valid)
+    )
+
+
+def test_one_fixed_point_and_the_answer_of_another_cover_nothing() -> None:
+    """Near 1 there is exactly one fixed point, which answers 0; the loop goes to the other one."""
+    model = bistable()
+    assert covers(model, LOWER, 1, LOWER) and covers(model, "invariant", 1, LOWER)
+    for label in (0, 1):
+        assert not covers(model, UPPER, label, UPPER, LOWER)
+    assert not covers(model, "invariant", 0, UPPER, LOWER) and not covers(model, LOWER, 0, UPPER, LOWER)
+
+
+def test_an_implicit_model_answers_in_the_region_that_has_the_fixed_point() -> None:
+    model = bistable(iteration="implicit")
+    assert not covers(model, LOWER, 0, "invariant", UPPER) and not covers(model, "invariant", 0, "invariant", UPPER)
 
 
 SQUARES = tv.recursive(

@@ -8,7 +8,7 @@ from fractions import Fraction
 from trm_verify.kernel import document
 from trm_verify.kernel.claims import Convergence, Invariant, Run, Settled
 from trm_verify.kernel.operators import apply
-from trm_verify.kernel.tensor import Tensor
+from trm_verify.kernel.tensor import Tensor, contains
 from trm_verify.obligations.loops import followed, premise_of
 from trm_verify.obligations.points import point
 from trm_verify.obligations.scene import MOST_STEPS, Scene
@@ -23,11 +23,15 @@ def run(scene: Scene) -> None:
         residual = scene.residual(premise, done.domain, state, f"c{k}.")
         script.show(at_most(residual, number(distance)), "N(T(z_k) − z_k)/(1 − ρ) is at most the stated distance")
     for k in {done.final, len(states) - 1}:
-        if premise.region is not None:
-            scene.ball_inside(
-                premise.norm, states[k], number(done.distances[k]), premise.region, "the ball lies in the region"
-            )
-        scene.ball_margins(premise.norm, states[k], done.distances[k], scene.leads(done.answer), f"b{k}.")
+        reach = done.distances[k]
+        if premise.start is not None and contains(premise.start, states[k]):
+            scene.inside(states[k], premise.start, "the loop converges from the stored state")
+            reach = reach if premise.constant == 1 else (1 + premise.constant) * reach
+        elif premise.constant != 1:
+            script.show("false", "a stored state from which the loop converges")
+        elif premise.region is not None:
+            scene.ball_inside(premise.norm, states[k], number(reach), premise.region, "the ball lies in the region")
+        scene.ball_margins(premise.norm, states[k], reach, scene.leads(done.answer), f"b{k}.")
 
 
 def settled_run(scene: Scene) -> None:

@@ -21,6 +21,8 @@ from trm_verify.verification.inputs import Inputs
 from trm_verify.verification.session import Verification
 
 Answered = tuple[int, ...]
+Reading = tuple[tuple[Claim, ...], ...]
+"""All that has to be proved, each as a choice of claims any of which will do."""
 
 
 def boxes(session: Verification, task: Inputs | None) -> Iterator[Box | str | None]:
@@ -36,51 +38,81 @@ def boxes(session: Verification, task: Inputs | None) -> Iterator[Box | str | No
             yield row.box
 
 
-def asked(session: Verification, task: Inputs | None, valid: Valid) -> Iterator[tuple[Claim, ...]]:
-    """What a PROVED verdict of the call needs; each entry is a choice of claims, any of which will do.
+def asked(session: Verification, task: Inputs | None, valid: Valid) -> Iterator[list[Reading]]:
+    """For each domain that is asked about, what a PROVED verdict may rest on: all that one of the readings needs.
 
     Args:
         valid: what the certificate says; a region that the call would look for may be any that it shows to be one.
     """
-    operator = session.deployed.operator
-    implicit = operator == "implicit"
-    for domain in boxes(session, task):
-        # what holds for all states holds in a region, too
-        regions: list[Box | str] = [*_regions(session, domain, valid), "all"]
-        yield tuple(claims.ExactlyOne(domain=domain, region=region) for region in regions)
-        if not implicit:
-            # from where the loop starts, or from all of the region; convergence from elsewhere says nothing about it
-            starts: list[Box | str] = ["init", *(region for region in regions if isinstance(region, Box))]
-            yield tuple(claims.Convergence(operator=_named(session), domain=domain, start=s) for s in starts)
-    if task is None or session.deployed.logits_shape is None:
-        return
-    own = session.deployed.labels(session.deployed.fixed_points(task.centres))
-    for row, labels, domain in zip(task.rows, own, boxes(session, task), strict=True):
-        wanted = row.wanted or tuple(int(v) for v in labels)
+    answers: list[Answered | None] = [None]
+    if task is not None and session.deployed.logits_shape is not None:
+        own = session.deployed.labels(session.deployed.fixed_points(task.centres))
+        answers = [row.wanted or tuple(int(v) for v in labels) for row, labels in zip(task.rows, own, strict=True)]
+    elif task is not None:
+        answers = [None] * len(task.rows)
+    for domain, answer in zip(boxes(session, task), answers, strict=True):
+        yield list(_readings(session, domain, answer, valid))
+
+
+def _readings(
+    session: Verification, domain: Box | str | None, answer: Answered | None, valid: Valid
+) -> Iterator[Reading]:  # fmt: skip
+    """One for each region that will do, and one for all states: what holds there answers the rest, too.
+
+    What a reading needs is about one and the same fixed point: a loop that starts in the region has to stay there, or
+    the region to be where it converges from, for another attractor may answer otherwise.
+    """
+    implicit, loop = session.deployed.operator == "implicit", _named(session)
+    where = session.problem.box(box_json("input", domain) if isinstance(domain, Box) else session.domain)
+    found = _regions(session, where, valid)
+    regions = [_as_box(each, (each.size,)) for each in found]
+    for region, tensor in zip(regions, found, strict=True):
+        needs: list[tuple[Claim, ...]] = [(claims.ExactlyOne(domain=domain, region=region),)]
         if implicit:
-            yield (claims.FixedPointAnswer(answer=wanted, domain=domain),)
-        else:
-            yield (claims.Answer(answer=wanted, operator=_named(session), domain=domain),)
-
-
-def _regions(session: Verification, domain: Box | str | None, valid: Valid) -> Iterator[Box]:
-    """Where one fixed point is asked for: the region of the call, or each that is what it would look for."""
-    where = box_json("input", domain) if isinstance(domain, Box) else session.domain
-    if session.finds_region:
-        invariants = [c for c in valid.claims if isinstance(c, Invariant) and c.ball is None]
-        found = [c.region for c in invariants if _is_kept(session, c, session.problem.box(where))]
+            if answer is not None:
+                needs.append((claims.FixedPointAnswer(answer=answer, domain=domain, region=region),))
+            yield tuple(needs)
+            continue
+        starts: list[Box | str] = ["init", region] if _is_kept(session, valid, tensor, where) else [region]
+        needs.append(tuple(claims.Convergence(operator=loop, domain=domain, start=start) for start in starts))
+        if answer is not None:
+            if not _begins_in(session, tensor, where):
+                continue
+            needs.append((claims.Answer(answer=answer, operator=loop, domain=domain),))
+        yield tuple(needs)
+    needs = [(claims.ExactlyOne(domain=domain, region="all"),)]
+    if implicit:
+        needs += [] if answer is None else [(claims.FixedPointAnswer(answer=answer, domain=domain, region="all"),)]
     else:
-        states = session.region(where)[0]
-        found = [] if states == ALL_STATES else [session.problem.box(states)]
-    yield from (_as_box(region, (region.size,)) for region in found)
+        whole: list[Box | str] = ["init", *regions]
+        needs.append(tuple(claims.Convergence(operator=loop, domain=domain, start=start) for start in whole))
+        needs += [] if answer is None else [(claims.Answer(answer=answer, operator=loop, domain=domain),)]
+    yield tuple(needs)
 
 
-def _is_kept(session: Verification, claim: Invariant, domain: Tensor) -> bool:
-    """Whether the loop starts in the region of the claim, and does not leave it, for all inputs of the domain."""
-    if claim.operator != own_operator(session) or not contains(claim.domain, domain):
-        return False
+def _regions(session: Verification, domain: Tensor, valid: Valid) -> list[Tensor]:
+    """Where one fixed point is asked for: the region of the call, or each that is what it would look for."""
+    if not session.finds_region:
+        states = session.region(session.domain)[0]
+        return [] if states == ALL_STATES else [session.problem.box(states)]
+    found = [c.region for c in valid.claims if isinstance(c, Invariant) and c.ball is None and c.region.bounded]
+    return [region for region in found if _is_kept(session, valid, region, domain)]
+
+
+def _is_kept(session: Verification, valid: Valid, region: Tensor, domain: Tensor) -> bool:
+    """Whether the certificate shows that the loop does not leave the region, in which it starts."""
+    own = own_operator(session)
+    shown = any(
+        isinstance(c, Invariant) and c.ball is None and c.operator == own and contains(c.domain, domain)
+        and equal(c.region, region)
+        for c in valid.claims
+    )  # fmt: skip
+    return shown and _begins_in(session, region, domain)
+
+
+def _begins_in(session: Verification, region: Tensor, domain: Tensor) -> bool:
     try:
-        return contains(claim.region, initial_state(session.problem.graph, domain))
+        return contains(region, initial_state(session.problem.graph, domain))
     except CheckError:  # init cannot be evaluated there
         return False
 

@@ -181,9 +181,10 @@ def _stored(model: nn.Module, x: Any, path: Path, options: dict[str, Any]) -> Ce
     certificate, valid = _read(path, session)
     checked, rate = (certificate, valid), _rate(session, valid)
     missing: list[str] = []
-    for alternatives in asked(session, task, valid):
-        if not any(proves(checked, claim) for claim in alternatives):
-            missing.append(str(alternatives[0]))
+    for readings in asked(session, task, valid):
+        lacking = [[str(need[0]) for need in each if not any(proves(checked, c) for c in need)] for each in readings]
+        if all(lacking):
+            missing += min(lacking, key=_count)
     if not missing:
         margin = _least(_margins(session, task, valid))
         return Certified(PROVED, checked, rate, margin, path, stored=True)
@@ -191,6 +192,10 @@ def _stored(model: nn.Module, x: Any, path: Path, options: dict[str, Any]) -> Ce
     return Certified(
         REFUTED if refuted(session, task, valid) else UNKNOWN, checked, rate, None, path, stored=True, reason=reason
     )
+
+
+def _count(claims: list[str]) -> int:
+    return len(claims)
 
 
 def _read(path: Path, session: Verification) -> tuple[Certificate, Valid]:
