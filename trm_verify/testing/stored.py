@@ -184,7 +184,8 @@ def _stored(model: nn.Module, x: Any, path: Path, options: dict[str, Any]) -> Ce
     for readings in asked(session, task, valid):
         lacking = [[str(need[0]) for need in each if not any(proves(checked, c) for c in need)] for each in readings]
         if all(lacking):
-            missing += min(lacking, key=_count)
+            fewest: list[str] = min(lacking, key=len)
+            missing += fewest
     if not missing:
         margin = _least(_margins(session, task, valid))
         return Certified(PROVED, checked, rate, margin, path, stored=True)
@@ -192,10 +193,6 @@ def _stored(model: nn.Module, x: Any, path: Path, options: dict[str, Any]) -> Ce
     return Certified(
         REFUTED if refuted(session, task, valid) else UNKNOWN, checked, rate, None, path, stored=True, reason=reason
     )
-
-
-def _count(claims: list[str]) -> int:
-    return len(claims)
 
 
 def _read(path: Path, session: Verification) -> tuple[Certificate, Valid]:
