@@ -108,7 +108,8 @@ def verify_fixed_point(
         answer: the label to prove (per output position, per row of a batch); default the model's own at the centre.
         domain: further bounds on x.
         region: bounds on z; then contraction is proved there, with the region's invariance. "invariant": a box that
-            holds init(x) and that the loop does not leave is looked for; where none is found, it is all states.
+            holds init(x) and that the loop does not leave is looked for; where none is found, it is all states. What
+            holds for all states anyway (R4) is said of these, `region=all`: the one fixed point may lie elsewhere.
         norm: "auto" or one of linf, l2, parts, tokens, metric.
         provers: the strategies to try, by the same names.
         timeout: seconds an input (the last prover that was started ends by itself).

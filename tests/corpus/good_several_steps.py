@@ -20,15 +20,22 @@ def squares(tensors: dict[str, Json], size: int, parts: list[list[int]], started
     return Sheet(model, tensors | first | {"R": stored([row, [F(0)] * size]), "r": stored([F(0), F(1, 2)])})
 
 
+def a_square(highest: F, steps: int, rate: F) -> tuple[Sheet, dict[str, int], int]:
+    """z ← z²/2 + x/8 on [0, highest], what certificates say of it, and the step by which it contracts there."""
+    sheet = squares({"W": stored([[F(1, 2)]]), "U": stored([[F(1, 8)]])}, 1, [[1]])
+    named = {
+        "domain": sheet.box([F(7, 8)], [F(1)], "input"), "region": sheet.box([F(0)], [highest]),
+        "norm": sheet.block([1]),
+    }  # fmt: skip
+    return sheet, named, sheet.step("several_steps", operator="picard", **named, steps=steps, rate=dyadic(rate))
+
+
 @good
 def three_steps_of_a_square() -> Sheet:
     """z ← z²/2 + x/8 on [0, 5/4]: its slope is up to 5/4 there, and after two steps at most 0.54."""
-    sheet = squares({"W": stored([[F(1, 2)]]), "U": stored([[F(1, 8)]])}, 1, [[1]])
-    domain, region = sheet.box([F(7, 8)], [F(1)], "input"), sheet.box([F(0)], [F(5, 4)])
-    norm, rate, constant = sheet.block([1]), F(7, 8), F(15, 8)
-    contracts = sheet.step(
-        "several_steps", operator="picard", domain=domain, region=region, norm=norm, steps=3, rate=dyadic(rate)
-    )
+    rate, constant = F(7, 8), F(15, 8)
+    sheet, named, contracts = a_square(F(5, 4), 3, rate)
+    domain, region, norm = named.values()
     common = {"operator": "picard", "domain": domain, "norm": norm, "constant": dyadic(constant), "rate": dyadic(rate)}
     sheet.claim(contracts, "convergence", **common, start=region, epsilon=None, steps=None)
     sheet.claim(contracts, "exactly_one", domain=domain, region=region)
@@ -48,29 +55,19 @@ def three_steps_of_a_square() -> Sheet:
 @good
 def a_run_that_expands_first() -> Sheet:
     """The audit of that loop at x = 1, its states rounded."""
-    sheet = squares({"W": stored([[F(1, 2)]]), "U": stored([[F(1, 8)]])}, 1, [[1]])
-    domain, region = sheet.box([F(7, 8)], [F(1)], "input"), sheet.box([F(0)], [F(5, 4)])
-    norm = sheet.block([1])
-    contracts = sheet.step(
-        "several_steps", operator="picard", domain=domain, region=region, norm=norm, steps=3, rate=dyadic(F(7, 8))
-    )
+    sheet, named, contracts = a_square(F(5, 4), 3, F(7, 8))
     states = [[F(1)]]
     for _ in range(12):
         states.append([F(round((states[-1][0] ** 2 / 2 + F(1, 8)) * 2**20), 2**20)])
-    audit(sheet, contracts, [F(1)], norm, states)
+    audit(sheet, contracts, [F(1)], named["norm"], states)
     return sheet
 
 
 @good
 def a_run_from_where_the_loop_converges() -> Sheet:
     """The audit of that loop on [0, 3/4], where it contracts in every step, from a state whose ball reaches below 0."""
-    sheet = squares({"W": stored([[F(1, 2)]]), "U": stored([[F(1, 8)]])}, 1, [[1]])
-    domain, region = sheet.box([F(7, 8)], [F(1)], "input"), sheet.box([F(0)], [F(3, 4)])
-    norm = sheet.block([1])
-    contracts = sheet.step(
-        "several_steps", operator="picard", domain=domain, region=region, norm=norm, steps=1, rate=dyadic(F(3, 4))
-    )
-    audit(sheet, contracts, [F(1)], norm, [[F(3, 4)], [F(1, 64)]])
+    sheet, named, contracts = a_square(F(3, 4), 1, F(3, 4))
+    audit(sheet, contracts, [F(1)], named["norm"], [[F(3, 4)], [F(1, 64)]])
     return sheet
 
 

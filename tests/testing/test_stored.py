@@ -120,6 +120,22 @@ def test_one_fixed_point_and_the_answer_of_another_cover_nothing() -> None:
     assert not covers(model, "invariant", 0, UPPER, LOWER) and not covers(model, LOWER, 0, UPPER, LOWER)
 
 
+REFLECTED = tv.recursive(lambda z: torch.abs(z / 2) + 2, state_shape=(1,))  # z* = 4
+
+
+@pytest.mark.parametrize("model", [REFLECTED, AffineStep([[0.5]], b=[2.0])], ids=["refuted in the box", "open there"])
+@pytest.mark.parametrize(("region", "inside"), [(tv.Box(0, 1), False), (tv.Box(0, 8), True)])
+def test_one_fixed_point_of_all_states_is_none_of_a_box_that_it_lies_outside(
+    model: Any, region: tv.Box, inside: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.trmcert.json"
+    assert certify(model, path=path, update=True).verdict is tv.PROVED
+    assert certify(model, path=path, region="invariant").verdict is tv.PROVED
+    call, stored = tv.verify_fixed_point(model, region=region).verdict, certify(model, path=path, region=region).verdict
+    assert (call is tv.PROVED) is inside
+    assert stored is (tv.PROVED if inside else tv.UNKNOWN)
+
+
 def test_an_implicit_model_answers_in_the_region_that_has_the_fixed_point() -> None:
     model = bistable(iteration="implicit")
     assert not covers(model, LOWER, 0, "invariant", UPPER) and not covers(model, "invariant", 0, "invariant", UPPER)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from trm_verify.box import Box
 from trm_verify.claims import Claim
 from trm_verify.encode import Json, box_json
 from trm_verify.kernel.check import Valid
-from trm_verify.kernel.claims import Invariant, Refuted, equal
+from trm_verify.kernel.claims import Encloses, Invariant, Refuted, equal
 from trm_verify.kernel.errors import CheckError
 from trm_verify.kernel.evaluate import initial_state
 from trm_verify.kernel.operators import Operator, parse_operator
@@ -57,37 +57,39 @@ def asked(session: Verification, task: Inputs | None, valid: Valid) -> Iterator[
 def _readings(
     session: Verification, domain: Box | str | None, answer: Answered | None, valid: Valid
 ) -> Iterator[Reading]:  # fmt: skip
-    """One for each region that will do, and one for all states: what holds there answers the rest, too.
+    """One for each region that will do, or for all states; each in several ways.
 
-    What a reading needs is about one and the same fixed point: a loop that starts in the region has to stay there, or
-    the region to be where it converges from, for another attractor may answer otherwise.
+    What a reading needs is about one and the same fixed point, and that lies in the region that was named: all states
+    may have one elsewhere. A loop that starts in the region has to stay there, or the region to be where it converges
+    from, for another attractor may answer otherwise.
     """
-    implicit, loop = session.deployed.operator == "implicit", _named(session)
     where = session.problem.box(box_json("input", domain) if isinstance(domain, Box) else session.domain)
-    found = _regions(session, where, valid)
-    regions = [_as_box(each, (each.size,)) for each in found]
-    for region, tensor in zip(regions, found, strict=True):
-        needs: list[tuple[Claim, ...]] = [(claims.ExactlyOne(domain=domain, region=region),)]
-        if implicit:
-            if answer is not None:
-                needs.append((claims.FixedPointAnswer(answer=answer, domain=domain, region=region),))
-            yield tuple(needs)
-            continue
-        starts: list[Box | str] = ["init", region] if _is_kept(session, valid, tensor, where) else [region]
-        needs.append(tuple(claims.Convergence(operator=loop, domain=domain, start=start) for start in starts))
-        if answer is not None:
-            if not _begins_in(session, tensor, where):
-                continue
+    implicit, loop = session.deployed.operator == "implicit", _named(session)
+
+    def reading(region: Box | str, one: Claim, starts: Sequence[Box | str]) -> Reading:
+        """`one`: that there is exactly one fixed point; `starts`: where it may be converged from."""
+        needs: list[tuple[Claim, ...]] = [(one,)]
+        if not implicit:
+            needs.append(tuple(claims.Convergence(operator=loop, domain=domain, start=start) for start in starts))
+        if answer is not None and implicit:
+            needs.append((claims.FixedPointAnswer(answer=answer, domain=domain, region=region),))
+        elif answer is not None:
             needs.append((claims.Answer(answer=answer, operator=loop, domain=domain),))
-        yield tuple(needs)
-    needs = [(claims.ExactlyOne(domain=domain, region="all"),)]
-    if implicit:
-        needs += [] if answer is None else [(claims.FixedPointAnswer(answer=answer, domain=domain, region="all"),)]
-    else:
-        whole: list[Box | str] = ["init", *regions]
-        needs.append(tuple(claims.Convergence(operator=loop, domain=domain, start=start) for start in whole))
-        needs += [] if answer is None else [(claims.Answer(answer=answer, operator=loop, domain=domain),)]
-    yield tuple(needs)
+        return tuple(needs)
+
+    everywhere = claims.ExactlyOne(domain=domain, region="all")
+    for tensor in _regions(session, where, valid):
+        region = _as_box(tensor, (tensor.size,))
+        kept = _is_kept(session, valid, tensor, where)
+        # where the loop does not start in the region, its answer is not that of what is converged to from there
+        own: list[Box | str] = [region] if answer is None or implicit or _begins_in(session, tensor, where) else []
+        if own:
+            one = claims.ExactlyOne(domain=domain, region=region)
+            yield reading(region, one, ["init", *own] if kept else own)
+        if (kept and not implicit) or _encloses(valid, tensor, where):
+            yield reading("all", everywhere, ["init", *own])
+    if session.finds_region or session.region(session.domain)[0] == ALL_STATES:
+        yield reading("all", everywhere, ["init"])
 
 
 def _regions(session: Verification, domain: Tensor, valid: Valid) -> list[Tensor]:
@@ -108,6 +110,12 @@ def _is_kept(session: Verification, valid: Valid, region: Tensor, domain: Tensor
         for c in valid.claims
     )  # fmt: skip
     return shown and _begins_in(session, region, domain)
+
+
+def _encloses(valid: Valid, region: Tensor, domain: Tensor) -> bool:
+    """Whether the certificate shows that the only fixed point of all lies in the region."""
+    found = (c for c in valid.claims if isinstance(c, Encloses) and c.kind == "the" and not c.region.bounded)
+    return any(contains(c.domain, domain) and contains(region, c.box) for c in found)
 
 
 def _begins_in(session: Verification, region: Tensor, domain: Tensor) -> bool:

@@ -46,6 +46,7 @@ from trm_verify.verification.rounding import up
 from trm_verify.verification.session import Verification
 
 Found = VerificationResult | VerificationResults
+OUTSIDE = "an answer of the fixed point in the region, in which the loop does not start"
 
 
 class CertificateProblem(Exception):
@@ -184,7 +185,7 @@ def _stored(model: nn.Module, x: Any, path: Path, options: dict[str, Any]) -> Ce
     for readings in asked(session, task, valid):
         lacking = [[str(need[0]) for need in each if not any(proves(checked, c) for c in need)] for each in readings]
         if all(lacking):
-            fewest: list[str] = min(lacking, key=len)
+            fewest: list[str] = min(lacking, key=len, default=[OUTSIDE])
             missing += fewest
     if not missing:
         margin = _least(_margins(session, task, valid))
